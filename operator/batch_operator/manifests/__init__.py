@@ -1,0 +1,1 @@
+"""Decisions as Kubernetes objects: dataclasses in, dictionaries out, with deterministic names."""

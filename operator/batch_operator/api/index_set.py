@@ -1,0 +1,103 @@
+"""Sets of array indexes, as small as bits and as readable as `0-4999,5003`.
+
+An array of 10,000 children is one object: its status holds sets of indexes, not rows. In memory a
+set is one Python integer with a bit per index, so union, difference and counting run at memory
+speed (10,000 indexes are 1.25 KB); on the wire it is a string of sorted, disjoint intervals, the
+notation of `completedIndexes` in batch/v1 Jobs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MAX_INDEX = 99_999
+"""The highest index that is ever accepted: it bounds the memory a hostile string can ask for."""
+
+_RUN_OF_ONES = re.compile("1+")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSet:
+    """An immutable set of array indexes; bit *i* of `bits` says whether index *i* is in it."""
+
+    bits: int = 0
+
+    @classmethod
+    def of(cls, indexes: Iterable[int]) -> IndexSet:
+        bits = 0
+        for index in indexes:
+            bits |= 1 << index
+        return cls(bits)
+
+    @classmethod
+    def range(cls, size: int) -> IndexSet:
+        """All indexes from 0 to `size - 1`."""
+        return cls((1 << size) - 1)
+
+    @classmethod
+    def parse(cls, text: str) -> IndexSet:
+        """Read intervals such as `0-9,15`; order and overlap do not matter.
+
+        Raises:
+            ValueError: not intervals of indexes from 0 to `MAX_INDEX`; the message says what to
+                write.
+        """
+        bits = 0
+        for part in text.split(",") if text else ():
+            first, dash, last = part.strip().partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()):
+                raise ValueError(f"{part!r} is no index: write intervals such as 0-9,15")
+            low, high = int(first), int(last or first)
+            if not low <= high <= MAX_INDEX:
+                raise ValueError(f"{part!r} must rise and end at or below {MAX_INDEX}")
+            bits |= ((1 << (high - low + 1)) - 1) << low
+        return cls(bits)
+
+    def __str__(self) -> str:
+        # Lowest bit first, so that the position in the text is the index.
+        digits = format(self.bits, "b")[::-1] if self.bits else ""
+        return ",".join(
+            str(run.start()) if run.end() - run.start() == 1 else f"{run.start()}-{run.end() - 1}"
+            for run in _RUN_OF_ONES.finditer(digits)
+        )
+
+    def __or__(self, other: IndexSet) -> IndexSet:
+        return IndexSet(self.bits | other.bits)
+
+    def __and__(self, other: IndexSet) -> IndexSet:
+        return IndexSet(self.bits & other.bits)
+
+    def __sub__(self, other: IndexSet) -> IndexSet:
+        return IndexSet(self.bits & ~other.bits)
+
+    def __len__(self) -> int:
+        return self.bits.bit_count()
+
+    def __bool__(self) -> bool:
+        return self.bits != 0
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self.bits >> index & 1)
+
+    def __iter__(self) -> Iterator[int]:
+        digits = format(self.bits, "b")[::-1] if self.bits else ""
+        start = digits.find("1")
+        while start >= 0:
+            yield start
+            start = digits.find("1", start + 1)
+
+    def first(self, count: int) -> list[int]:
+        """The lowest `count` indexes, ascending; fewer when the set is smaller."""
+        found: list[int] = []
+        if count <= 0:
+            return found
+        for index in self:
+            found.append(index)
+            if len(found) >= count:
+                break
+        return found

@@ -1,0 +1,474 @@
+"""BatchJob: one submission of a job, and everything the operator says about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from batch_operator.api.common import (
+    Conditions,
+    ConsumableRequests,
+    Model,
+    Name,
+    ObservedGeneration,
+    Quantity,
+    RetryStrategy,
+    Time,
+    Timeout,
+    rules,
+)
+
+INTERVALS = r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"
+
+
+class JobState(StrEnum):
+    """AWS Batch's seven states, in the order of life."""
+
+    SUBMITTED = "SUBMITTED"
+    PENDING = "PENDING"
+    RUNNABLE = "RUNNABLE"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class DependencyType(StrEnum):
+    N_TO_N = "N_TO_N"
+    SEQUENTIAL = "SEQUENTIAL"
+    AFTER_ANY = "AFTER_ANY"
+    AFTER_FAILED = "AFTER_FAILED"
+
+
+class Dependency(Model):
+    """A job that has to come first."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.job) || (has(self.type) && self.type == 'SEQUENTIAL')",
+                "name the job to wait for in job; only type SEQUENTIAL goes without one",
+            )
+        )
+    )
+
+    job: Name | None = Field(
+        default=None, description="A BatchJob in the same namespace. Omitted for SEQUENTIAL."
+    )
+    index: int | None = Field(
+        default=None, ge=0, le=99_999, description="One child of that array instead of all."
+    )
+    type: DependencyType | None = Field(
+        default=None,
+        description="Omitted: wait until the job has SUCCEEDED. N_TO_N: child i waits for child i. "
+        "SEQUENTIAL: child i waits for child i-1 of this job. AFTER_ANY and AFTER_FAILED (beyond "
+        "AWS Batch): run whatever the outcome, or only after a failure.",
+    )
+
+
+class ArrayProperties(Model):
+    """Makes the job an array: one child per index, each with a Pod of its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.size) != has(self.indexes)",
+                "give either size (indexes 0 to size-1) or indexes, not both",
+            )
+        )
+    )
+
+    size: int | None = Field(
+        default=None,
+        ge=2,
+        le=10_000,
+        description="Number of children, 2 to 10000; their indexes are 0 to size-1.",
+    )
+    indexes: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16_384,
+        pattern=INTERVALS,
+        description="Beyond AWS Batch: only these indexes, as intervals such as 0-9,15.",
+    )
+    max_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000,
+        description="Beyond AWS Batch: at most so many children at the same time.",
+    )
+
+
+class EnvVar(Model):
+    """An environment variable with a literal value."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[-._A-Za-z][-._A-Za-z0-9]*$",
+        description="The variable's name; names that start with AWS_BATCH are the operator's.",
+    )
+    value: str = Field(default="", max_length=8192, description="Its value.")
+
+
+Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
+
+
+class Resources(Model):
+    """What a container asks for, by resource name (cpu, memory, nvidia.com/gpu …)."""
+
+    requests: Quantities = Field(
+        default={}, description="Guaranteed amounts; the sum of cpu counts against maxvCpus."
+    )
+    limits: Quantities = Field(default={}, description="Upper bounds, enforced by the node.")
+
+
+class ContainerOverride(Model):
+    """Changes to one container of the definition, for this job only."""
+
+    name: str | None = Field(
+        default=None,
+        max_length=63,
+        description="The container to change; omitted: the definition's first container.",
+    )
+    image: str | None = Field(
+        default=None, min_length=1, max_length=1024, description="Replaces the image."
+    )
+    command: list[Annotated[str, Field(max_length=8192)]] = Field(
+        default=[], max_length=256, description="Replaces the command (the image's entrypoint)."
+    )
+    args: list[Annotated[str, Field(max_length=8192)]] = Field(
+        default=[], max_length=256, description="Replaces the arguments."
+    )
+    env: list[EnvVar] = Field(
+        default=[],
+        max_length=256,
+        description="Variables that are added, or replace those of the same name.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+            **rules(
+                (
+                    "self.all(v, !v.name.startsWith('AWS_BATCH'))",
+                    "names that start with AWS_BATCH are set by the operator: choose another name",
+                )
+            ),
+        },
+    )
+    resources: Resources | None = Field(
+        default=None, description="Requests and limits that replace those of the same resource."
+    )
+
+
+ContainerOverrides = Annotated[
+    list[ContainerOverride],
+    Field(
+        max_length=20,
+        description="Changes to the definition's containers, for this job only.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    ),
+]
+TargetNodes = Annotated[
+    str,
+    Field(
+        max_length=16,
+        pattern=r"^([0-9]+|[0-9]*:[0-9]*)$",
+        description="Node indexes as first:last, e.g. 0:3, 4: or :3; the narrower range wins.",
+    ),
+]
+
+
+class NodePropertyOverride(Model):
+    """Changes for the nodes of one range of a multi-node job."""
+
+    target_nodes: TargetNodes
+    container_overrides: ContainerOverrides = Field(default=[])
+
+
+class NodeOverrides(Model):
+    """Changes to a multi-node definition, for this job only."""
+
+    num_nodes: int | None = Field(
+        default=None, ge=1, le=1000, description="Another number of nodes."
+    )
+    node_property_overrides: list[NodePropertyOverride] = Field(
+        default=[],
+        max_length=5,
+        description="Changes per range of nodes.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class StopRequest(Model):
+    """A request to end the job."""
+
+    reason: str = Field(
+        min_length=1, max_length=1024, description="Why; it becomes the job's statusReason."
+    )
+
+
+def _fixed(field: str, *, required: bool = False) -> tuple[str, str]:
+    """A rule that a field of spec can be neither changed, nor added, nor removed."""
+    same = f"self.{field} == oldSelf.{field}"
+    rule = (
+        same
+        if required
+        else f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
+    )
+    return rule, f"{field} cannot be changed once the job is submitted: submit a new job"
+
+
+def _one_way(field: str) -> tuple[str, str]:
+    return (
+        f"!has(oldSelf.{field}) || has(self.{field})",
+        f"a {field} request cannot be taken back: submit a new job",
+    )
+
+
+class BatchJobSpec(Model):
+    """What to run and how. Only schedulingPriority, suspend, cancel and terminate can change."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _fixed("jobQueue", required=True),
+            _fixed("jobDefinition", required=True),
+            *(
+                _fixed(field)
+                for field in (
+                    "jobName",
+                    "parameters",
+                    "shareIdentifier",
+                    "dependsOn",
+                    "arrayProperties",
+                    "containerOverrides",
+                    "nodeOverrides",
+                    "consumableResources",
+                    "retryStrategy",
+                    "timeout",
+                    "ttlSecondsAfterFinished",
+                )
+            ),
+            _one_way("cancel"),
+            _one_way("terminate"),
+        )
+    )
+
+    job_queue: Name = Field(description="The JobQueue to submit to.")
+    job_definition: str = Field(
+        max_length=75,
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(:[1-9][0-9]{0,9})?$",
+        description="The JobDefinition to run: name for its latest revision, or name:revision.",
+    )
+    job_name: str | None = Field(
+        default=None,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        description="AWS Batch's free name of the job, for people; metadata.name is its identity.",
+    )
+    parameters: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
+        default={},
+        max_length=100,
+        description="Values for the Ref::name placeholders in the definition's command and args; "
+        "they win over the definition's defaults.",
+    )
+    share_identifier: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Whose share of the queue this job uses, when it has a scheduling policy.",
+    )
+    scheduling_priority: int | None = Field(
+        default=None,
+        ge=0,
+        le=9999,
+        description="Order within a share identifier: higher first. Can be changed later.",
+    )
+    depends_on: list[Dependency] = Field(
+        default=[],
+        max_length=1000,
+        description="Jobs that must have SUCCEEDED before this one may run.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    array_properties: ArrayProperties | None = Field(
+        default=None, description="Makes the job an array of children."
+    )
+    container_overrides: ContainerOverrides = Field(default=[])
+    node_overrides: NodeOverrides | None = Field(
+        default=None, description="Changes to a multi-node definition, for this job only."
+    )
+    consumable_resources: ConsumableRequests = Field(default=[])
+    retry_strategy: RetryStrategy | None = Field(
+        default=None, description="Replaces the definition's retry strategy as a whole."
+    )
+    timeout: Timeout | None = Field(
+        default=None, description="Replaces the definition's timeout."
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=315_360_000,
+        description="Delete the job and its Pods so many seconds after it has ended; omitted: "
+        "keep it.",
+    )
+    suspend: bool = Field(default=False, description="Start nothing (more) while this is true.")
+    cancel: StopRequest | None = Field(
+        default=None, description="End the job unless it has started."
+    )
+    terminate: StopRequest | None = Field(
+        default=None, description="End the job whatever its state, stopping its containers."
+    )
+
+
+class Attempt(Model):
+    """One try of the job."""
+
+    attempt: int = Field(ge=1, le=1000, description="Its number, from 1.")
+    pod_name: str = Field(max_length=253, description="The Pod that ran it.")
+    pod_uid: str = Field(max_length=64, description="That Pod's uid.")
+    node_name: str | None = Field(default=None, max_length=253, description="The node it ran on.")
+    compute_environment: str | None = Field(
+        default=None, max_length=63, description="The compute environment it ran in."
+    )
+    started_at: Time | None = Field(default=None, description="When its containers started.")
+    stopped_at: Time | None = Field(default=None, description="When it ended.")
+    exit_code: int | None = Field(
+        default=None,
+        ge=-2_147_483_648,
+        le=4_294_967_295,
+        description="Exit code of the container that decided the outcome.",
+    )
+    reason: str | None = Field(
+        default=None, max_length=255, description="Detail from the container runtime."
+    )
+    status_reason: str | None = Field(
+        default=None, max_length=1024, description="Why the attempt is over, in AWS Batch's words."
+    )
+
+
+class Pending(Model):
+    """Why the job is not running."""
+
+    reason: str = Field(max_length=64, description="One CamelCase word that scripts can rely on.")
+    message: str = Field(max_length=1024, description="The reason as a sentence.")
+    position: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Place in the queue at the time of since."
+    )
+    queue: str | None = Field(default=None, max_length=63, description="The queue it waits in.")
+    blocked_by: list[Annotated[str, Field(max_length=253)]] = Field(
+        default=[], max_length=3, description="Up to three names of what stands in the way."
+    )
+    since: Time = Field(description="Since when this is the reason.")
+    next_look_at: Time | None = Field(
+        default=None, description="When the operator looks again even if nothing changes."
+    )
+
+
+Intervals = Annotated[str, Field(max_length=262_144)]
+
+
+class ArrayIndexes(Model):
+    """Which children are in which state, as index intervals such as 0-4999,5003."""
+
+    pending: Intervals | None = Field(default=None, description="Wait for dependencies.")
+    runnable: Intervals | None = Field(default=None, description="Wait for capacity.")
+    starting: Intervals | None = Field(default=None, description="Bound to a node.")
+    running: Intervals | None = Field(default=None, description="Their containers run.")
+    succeeded: Intervals | None = Field(default=None, description="Ended well.")
+    failed: Intervals | None = Field(default=None, description="Ended in failure, no retry left.")
+
+
+class IndexAttempts(Model):
+    """Children that have used up attempts and are not over."""
+
+    attempts: int = Field(ge=1, le=1000, description="Number of attempts used up.")
+    indexes: Intervals = Field(description="The children, as index intervals.")
+
+
+class IndexFailure(Model):
+    """Children that failed alike."""
+
+    exit_code: int | None = Field(
+        default=None, ge=-2_147_483_648, le=4_294_967_295, description="Their exit code."
+    )
+    reason: str | None = Field(default=None, max_length=255, description="Runtime's detail.")
+    status_reason: str | None = Field(default=None, max_length=1024, description="Why.")
+    indexes: Intervals = Field(description="The children, as index intervals.")
+
+
+def _counts(what: str) -> Any:
+    return Field(default={}, max_length=7, description=what)
+
+
+StateCounts = dict[JobState, Annotated[int, Field(ge=0, le=1_000_000_000)]]
+
+
+class ArrayStatus(Model):
+    """An array's children, in a size that does not grow with their number."""
+
+    size: int = Field(ge=1, le=100_000, description="Number of children.")
+    status_summary: StateCounts = _counts("Number of children by state.")
+    indexes: ArrayIndexes = Field(
+        default=ArrayIndexes(), description="Children by state, as index intervals."
+    )
+    attempts: list[IndexAttempts] = Field(
+        default=[],
+        max_length=10,
+        description="Attempts used up by children that are not over.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    failures: list[IndexFailure] = Field(
+        default=[],
+        max_length=20,
+        description="Failed children by how they failed.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
+class NodeRangeStatus(Model):
+    """One range of nodes of a multi-node job."""
+
+    target_nodes: TargetNodes
+    state: JobState = Field(description="The state of the range's nodes.")
+
+
+class BatchJobStatus(Model):
+    """What the operator has found and done."""
+
+    observed_generation: ObservedGeneration = -1
+    state: JobState = Field(
+        default=JobState.SUBMITTED,
+        description="SUBMITTED, PENDING (waits for dependencies; also an array whose children are "
+        "at work), RUNNABLE (waits for its turn or for capacity), STARTING, RUNNING, SUCCEEDED or "
+        "FAILED.",
+    )
+    job_definition: str | None = Field(
+        default=None, max_length=75, description="The revision the job was given: name:revision."
+    )
+    compute_environment: str | None = Field(
+        default=None, max_length=63, description="Where its latest attempt was placed."
+    )
+    started_at: Time | None = Field(default=None, description="When the first attempt started.")
+    stopped_at: Time | None = Field(default=None, description="When the job ended.")
+    status_reason: str | None = Field(
+        default=None,
+        max_length=1024,
+        description="Why the job is in its state, in AWS Batch's words.",
+    )
+    attempts: list[Attempt] = Field(
+        default=[],
+        max_length=10,
+        description="The job's attempts, oldest first; empty for arrays.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    pending: Pending | None = Field(default=None, description="Why the job is not running.")
+    array: ArrayStatus | None = Field(default=None, description="The children of an array.")
+    nodes: list[NodeRangeStatus] = Field(
+        default=[],
+        max_length=5,
+        description="The node ranges of a multi-node job.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    conditions: Conditions = Field(default=[])

@@ -1,0 +1,135 @@
+"""JobQueue: where jobs wait, for which compute environments, and before or behind which others."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from batch_operator.api.common import Conditions, Model, Name, ObservedGeneration, rules
+from batch_operator.api.job import JobState, StateCounts
+
+
+class QueueState(StrEnum):
+    ENABLED = "ENABLED"
+    DISABLED = "DISABLED"
+
+
+class EnvironmentOrder(Model):
+    """One of the queue's compute environments."""
+
+    order: int = Field(ge=0, le=1_000_000, description="Lower is tried first.")
+    compute_environment: Name = Field(description="The ComputeEnvironment.")
+
+
+class TimeLimitAction(StrEnum):
+    CANCEL = "CANCEL"
+    TERMINATE = "TERMINATE"
+    NEXT_COMPUTE_ENVIRONMENT = "NEXT_COMPUTE_ENVIRONMENT"
+    NOTIFY = "NOTIFY"
+
+
+class JobStateTimeLimitAction(Model):
+    """What happens to a job that stays in a state for too long."""
+
+    reason: str = Field(max_length=256, description="The statusReason code that it must have.")
+    state: JobState = Field(description="The state that it must be in.")
+    max_time_seconds: int = Field(ge=60, le=31_536_000, description="Longest time in the state.")
+    action: TimeLimitAction = Field(description="What to do then.")
+
+
+class Preemption(Model):
+    """Whether jobs of this queue may take capacity back from others."""
+
+    enabled: bool = Field(default=False, description="Stop lower-priority jobs for this queue's.")
+    min_run_seconds: int = Field(
+        default=0, ge=0, le=31_536_000, description="Spare jobs that have run for less than this."
+    )
+
+
+class NamespaceSelector(Model):
+    """Chooses namespaces by label."""
+
+    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(
+        default={}, max_length=20, description="Labels that a namespace must carry."
+    )
+
+
+class AllowedNamespaces(Model):
+    """Which namespaces may submit."""
+
+    names: list[Name] = Field(
+        default=[],
+        max_length=1000,
+        description="Namespaces by name.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    selector: NamespaceSelector | None = Field(default=None, description="Namespaces by label.")
+
+
+class JobQueueSpec(Model):
+    """How the queue hands out work."""
+
+    state: QueueState = Field(
+        default=QueueState.ENABLED,
+        description="DISABLED: nothing new starts; what runs goes on.",
+    )
+    priority: int = Field(
+        ge=0,
+        le=1_000_000,
+        description="Queues with a higher priority are served first where they share compute "
+        "environments.",
+    )
+    compute_environment_order: list[EnvironmentOrder] = Field(
+        min_length=1,
+        max_length=20,
+        description="Compute environments, tried in ascending order.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **rules(
+                (
+                    "self.all(a, self.exists_one(b, a.order == b.order))",
+                    "give every compute environment an order of its own, e.g. 1, 2, 3",
+                ),
+                (
+                    "self.all(a, self.exists_one(b, a.computeEnvironment == b.computeEnvironment))",
+                    "name each compute environment once",
+                ),
+            ),
+        },
+    )
+    scheduling_policy: Name | None = Field(
+        default=None, description="The SchedulingPolicy for fair share; omitted: first in, first "
+        "out. It cannot be removed once set, nor added later.",
+    )
+    job_state_time_limit_actions: list[JobStateTimeLimitAction] = Field(
+        default=[],
+        max_length=16,
+        description="What happens to jobs that stay in a state for too long.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    backfill: bool = Field(
+        default=False,
+        description="Beyond AWS Batch: let smaller jobs pass a blocked one without delaying it.",
+    )
+    preemption: Preemption | None = Field(
+        default=None, description="Beyond AWS Batch: take capacity back from other jobs."
+    )
+    allowed_namespaces: AllowedNamespaces | None = Field(
+        default=None, description="Which namespaces may submit; omitted: all."
+    )
+
+
+class JobQueueStatus(Model):
+    """What waits and runs in the queue."""
+
+    model_config = ConfigDict()
+
+    observed_generation: ObservedGeneration = -1
+    jobs: StateCounts = Field(
+        default={},
+        max_length=7,
+        description="Open jobs by state, each array child counted as one.",
+    )
+    conditions: Conditions = Field(default=[])

@@ -1,0 +1,32 @@
+"""Names that users and other programs see: group, labels, annotations, finalizer, taint."""
+
+from __future__ import annotations
+
+GROUP = "batch-operator.io"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "batch-operator"
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "batch-operator"
+
+LABEL_ARRAY_INDEX = f"{GROUP}/array-index"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_COMPUTE_ENVIRONMENT = f"{GROUP}/compute-environment"
+LABEL_JOB_DEFINITION = f"{GROUP}/job-definition"
+LABEL_JOB_NAME = f"{GROUP}/job-name"
+LABEL_JOB_UID = f"{GROUP}/job-uid"
+LABEL_QUEUE = f"{GROUP}/job-queue"
+LABEL_REVISION = f"{GROUP}/job-definition-revision"
+LABEL_TRACKED = f"{GROUP}/tracked"
+"""On a Pod from its creation until its outcome is counted. The operator watches only such Pods, so
+finished ones cost it nothing however long they are kept for their logs."""
+
+ANNOTATION_MILLI_CPU = f"{GROUP}/milli-cpu"
+"""What an attempt counts against its environment's maxvCpus, as decided when it was started."""
+
+FINALIZER_TRACKING = f"{GROUP}/tracking"
+"""Keeps an ended Pod readable until its outcome is counted."""
+
+TAINT_COMPUTE_ENVIRONMENT = LABEL_COMPUTE_ENVIRONMENT
+"""On nodes that belong to one compute environment alone; the value is its name."""

@@ -1,0 +1,100 @@
+"""The parts of Kubernetes' own objects that this operator reads, and nothing else of them.
+
+Watch events decode straight into these structs; fields that are not named here are skipped by the
+decoder at native speed, which is most of what makes a watch event cheap.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  # msgspec reads the annotations at run time
+
+import msgspec
+
+
+class _Struct(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Frozen and camelCase on the wire; unknown fields are ignored."""
+
+
+class OwnerReference(_Struct, frozen=True):
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+
+
+class Metadata(_Struct, frozen=True):
+    name: str
+    uid: str
+    resource_version: str
+    namespace: str = ""
+    generation: int = 0
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: list[str] = []
+    owner_references: list[OwnerReference] = []
+
+
+class ContainerStateTerminated(_Struct, frozen=True):
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class ContainerStateWaiting(_Struct, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class ContainerStateRunning(_Struct, frozen=True):
+    started_at: datetime | None = None
+
+
+class ContainerState(_Struct, frozen=True):
+    terminated: ContainerStateTerminated | None = None
+    waiting: ContainerStateWaiting | None = None
+    running: ContainerStateRunning | None = None
+
+
+class ContainerStatus(_Struct, frozen=True):
+    name: str
+    state: ContainerState = ContainerState()
+
+
+class PodCondition(_Struct, frozen=True):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+
+
+class PodSpec(_Struct, frozen=True):
+    node_name: str = ""
+
+
+class PodStatus(_Struct, frozen=True):
+    phase: str = "Pending"
+    reason: str = ""
+    message: str = ""
+    start_time: datetime | None = None
+    conditions: list[PodCondition] = []
+    container_statuses: list[ContainerStatus] = []
+    init_container_statuses: list[ContainerStatus] = []
+
+
+class Pod(_Struct, frozen=True):
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class ControllerRevision(_Struct, frozen=True):
+    """An `apps/v1` ControllerRevision; `data` is the JobDefinition's spec as it was written."""
+
+    metadata: Metadata
+    revision: int
+    data: msgspec.Raw = msgspec.Raw(b"{}")

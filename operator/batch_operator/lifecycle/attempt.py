@@ -1,0 +1,259 @@
+"""What one Pod tells about one attempt: its phase, and once it has ended, how and why.
+
+The words of an outcome are AWS Batch's own, because users match them in `evaluateOnExit`
+(`Host EC2*`, `CannotPullContainerError*`): `statusReason` says why the attempt is over, `reason`
+carries the container's detail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from batch_operator.api import meta
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from batch_operator.api.objects import ContainerStatus, Pod
+
+EXITED = "Essential container in task exited"
+FAILED_TO_START = "Task failed to start"
+OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
+
+# Reasons for which kubelet keeps a container waiting although it cannot start as it stands, and
+# AWS's word for each. Those in _HOPELESS cannot be mended by waiting for a registry or a secret.
+_START_ERRORS = {
+    "CreateContainerConfigError": "CannotCreateContainerError",
+    "CreateContainerError": "CannotCreateContainerError",
+    "ErrImageNeverPull": "CannotPullContainerError",
+    "ErrImagePull": "CannotPullContainerError",
+    "ImageInspectError": "CannotPullContainerError",
+    "ImagePullBackOff": "CannotPullContainerError",
+    "InvalidImageName": "CannotPullContainerError",
+    "RegistryUnavailable": "CannotPullContainerError",
+    "RunContainerError": "CannotStartContainerError",
+}
+_HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
+# Pod-level reasons with which kubelet or the control plane says that the node was the cause.
+_HOST_REASONS = frozenset(
+    {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
+)
+REASON_LENGTH_MAX = 255
+"""AWS's bound on a container's `reason`."""
+
+
+class Phase(IntEnum):
+    """How far an attempt has come. The order is the order of life; the last two are final."""
+
+    ASSUMED = 0  # the create is on its way: no Pod has been seen, capacity is taken
+    UNBOUND = 1  # the Pod waits for a node
+    STARTING = 2  # on a node: pulling images, init containers
+    RUNNING = 3
+    SUCCEEDED = 4
+    FAILED = 5
+
+    @property
+    def ended(self) -> bool:
+        return self >= Phase.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class StartError:
+    """Why a container on a node cannot start. `hopeless` when waiting longer cannot help."""
+
+    reason: str
+    message: str
+    hopeless: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PodAttempt:
+    """One attempt of one job or array child, as its Pod shows it (or as it was just asked for).
+
+    `index` is 0 for a job that is no array. `number` counts from 1, as AWS_BATCH_JOB_ATTEMPT.
+    `tracked` says that the Pod still carries our finalizer: its outcome has not been settled.
+    """
+
+    namespace: str
+    pod_name: str
+    pod_uid: str
+    resource_version: int
+    job_uid: str
+    index: int
+    number: int
+    revision: int
+    environment: str
+    milli_cpu: int
+    phase: Phase
+    tracked: bool = False
+    deleting: bool = False
+    node_name: str | None = None
+    bound_at: datetime | None = None
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    status_reason: str | None = None
+    start_error: StartError | None = None
+    unschedulable: str | None = None
+
+    @property
+    def uid(self) -> str:
+        return self.pod_uid
+
+
+def observed_attempt(pod: Pod) -> PodAttempt:
+    """The attempt that a Pod with our labels stands for.
+
+    Raises:
+        KeyError, ValueError: the labels are not those that we write; the Pod is not ours to judge.
+    """
+    labels = pod.metadata.labels
+    phase = _phase(pod)
+    outcome = _outcome(pod, phase) if phase.ended else _Outcome()
+    started_at, stopped_at = _times(pod.status.container_statuses)
+    # A Pod that ran no container (deleted unbound, refused by its node) has no end of its own.
+    stopped_at = (
+        stopped_at
+        or pod.metadata.deletion_timestamp
+        or pod.status.start_time
+        or pod.metadata.creation_timestamp
+    )
+    return PodAttempt(
+        namespace=pod.metadata.namespace,
+        pod_name=pod.metadata.name,
+        pod_uid=pod.metadata.uid,
+        resource_version=int(pod.metadata.resource_version),
+        job_uid=labels[meta.LABEL_JOB_UID],
+        index=int(labels.get(meta.LABEL_ARRAY_INDEX, "0")),
+        number=int(labels[meta.LABEL_ATTEMPT]),
+        revision=int(labels[meta.LABEL_REVISION]),
+        environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
+        milli_cpu=int(pod.metadata.annotations[meta.ANNOTATION_MILLI_CPU]),
+        phase=phase,
+        tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
+        deleting=pod.metadata.deletion_timestamp is not None,
+        node_name=pod.spec.node_name or None,
+        bound_at=_bound_at(pod),
+        started_at=started_at,
+        stopped_at=stopped_at if phase.ended else None,
+        exit_code=outcome.exit_code,
+        reason=outcome.reason,
+        status_reason=outcome.status_reason,
+        start_error=None if phase.ended else _start_error(pod),
+        unschedulable=_unschedulable(pod) if phase is Phase.UNBOUND else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    exit_code: int | None = None
+    reason: str | None = None
+    status_reason: str | None = None
+
+
+def _phase(pod: Pod) -> Phase:
+    match pod.status.phase:
+        case "Succeeded":
+            return Phase.SUCCEEDED
+        case "Failed":
+            return Phase.FAILED
+        case "Running":
+            return Phase.RUNNING
+    if pod.spec.node_name:
+        return Phase.STARTING
+    # No node will ever report on a Pod that is deleted before it was bound: it is over now.
+    return Phase.FAILED if pod.metadata.deletion_timestamp else Phase.UNBOUND
+
+
+def _outcome(pod: Pod, phase: Phase) -> _Outcome:
+    if phase is Phase.SUCCEEDED:
+        return _Outcome(exit_code=0, status_reason=EXITED)
+    exit_code, reason = _first_failure(pod)
+    if _host_lost(pod):
+        # `Host EC2*` is the documented rule for spot and host losses; a node name stands where
+        # AWS names the instance.
+        node = pod.spec.node_name or "unknown"
+        reason = _cut(pod.status.message or pod.status.reason) or reason
+        return _Outcome(exit_code, reason, f"Host EC2 (instance {node}) terminated.")
+    if not pod.spec.node_name:
+        return _Outcome(reason="Pod was deleted before it started", status_reason=FAILED_TO_START)
+    if exit_code is None:
+        reason = _cut(pod.status.message or pod.status.reason) or reason
+        return _Outcome(None, reason, FAILED_TO_START)
+    if reason is None and pod.metadata.deletion_timestamp:
+        reason = "Pod was deleted"
+    return _Outcome(exit_code, reason, EXITED)
+
+
+def _first_failure(pod: Pod) -> tuple[int | None, str | None]:
+    """Exit code and reason of the container that failed the Pod.
+
+    Init containers run first, so they are asked first. When no container reports a failure (the
+    kubelet refused the Pod, say), there is no exit code.
+    """
+    for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        ended = container.state.terminated
+        if ended is None or ended.exit_code == 0:
+            continue
+        if ended.reason == "OOMKilled":
+            return ended.exit_code, OUT_OF_MEMORY
+        if ended.reason in {"Error", "Completed", ""}:
+            return ended.exit_code, None
+        return ended.exit_code, _cut(f"{ended.reason}: {ended.message}".rstrip(": "))
+    return None, None
+
+
+def _host_lost(pod: Pod) -> bool:
+    if pod.status.reason in _HOST_REASONS:
+        return True
+    return any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions)
+
+
+def _times(containers: Sequence[ContainerStatus]) -> tuple[datetime | None, datetime | None]:
+    """First start and last end over the job's own containers (init containers do not count)."""
+    started: list[datetime] = []
+    stopped: list[datetime] = []
+    for container in containers:
+        if (running := container.state.running) and running.started_at:
+            started.append(running.started_at)
+        if ended := container.state.terminated:
+            if ended.started_at:
+                started.append(ended.started_at)
+            if ended.finished_at:
+                stopped.append(ended.finished_at)
+    return min(started, default=None), max(stopped, default=None)
+
+
+def _bound_at(pod: Pod) -> datetime | None:
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "True":
+            return condition.last_transition_time
+    return pod.status.start_time
+
+
+def _start_error(pod: Pod) -> StartError | None:
+    for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+        waiting = container.state.waiting
+        if waiting and waiting.reason in _START_ERRORS:
+            detail = waiting.message or waiting.reason
+            return StartError(
+                reason=_cut(f"{_START_ERRORS[waiting.reason]}: {detail}") or "",
+                message=f"container {container.name}: {waiting.reason}: {detail}",
+                hopeless=waiting.reason in _HOPELESS,
+            )
+    return None
+
+
+def _unschedulable(pod: Pod) -> str | None:
+    for condition in pod.status.conditions:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return condition.message or condition.reason
+    return None
+
+
+def _cut(text: str) -> str | None:
+    return text[:REASON_LENGTH_MAX] or None

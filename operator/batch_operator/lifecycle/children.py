@@ -1,0 +1,181 @@
+"""Which state each child of a job is in, and which outcomes have been counted.
+
+A job that is no array is treated as an array of one whose only index is 0, so that there is one
+set of rules. Outcomes are counted once and only once, by this protocol:
+
+1. A Pod that has ended keeps our finalizer, so it stays to be read whatever happens to it.
+2. Its outcome goes into the job's status (`succeeded`, `failed`, or one more used attempt).
+3. Only when the API server holds that status is the finalizer taken off the Pod.
+
+What was counted is therefore always in the stored status or still to be seen on a Pod; a restart
+between any two steps finds one or the other. A Pod whose attempt number is not above the stored
+count for its index has been counted before and is only released.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.retry import is_retried
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from batch_operator.api.common import RetryStrategy
+    from batch_operator.lifecycle.attempt import PodAttempt
+
+FailureKey = tuple[int | None, str | None, str | None]
+"""Exit code, container reason and status reason: what children that failed alike share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a job's stored status says has been counted."""
+
+    members: IndexSet
+    succeeded: IndexSet = IndexSet()
+    failed: IndexSet = IndexSet()
+    attempts: Mapping[int, IndexSet] = field(default_factory=dict)
+    """Indexes by number of attempts used up so far; those not yet final only."""
+    failures: Mapping[FailureKey, IndexSet] = field(default_factory=dict)
+
+    def used(self, index: int) -> int:
+        """Attempts of `index` that have been counted as failed."""
+        return next((number for number, those in self.attempts.items() if index in those), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Every child of a job in exactly one of the sets, and what follows for its Pods."""
+
+    counted: Counted
+    """As the status should read now: the stored counts and what has ended since."""
+    waiting: IndexSet
+    retrying: IndexSet
+    """The part of `waiting` that has used up an attempt: AWS puts these in front of the queue."""
+    unbound: IndexSet
+    starting: IndexSet
+    running: IndexSet
+    newly_ended: tuple[PodAttempt, ...] = ()
+    live: tuple[PodAttempt, ...] = ()
+    """Attempts that have not ended, in (index, number) order."""
+    releasable: tuple[PodAttempt, ...] = ()
+    """Ended, counted in the stored status, and still carrying our finalizer."""
+    overdue: tuple[PodAttempt, ...] = ()
+    """Counted as failed although their Pods live on: these have to be deleted."""
+
+    @property
+    def active(self) -> IndexSet:
+        return self.unbound | self.starting | self.running
+
+    @property
+    def all_final(self) -> bool:
+        done = self.counted.succeeded | self.counted.failed
+        return not (self.counted.members - done)
+
+
+def children_of(
+    stored: Counted,
+    attempts: Iterable[PodAttempt],
+    retry: RetryStrategy,
+    given_up: Mapping[str, PodAttempt],
+) -> Children:
+    """Sort a job's children by state.
+
+    Args:
+        stored: what the job's stored status has counted.
+        attempts: what its Pods show, one entry per Pod that the operator tracks.
+        retry: decides whether a failed attempt is followed by another.
+        given_up: attempts, by Pod uid, to count as failed though their Pods live: each as it is to
+            be counted, with its outcome filled in.
+    """
+    sets: dict[Phase, list[int]] = defaultdict(list)
+    ended: list[PodAttempt] = []
+    live: list[PodAttempt] = []
+    releasable: list[PodAttempt] = []
+    overdue: list[PodAttempt] = []
+    final = stored.succeeded | stored.failed
+    for seen in sorted(attempts, key=lambda one: (one.index, one.number)):
+        attempt = given_up.get(seen.pod_uid, seen)
+        is_counted = seen.index in final or seen.number <= stored.used(seen.index)
+        if is_counted or attempt.phase.ended:
+            if not is_counted:
+                ended.append(attempt)
+            if not seen.phase.ended:
+                # Counted, or about to be: until its Pod is gone no further attempt may start.
+                live.append(seen)
+                sets[seen.phase].append(seen.index)
+                if is_counted and not seen.deleting:
+                    overdue.append(seen)
+            elif is_counted and seen.tracked:
+                releasable.append(seen)
+        else:
+            live.append(seen)
+            sets[seen.phase].append(seen.index)
+    counted = _count(stored, ended, retry)
+    done = counted.succeeded | counted.failed
+    running = IndexSet.of(sets[Phase.RUNNING]) - done
+    starting = IndexSet.of(sets[Phase.STARTING]) - done - running
+    unbound = IndexSet.of((*sets[Phase.UNBOUND], *sets[Phase.ASSUMED])) - done - running - starting
+    waiting = counted.members - done - running - starting - unbound
+    retrying = IndexSet.of(index for those in counted.attempts.values() for index in those)
+    return Children(
+        counted=counted,
+        waiting=waiting,
+        retrying=waiting & retrying,
+        unbound=unbound,
+        starting=starting,
+        running=running,
+        newly_ended=tuple(ended),
+        live=tuple(live),
+        releasable=tuple(releasable),
+        overdue=tuple(overdue),
+    )
+
+
+def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Counted:
+    """The stored counts with the outcomes of `ended` added."""
+    if not ended:
+        return stored
+    succeeded: list[int] = []
+    failed: list[int] = []
+    used = {index: number for number, those in stored.attempts.items() for index in those}
+    failures: dict[FailureKey, list[int]] = defaultdict(list)
+    for attempt in ended:
+        if attempt.phase is Phase.SUCCEEDED:
+            succeeded.append(attempt.index)
+            used.pop(attempt.index, None)
+            continue
+        number = used.get(attempt.index, 0) + 1
+        again = is_retried(
+            retry,
+            number,
+            exit_code=attempt.exit_code,
+            reason=attempt.reason,
+            status_reason=attempt.status_reason,
+        )
+        if again:
+            used[attempt.index] = number
+        else:
+            used.pop(attempt.index, None)
+            failed.append(attempt.index)
+            failures[attempt.exit_code, attempt.reason, attempt.status_reason].append(
+                attempt.index
+            )
+    by_number: dict[int, list[int]] = defaultdict(list)
+    for index, number in used.items():
+        by_number[number].append(index)
+    merged = dict(stored.failures)
+    for key, indexes in failures.items():
+        merged[key] = merged.get(key, IndexSet()) | IndexSet.of(indexes)
+    return Counted(
+        members=stored.members,
+        succeeded=stored.succeeded | IndexSet.of(succeeded),
+        failed=stored.failed | IndexSet.of(failed),
+        attempts={number: IndexSet.of(by_number[number]) for number in sorted(by_number)},
+        failures=merged,
+    )

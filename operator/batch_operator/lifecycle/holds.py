@@ -1,0 +1,47 @@
+"""Why a job is not running: the closed list of reasons, and the sentence that goes with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """PascalCase tokens for `.status.pending.reason` and condition reasons; stable for scripts."""
+
+    ARRAY_IN_PROGRESS = "ArrayInProgress"
+    BEHIND_OTHERS = "BehindOthers"
+    COMPUTE_ENVIRONMENT_MAX_RESOURCE = "ComputeEnvironmentMaxResource"
+    CONTAINERS_STARTING = "ContainersStarting"
+    DEPENDENCY_NOT_FOUND = "DependencyNotFound"
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"
+    JOB_DEFINITION_INACTIVE = "JobDefinitionInactive"
+    JOB_DEFINITION_NOT_FOUND = "JobDefinitionNotFound"
+    JOB_DEFINITION_NOT_READY = "JobDefinitionNotReady"
+    JOB_QUEUE_DISABLED = "JobQueueDisabled"
+    JOB_QUEUE_NOT_FOUND = "JobQueueNotFound"
+    JOB_QUEUE_NOT_READY = "JobQueueNotReady"
+    MAX_PARALLEL_REACHED = "MaxParallelReached"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    NO_COMPUTE_ENVIRONMENT = "NoComputeEnvironment"
+    POD_REFUSED = "PodRefused"
+    UNSCHEDULABLE = "Unschedulable"
+    UNSUPPORTED_FEATURE = "UnsupportedFeature"
+    WAITING_FOR_DEPENDENCIES = "WaitingForDependencies"
+    WAITING_FOR_NODE = "WaitingForNode"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a job does not run now.
+
+    `stalled` marks what does not pass by waiting: somebody has to change something, and `message`
+    says what. `status_reason` is AWS's own string where AWS has one for the case.
+    """
+
+    reason: Reason
+    message: str
+    blocked_by: tuple[str, ...] = ()
+    position: int | None = None
+    stalled: bool = False
+    status_reason: str | None = None

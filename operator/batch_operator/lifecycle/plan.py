@@ -1,0 +1,230 @@
+"""What a job runs: its definition's revision, parameters, overrides and request, merged once.
+
+Whatever can be wrong in the merge is found here, before anything starts, and said in a sentence.
+A problem that a later change elsewhere can mend (a definition that is still to be applied) leaves
+the job waiting; one that cannot be mended, because the job is immutable and its revision fixed,
+ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api.common import RetryStrategy
+from batch_operator.api.job_definition import JobDefinitionState
+from batch_operator.api.quantity import milli_cpu
+from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.parameters import placeholders, substituted
+from batch_operator.lifecycle.unsupported import unsupported_in_definition, unsupported_in_job
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.api.job import BatchJobSpec, BatchJobStatus, ContainerOverride
+    from batch_operator.api.job_definition import (
+        JobDefinitionSpec,
+        JobDefinitionStatus,
+    )
+    from batch_operator.api.stored import Stored
+
+INVALID_STATUS_REASON = "Invalid job"
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A JobDefinition with the revisions of it that exist. `object` is None once it is deleted."""
+
+    object: Stored[JobDefinitionSpec, JobDefinitionStatus] | None
+    revisions: Mapping[int, JobDefinitionSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every attempt of a job runs. `template` is a PodTemplateSpec, merged and substituted."""
+
+    definition: str
+    revision: int
+    generation: int
+    """The job's generation that this was made for."""
+    template: Mapping[str, Any]
+    milli_cpu: int
+    retry: RetryStrategy
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A job that can never run as it was written, and what to write instead."""
+
+    message: str
+
+
+def make_plan(
+    job: Stored[BatchJobSpec, BatchJobStatus],
+    definition: Definition | None,
+    fixed_revision: int | None,
+) -> Plan | Hold | Invalid:
+    """The job's plan; or why it has none yet; or why it can never have one.
+
+    `fixed_revision` is the revision that the job was given earlier: a job keeps running what it
+    was given, whatever becomes of its definition.
+    """
+    spec = job.spec
+    name, _, wanted = spec.job_definition.partition(":")
+    revision = fixed_revision or (int(wanted) if wanted else None)
+    found = _revision(job.namespace, name, revision, definition, given=fixed_revision is not None)
+    if isinstance(found, Hold):
+        return found
+    number, definition_spec = found
+    unsupported = unsupported_in_job(spec) or unsupported_in_definition(definition_spec)
+    if unsupported:
+        return Hold(Reason.UNSUPPORTED_FEATURE, unsupported, stalled=True)
+    template = _merged(definition_spec.pod_template or {}, spec)
+    if isinstance(template, Invalid):
+        return template
+    parameters = {**definition_spec.parameters, **spec.parameters}
+    problem = _substitute(template, parameters, name)
+    if problem:
+        return problem
+    cpu = requested_milli_cpu(template)
+    if isinstance(cpu, Invalid):
+        return cpu
+    return Plan(
+        definition=f"{name}:{number}",
+        revision=number,
+        generation=job.generation,
+        template=template,
+        milli_cpu=cpu,
+        retry=spec.retry_strategy or definition_spec.retry_strategy or RetryStrategy(),
+    )
+
+
+def _revision(
+    namespace: str, name: str, revision: int | None, definition: Definition | None, *, given: bool
+) -> tuple[int, JobDefinitionSpec] | Hold:
+    current = definition.object if definition else None
+    revisions = definition.revisions if definition else {}
+    if not given and current is None:
+        return Hold(
+            Reason.JOB_DEFINITION_NOT_FOUND,
+            f"there is no JobDefinition {name} in namespace {namespace}: apply it, "
+            f"or name one of `kubectl get jobdefinitions`",
+            stalled=True,
+        )
+    if not given and current is not None and current.spec.state is JobDefinitionState.INACTIVE:
+        return Hold(
+            Reason.JOB_DEFINITION_INACTIVE,
+            f"JobDefinition {name} is INACTIVE: set its spec.state to ACTIVE, or name another",
+            stalled=True,
+        )
+    if revision is None and current is not None:
+        if current.status.observed_generation != current.generation:
+            # The revision of what was just applied is about to be recorded; an older one would
+            # be the wrong one (AWS: no revision named means the latest active one).
+            return Hold(
+                Reason.JOB_DEFINITION_NOT_READY,
+                f"the latest revision of JobDefinition {name} is being recorded",
+            )
+        revision = current.status.latest_revision
+    if revision is None or revision not in revisions:
+        have = ", ".join(str(number) for number in sorted(revisions)) or "none"
+        return Hold(
+            Reason.JOB_DEFINITION_NOT_FOUND,
+            f"JobDefinition {name} has no revision {revision} (it has: {have}): name one of "
+            f"these, or no revision for the latest",
+            stalled=True,
+        )
+    return revision, revisions[revision]
+
+
+def _merged(base: Mapping[str, Any], spec: BatchJobSpec) -> dict[str, Any] | Invalid:
+    """The definition's template with the job's container overrides in it; nothing is shared."""
+    pod_spec = dict(base.get("spec") or {})
+    pod_spec["containers"] = [dict(one) for one in pod_spec.get("containers", ())]
+    pod_spec["initContainers"] = [dict(one) for one in pod_spec.get("initContainers") or ()]
+    for override in spec.container_overrides:
+        targets = [
+            one
+            for one in (*pod_spec["containers"], *pod_spec["initContainers"])
+            if override.name is None or one["name"] == override.name
+        ]
+        if not targets:
+            names = ", ".join(one["name"] for one in pod_spec["containers"])
+            return Invalid(
+                f"spec.containerOverrides names container {override.name}, but the definition "
+                f"has: {names}"
+            )
+        _override(targets[0], override)
+    return {"metadata": dict(base.get("metadata") or {}), "spec": pod_spec}
+
+
+def _override(container: dict[str, Any], override: ContainerOverride) -> None:
+    """AWS's merge: command and args replace; environment merges by name; resources by type."""
+    if override.image is not None:
+        container["image"] = override.image
+    if override.command:
+        container["command"] = list(override.command)
+    if override.args:
+        container["args"] = list(override.args)
+    if override.env:
+        new = {one.name: {"name": one.name, "value": one.value} for one in override.env}
+        kept = [one for one in container.get("env") or () if one["name"] not in new]
+        container["env"] = [*kept, *new.values()]
+    if override.resources:
+        resources = dict(container.get("resources") or {})
+        for part in ("requests", "limits"):
+            if values := getattr(override.resources, part):
+                resources[part] = {**(resources.get(part) or {}), **values}
+        container["resources"] = resources
+
+
+def _substitute(
+    template: dict[str, Any], parameters: Mapping[str, str], definition: str
+) -> Invalid | None:
+    for container in (*template["spec"]["containers"], *template["spec"]["initContainers"]):
+        for field in ("command", "args"):
+            words = container.get(field) or []
+            for name in placeholders(words):
+                if name not in parameters:
+                    return Invalid(
+                        f"container {container['name']}'s {field} refers to Ref::{name}, but "
+                        f"there is no such parameter: add {name} to the job's spec.parameters, "
+                        f"or a default to JobDefinition {definition}"
+                    )
+            if words:
+                container[field] = substituted(words, parameters)
+    return None
+
+
+def requested_milli_cpu(template: Mapping[str, Any]) -> int | Invalid:
+    """What the Pod asks of a node in milli-CPU, by Kubernetes' own rule.
+
+    Containers run side by side and are summed; init containers run one after the other, so the
+    largest counts when it exceeds the sum; sidecars (`restartPolicy: Always`) stay and are summed.
+    """
+    spec = template["spec"]
+    try:
+        together = sum(_container_milli_cpu(one) for one in spec["containers"])
+        largest_init = sidecars = 0
+        for one in spec["initContainers"]:
+            if one.get("restartPolicy") == "Always":
+                sidecars += _container_milli_cpu(one)
+            else:
+                largest_init = max(largest_init, sidecars + _container_milli_cpu(one))
+    except ValueError as error:
+        return Invalid(f"the template's CPU request cannot be read: {error}")
+    total = max(together + sidecars, largest_init)
+    if total <= 0:
+        # AWS: vCPU must be present after the merge. Without it maxvCpus would bound nothing.
+        return Invalid(
+            "no container requests any CPU, so the job cannot be placed: set "
+            "resources.requests.cpu in the definition's podTemplate or in spec.containerOverrides"
+        )
+    return total
+
+
+def _container_milli_cpu(container: Mapping[str, Any]) -> int:
+    resources = container.get("resources") or {}
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+    # Kubernetes copies a missing request from the limit.
+    return milli_cpu(requests.get("cpu", limits.get("cpu", 0)))

@@ -1,0 +1,308 @@
+"""The status to write for a job: AWS's state words, counts and intervals, reasons and conditions.
+
+Writing nothing new is the common case and has to be exact: for an unchanged world these functions
+return a status equal to the stored one, to the second and the letter, or the operator would write
+for ever.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.api.common import Condition, ConditionStatus
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import (
+    ArrayIndexes,
+    ArrayStatus,
+    Attempt,
+    BatchJobStatus,
+    IndexAttempts,
+    IndexFailure,
+    JobState,
+    Pending,
+)
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.evaluate import FINAL, dependencies_met
+from batch_operator.lifecycle.holds import Hold, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.children import FailureKey
+    from batch_operator.lifecycle.evaluate import Ending, Evaluation
+
+FAILURE_ROWS_MAX = 20
+MESSAGE_LENGTH_MAX = 1024
+_OTHER_FAILURES: FailureKey = (None, "further kinds of failure", None)
+
+
+def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobStatus:
+    """The status that this look at the job calls for; a final one is returned as it is stored.
+
+    Args:
+        look: what `evaluate` found.
+        hold: why what could start does not, from the scheduler; the look's own hold wins.
+        now: becomes the time of what changed, in whole seconds as the API server keeps them.
+    """
+    stored = look.job.status
+    if stored.state in FINAL:
+        return stored
+    now = now.replace(microsecond=0)
+    hold = look.hold or hold
+    is_array = look.job.spec.array_properties is not None
+    state = look.ending.state if look.ending else _state(look, is_array=is_array)
+    attempts = list(stored.attempts) if is_array else _rows(look)
+    newest = look.children.live[-1] if look.children.live else None
+    return BatchJobStatus(
+        observed_generation=look.job.generation,
+        state=state,
+        job_definition=look.plan.definition if look.plan else stored.job_definition,
+        compute_environment=newest.environment if newest else stored.compute_environment,
+        started_at=_started_at(look),
+        stopped_at=_stopped_at(look, now) if look.ending else None,
+        status_reason=look.ending.status_reason if look.ending else _waiting_reason(state, hold),
+        attempts=attempts,
+        pending=None if look.ending else _pending(look, state, hold, now, is_array=is_array),
+        array=_array(look) if is_array else None,
+        nodes=stored.nodes,
+        conditions=_conditions(look, state, hold, now),
+    )
+
+
+def _state(look: Evaluation, *, is_array: bool) -> JobState:
+    """AWS: an array's parent is PENDING from its first runnable child until all have ended."""
+    children = look.children
+    if is_array:
+        begun = bool(children.active or children.newly_ended)
+        return JobState.PENDING if begun else _parent_state(_idle_state(look))
+    if children.running:
+        return JobState.RUNNING
+    if children.starting:
+        return JobState.STARTING
+    if children.unbound:
+        return JobState.RUNNABLE
+    return _idle_state(look)
+
+
+def _parent_state(idle: JobState) -> JobState:
+    return JobState.SUBMITTED if idle is JobState.SUBMITTED else JobState.PENDING
+
+
+def _idle_state(look: Evaluation) -> JobState:
+    """The state of a job, or of those children of an array, that has no Pod."""
+    hold = look.hold
+    if hold is None or hold.reason in _QUEUE_HOLDS:
+        return JobState.RUNNABLE
+    if hold.reason in {Reason.WAITING_FOR_DEPENDENCIES, Reason.DEPENDENCY_NOT_FOUND}:
+        return JobState.PENDING
+    # What the job should run is not known (any more): states are not walked backwards.
+    return JobState.RUNNABLE if dependencies_met(look.job.status) else JobState.SUBMITTED
+
+
+_QUEUE_HOLDS = frozenset(
+    {
+        Reason.JOB_QUEUE_DISABLED,
+        Reason.JOB_QUEUE_NOT_READY,
+        Reason.NAMESPACE_NOT_ALLOWED,
+        Reason.NO_COMPUTE_ENVIRONMENT,
+        Reason.POD_REFUSED,
+    }
+)
+
+
+def _waiting_reason(state: JobState, hold: Hold | None) -> str | None:
+    return hold.status_reason if hold and state is JobState.RUNNABLE else None
+
+
+def _rows(look: Evaluation) -> list[Attempt]:
+    """A job's attempts: those counted before, those that ended since, and the one alive."""
+    rows = {row.attempt: row for row in look.job.status.attempts}
+    ended = {attempt.pod_uid for attempt in look.children.newly_ended}
+    alive = [one for one in look.children.live if one.pod_uid not in ended]
+    for attempt in (*look.children.newly_ended, *alive):
+        known = rows.get(attempt.number)
+        if attempt.phase is Phase.ASSUMED or (known is not None and known.stopped_at is not None):
+            continue
+        rows[attempt.number] = _row(attempt)
+    return [rows[number] for number in sorted(rows)]
+
+
+def _row(attempt: PodAttempt) -> Attempt:
+    return Attempt(
+        attempt=attempt.number,
+        pod_name=attempt.pod_name,
+        pod_uid=attempt.pod_uid,
+        node_name=attempt.node_name,
+        compute_environment=attempt.environment,
+        started_at=attempt.started_at,
+        stopped_at=attempt.stopped_at,
+        exit_code=attempt.exit_code,
+        reason=attempt.reason,
+        status_reason=attempt.status_reason,
+    )
+
+
+def _started_at(look: Evaluation) -> datetime | None:
+    """When the first attempt of the job, or of any of its children, began to run."""
+    stored = look.job.status.started_at
+    seen = (one.started_at for one in (*look.children.newly_ended, *look.children.live))
+    return min((time for time in (stored, *seen) if time is not None), default=None)
+
+
+def _stopped_at(look: Evaluation, now: datetime) -> datetime:
+    ends = [one.stopped_at for one in look.children.newly_ended if one.stopped_at is not None]
+    return max(ends, default=now)
+
+
+def _pending(
+    look: Evaluation, state: JobState, hold: Hold | None, now: datetime, *, is_array: bool
+) -> Pending | None:
+    if state is JobState.RUNNING:
+        return None
+    why = _array_hold(look, hold) if is_array else _own_hold(look, state, hold)
+    if why is None:
+        return None
+    before = look.job.status.pending
+    unchanged = before is not None and before.reason == why.reason
+    if unchanged and why.reason is Reason.BEHIND_OTHERS:
+        # The position is that of `since`: following every step of a queue would cost a write per
+        # waiting job and start.
+        return before
+    return Pending(
+        reason=why.reason,
+        message=why.message[:MESSAGE_LENGTH_MAX],
+        position=why.position,
+        queue=look.job.spec.job_queue,
+        blocked_by=list(why.blocked_by),
+        since=before.since if unchanged and before else now,
+        next_look_at=look.look_again_at.replace(microsecond=0) if look.look_again_at else None,
+    )
+
+
+def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | None:
+    """Why a single job is where it is: its Pod's obstacle if it has a Pod, else the queue's."""
+    attempt = look.children.live[-1] if look.children.live else None
+    if attempt is None:
+        return hold
+    if attempt.unschedulable:
+        message = f"Pod {attempt.pod_name} fits on no node: {attempt.unschedulable}"
+        return Hold(Reason.UNSCHEDULABLE, message)
+    if state is JobState.STARTING:
+        if attempt.start_error:
+            return Hold(Reason.CONTAINERS_STARTING, attempt.start_error.message)
+        message = f"node {attempt.node_name} pulls images and starts containers"
+        return Hold(Reason.CONTAINERS_STARTING, message)
+    return Hold(Reason.WAITING_FOR_NODE, "its Pod waits for a node")
+
+
+def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
+    """An array's parent stays PENDING while children run: say how far they are, and what holds
+    those that wait."""
+    children = look.children
+    done = len(children.counted.succeeded) + len(children.counted.failed)
+    if not children.active and not done:
+        return hold
+    parts = [f"{done} of {len(children.counted.members)} children have ended"]
+    parts += [
+        f"{len(those)} {word}"
+        for those, word in (
+            (children.running, "running"),
+            (children.starting, "starting"),
+            (children.unbound | children.waiting, "runnable"),
+        )
+        if those
+    ]
+    message = ", ".join(parts)
+    array = look.job.spec.array_properties
+    if children.waiting and array and array.max_parallel and not look.startable:
+        message += f" (maxParallel {array.max_parallel})"
+    elif children.waiting and hold:
+        message += f"; {hold.message}"
+    stuck = next((one for one in children.live if one.start_error or one.unschedulable), None)
+    if stuck is not None:
+        detail = stuck.start_error.message if stuck.start_error else stuck.unschedulable
+        message += f"; index {stuck.index}: {detail}"
+    return Hold(Reason.ARRAY_IN_PROGRESS, message, blocked_by=hold.blocked_by if hold else ())
+
+
+def _array(look: Evaluation) -> ArrayStatus:
+    children, counted = look.children, look.children.counted
+    sets = {
+        JobState.SUBMITTED: IndexSet(),
+        JobState.PENDING: IndexSet(),
+        JobState.RUNNABLE: children.unbound,
+        JobState.STARTING: children.starting,
+        JobState.RUNNING: children.running,
+        JobState.SUCCEEDED: counted.succeeded,
+        JobState.FAILED: counted.failed,
+    }
+    sets[_idle_state(look)] |= children.waiting
+    return ArrayStatus(
+        size=len(counted.members),
+        status_summary={state: len(those) for state, those in sets.items()},
+        indexes=ArrayIndexes(
+            **{
+                state.lower(): str(those)
+                for state, those in sets.items()
+                if those and state is not JobState.SUBMITTED
+            }
+        ),
+        attempts=[
+            IndexAttempts(attempts=number, indexes=str(those))
+            for number, those in counted.attempts.items()
+        ],
+        failures=_failure_rows(counted.failures.items()),
+    )
+
+
+def _failure_rows(failures: Iterable[tuple[FailureKey, IndexSet]]) -> list[IndexFailure]:
+    """One row per kind of failure, most frequent first; what exceeds the bound is summed up."""
+    ordered = sorted(failures, key=lambda one: (-len(one[1]), str(one[0])))
+    if len(ordered) > FAILURE_ROWS_MAX:
+        rest = IndexSet()
+        for _, those in ordered[FAILURE_ROWS_MAX - 1 :]:
+            rest |= those
+        ordered = [*ordered[: FAILURE_ROWS_MAX - 1], (_OTHER_FAILURES, rest)]
+    return [
+        IndexFailure(
+            exit_code=exit_code, reason=reason, status_reason=status_reason, indexes=str(those)
+        )
+        for (exit_code, reason, status_reason), those in ordered
+    ]
+
+
+def _conditions(
+    look: Evaluation, state: JobState, hold: Hold | None, now: datetime
+) -> list[Condition]:
+    """`Complete` and `Failed` as batch/v1 Jobs have them; `Reconciling` and `Stalled` for kstatus.
+
+    kstatus reads an object without True conditions as current, so an open job is Reconciling; and
+    it knows failure only as Stalled, so a FAILED job is that too.
+    """
+    ending = look.ending
+    if ending is None:
+        wanted = [_open_condition(look, state, hold)]
+    elif ending.state is JobState.SUCCEEDED:
+        wanted = [("Complete", ending.token, ending.message)]
+    else:
+        wanted = [("Failed", ending.token, ending.message), ("Stalled", ending.token, "")]
+    before = {condition.type: condition for condition in look.job.status.conditions}
+    return [
+        Condition(
+            type=kind,
+            status=ConditionStatus.TRUE,
+            reason=reason,
+            message=message[:MESSAGE_LENGTH_MAX],
+            observed_generation=look.job.generation,
+            last_transition_time=before[kind].last_transition_time if kind in before else now,
+        )
+        for kind, reason, message in wanted
+    ]
+
+
+def _open_condition(look: Evaluation, state: JobState, hold: Hold | None) -> tuple[str, str, str]:
+    if hold is not None and hold.stalled and not look.children.active:
+        return "Stalled", hold.reason, hold.message
+    return "Reconciling", state.title(), ""

@@ -1,0 +1,187 @@
+"""What follows for the administrators' objects: revisions of definitions, and statuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.api.common import Condition, ConditionStatus
+from batch_operator.api.compute_environment import (
+    ComputeEnvironmentStatus,
+    EnvironmentState,
+    VcpuUsage,
+)
+from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
+from batch_operator.api.job_queue import JobQueueStatus
+from batch_operator.lifecycle.unsupported import (
+    unsupported_in_definition,
+    unsupported_in_environment,
+    unsupported_in_queue,
+)
+from batch_operator.scheduling.memo import OPEN_STATES
+from batch_operator.scheduling.mutations import CreateRevision, Mutation, Urgency, WriteStatus
+from batch_operator.scheduling.placement import usable_environments, vcpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from batch_operator.lifecycle.plan import Definition
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.snapshot import Environment, Queue, Snapshot
+
+_NOT_READY = "NotReady"
+_READY = "Ready"
+
+
+def mutations(snapshot: Snapshot, memo: Memo) -> list[Mutation]:
+    """Revisions to keep and statuses to write, for what changed or was counted anew."""
+    changes = snapshot.changes
+    everything = memo.is_empty
+    found: list[Mutation] = []
+    for key in sorted(snapshot.definitions if everything else changes.definitions):
+        if definition := snapshot.definitions.get(key):
+            found += _definition(definition, snapshot.now)
+    queues: Iterable[str] = changes.queues | memo.touched_queues
+    if everything or changes.environments:
+        queues = snapshot.queues
+    for name in sorted(queues):
+        if queue := snapshot.queues.get(name):
+            found.append(_queue(queue, snapshot, memo))
+    environments = changes.environments | memo.touched_environments
+    for name in sorted(snapshot.environments if everything else environments):
+        if environment := snapshot.environments.get(name):
+            found.append(_environment(environment, memo, snapshot.now))
+    memo.touched_queues.clear()
+    memo.touched_environments.clear()
+    return found
+
+
+def _definition(definition: Definition, now: datetime) -> list[Mutation]:
+    stored = definition.object
+    if stored is None or stored.deleting:
+        return []
+    latest = max(definition.revisions, default=0)
+    if not latest or definition.revisions[latest] != revisioned(stored.spec):
+        # The status follows once the API server holds the revision.
+        return [
+            CreateRevision(
+                namespace=stored.namespace,
+                definition=stored.name,
+                definition_uid=stored.uid,
+                revision=latest + 1,
+                spec=revisioned(stored.spec),
+            )
+        ]
+    status = JobDefinitionStatus(
+        observed_generation=stored.generation,
+        latest_revision=latest,
+        conditions=_conditions(
+            unsupported_in_definition(stored.spec),
+            f"revision {latest} is the latest",
+            stored.status.conditions,
+            stored.generation,
+            now,
+        ),
+    )
+    return [
+        WriteStatus(
+            kind="JobDefinition",
+            namespace=stored.namespace,
+            name=stored.name,
+            uid=stored.uid,
+            status=None if status == stored.status else status,
+            urgency=Urgency.COUNTED,
+        )
+    ]
+
+
+def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
+    totals = memo.queue_totals.get(queue.name, {})
+    status = JobQueueStatus(
+        observed_generation=queue.generation,
+        jobs={state: totals[state] for state in OPEN_STATES if totals.get(state)},
+        conditions=_conditions(
+            _queue_problem(queue, snapshot),
+            f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "
+            f"compute environments take work",
+            queue.status.conditions,
+            queue.generation,
+            snapshot.now,
+        ),
+    )
+    return WriteStatus(
+        kind="JobQueue",
+        namespace="",
+        name=queue.name,
+        uid=queue.uid,
+        status=None if status == queue.status else status,
+        urgency=_urgency(queue.status.conditions, status.conditions),
+    )
+
+
+def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
+    if unsupported := unsupported_in_queue(queue.spec):
+        return unsupported
+    named = [one.compute_environment for one in queue.spec.compute_environment_order]
+    missing = [name for name in named if name not in snapshot.environments]
+    if missing:
+        return (
+            f"there is no ComputeEnvironment {', '.join(missing)}: apply it, or name others in "
+            f"spec.computeEnvironmentOrder"
+        )
+    if not usable_environments(queue, snapshot.environments):
+        return "none of its compute environments takes work: see their conditions and state"
+    return None
+
+
+def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteStatus:
+    spec = environment.spec
+    status = ComputeEnvironmentStatus(
+        observed_generation=environment.generation,
+        vcpus=VcpuUsage(used=vcpus(memo.used_milli[environment.name]), max=spec.max_vcpus),
+        conditions=_conditions(
+            unsupported_in_environment(spec),
+            "takes work" if spec.state is EnvironmentState.ENABLED else "DISABLED",
+            environment.status.conditions,
+            environment.generation,
+            now,
+        ),
+    )
+    return WriteStatus(
+        kind="ComputeEnvironment",
+        namespace="",
+        name=environment.name,
+        uid=environment.uid,
+        status=None if status == environment.status else status,
+        urgency=_urgency(environment.status.conditions, status.conditions),
+    )
+
+
+def _urgency(before: Sequence[Condition], after: Sequence[Condition]) -> Urgency:
+    return Urgency.LAZY if list(before) == list(after) else Urgency.NORMAL
+
+
+def _conditions(
+    problem: str | None,
+    message: str,
+    before: Sequence[Condition],
+    generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """`Ready`, and `Stalled` beside it when somebody has to change something (kstatus)."""
+    ready = ConditionStatus.FALSE if problem else ConditionStatus.TRUE
+    wanted = [("Ready", ready, _NOT_READY if problem else _READY, problem or message)]
+    if problem:
+        wanted.append(("Stalled", ConditionStatus.TRUE, _NOT_READY, problem))
+    known = {(one.type, one.status): one.last_transition_time for one in before}
+    return [
+        Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=text,
+            observed_generation=generation,
+            last_transition_time=known.get((kind, status), now.replace(microsecond=0)),
+        )
+        for kind, status, reason, text in wanted
+    ]

@@ -1,0 +1,158 @@
+"""What one cycle leaves for the next to save it work.
+
+A memo holds nothing that cannot be computed from a snapshot: a cycle with an empty memo, on a
+snapshot in which everything counts as changed, decides the same. It exists because a cycle's cost
+must follow what changed and what starts, not how many jobs there are.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from batch_operator.api.job import JobState
+from batch_operator.lifecycle.evaluate import FINAL
+from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Backlog, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.lifecycle.holds import Hold
+    from batch_operator.lifecycle.plan import Plan
+    from batch_operator.scheduling.snapshot import Key
+
+OPEN_STATES = tuple(state for state in JobState if state not in FINAL)
+
+
+class Memo:
+    """The last look at every open job, and sums and orders over these looks."""
+
+    def __init__(self) -> None:
+        self.is_empty = True
+        self.looks: dict[str, Evaluation] = {}
+        self.plans: dict[str, Plan] = {}
+        self.blocked: dict[str, tuple[str, Hold]] = {}
+        """By queue: the job at its front that does not fit, and why."""
+        self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
+        self.used_milli: Counter[str] = Counter()
+        self.dependents: dict[Key, set[str]] = defaultdict(set)
+        self.by_queue: dict[str, set[str]] = defaultdict(set)
+        self.by_definition: dict[Key, set[str]] = defaultdict(set)
+        self.queue_totals: dict[str, Counter[JobState]] = defaultdict(Counter)
+        self.touched_queues: set[str] = set()
+        self.touched_environments: set[str] = set()
+        self._keys: dict[str, Key] = {}
+        self._usage: dict[str, Mapping[str, int]] = {}
+        self._totals: dict[str, tuple[str, Mapping[JobState, int]]] = {}
+        self._deadlines: list[tuple[datetime, str]] = []
+        self._deadline_of: dict[str, datetime] = {}
+
+    def remember(self, look: Evaluation) -> None:
+        """Keep a look at a job in place of the one before."""
+        job = look.job
+        self.looks[job.uid] = look
+        self._keys[job.uid] = job.key
+        if look.plan is not None:
+            self.plans[job.uid] = look.plan
+        self.by_queue[job.spec.job_queue].add(job.uid)
+        definition = job.spec.job_definition.partition(":")[0]
+        self.by_definition[job.namespace, definition].add(job.uid)
+        for dependency in job.spec.depends_on:
+            if dependency.job is not None:
+                self.dependents[job.namespace, dependency.job].add(job.uid)
+        self._set_usage(job.uid, look.usage)
+        self.backlogs[job.spec.job_queue].set(job.uid, _entries(look))
+        self.watch_deadline(job.uid, look.look_again_at)
+
+    def forget(self, uid: str, usage: Mapping[str, int]) -> None:
+        """Drop a job that is over or gone; `usage` is what Pods of it that still run hold."""
+        self._set_usage(uid, usage)
+        self.watch_deadline(uid, None)
+        self.plans.pop(uid, None)
+        self.count_states(uid, None)
+        self._keys.pop(uid, None)
+        look = self.looks.pop(uid, None)
+        if look is None:
+            return
+        job = look.job
+        self.backlogs[job.spec.job_queue].set(uid, ())
+        self.by_queue[job.spec.job_queue].discard(uid)
+        definition = job.spec.job_definition.partition(":")[0]
+        _discard(self.by_definition, (job.namespace, definition), uid)
+        for dependency in job.spec.depends_on:
+            if dependency.job is not None:
+                _discard(self.dependents, (job.namespace, dependency.job), uid)
+
+    def watch_deadline(self, uid: str, at: datetime | None) -> None:
+        """Have the job looked at again at that time, instead of at the one set before."""
+        if at is None:
+            self._deadline_of.pop(uid, None)
+        elif self._deadline_of.get(uid) != at:
+            self._deadline_of[uid] = at
+            heapq.heappush(self._deadlines, (at, uid))
+
+    def due(self, now: datetime) -> set[str]:
+        """Take the jobs whose time to be looked at again has come."""
+        found: set[str] = set()
+        while (at := self.next_deadline()) is not None and at <= now:
+            _, uid = heapq.heappop(self._deadlines)
+            del self._deadline_of[uid]
+            found.add(uid)
+        return found
+
+    def next_deadline(self) -> datetime | None:
+        while self._deadlines:
+            at, uid = self._deadlines[0]
+            if self._deadline_of.get(uid) == at:
+                return at
+            heapq.heappop(self._deadlines)  # replaced or withdrawn since
+        return None
+
+    def key_of(self, uid: str) -> Key | None:
+        return self._keys.get(uid)
+
+    def count_states(self, uid: str, counts: tuple[str, Mapping[JobState, int]] | None) -> None:
+        """Put a job's children by state (one for a job that is no array) into its queue's totals."""
+        if before := self._totals.pop(uid, None):
+            self.queue_totals[before[0]].subtract(before[1])
+            self.touched_queues.add(before[0])
+        if counts:
+            self._totals[uid] = counts
+            self.queue_totals[counts[0]].update(counts[1])
+            self.touched_queues.add(counts[0])
+
+    def _set_usage(self, uid: str, usage: Mapping[str, int]) -> None:
+        before = self._usage.get(uid, {})
+        if before == usage:
+            return
+        self.used_milli.subtract(before)
+        self.used_milli.update(usage)
+        self.touched_environments.update(before, usage)
+        if usage:
+            self._usage[uid] = usage
+        else:
+            self._usage.pop(uid, None)
+
+
+def _discard(index: dict[Key, set[str]], key: Key, uid: str) -> None:
+    members = index.get(key)
+    if members is not None:
+        members.discard(uid)
+        if not members:
+            del index[key]
+
+
+def _entries(look: Evaluation) -> tuple[Entry, ...]:
+    """A job's places in its queue: its retries in front, the rest behind those."""
+    if not look.start_limit:
+        return ()
+    job = look.job
+    retries = look.startable & look.children.retrying
+    ranks = [
+        *([RETRY] if retries else []),
+        *([FIRST_TRY] if look.startable - retries else []),
+    ]
+    return tuple((rank, job.created_at, job.uid) for rank in ranks)

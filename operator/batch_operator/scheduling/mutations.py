@@ -1,0 +1,95 @@
+"""What a cycle wants written: a closed union of idempotent steps, as data.
+
+Names are deterministic and every step says which object it means by uid, so that a step that is
+carried out twice, or after a restart, changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.api.compute_environment import ComputeEnvironmentStatus
+    from batch_operator.api.job import BatchJobStatus
+    from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
+    from batch_operator.api.job_queue import JobQueueStatus
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.plan import Plan
+    from batch_operator.scheduling.snapshot import Job
+
+
+class Urgency(IntEnum):
+    """How long a status may wait so that several changes of one object become one write."""
+
+    LAZY = 0  # only an explanation changed
+    NORMAL = 1  # a state changed
+    COUNTED = 2  # outcomes were counted, and Pods wait to be released
+    FINAL = 3  # the job is over
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Create the Pod of one attempt."""
+
+    job: Job
+    plan: Plan
+    index: int
+    number: int
+    array_size: int | None
+    environment: str
+    node_selector: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePod:
+    """Take our finalizer and tracking label off a Pod whose outcome is in the stored status."""
+
+    pod: PodAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Stop an attempt that has been given up."""
+
+    pod: PodAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Forget a job whose ttlSecondsAfterFinished has passed."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRevision:
+    """Keep a JobDefinition's spec as an immutable revision."""
+
+    namespace: str
+    definition: str
+    definition_uid: str
+    revision: int
+    spec: JobDefinitionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """Make an object's status read so. None for `status` withdraws a write that still waits."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    status: (
+        BatchJobStatus | JobDefinitionStatus | JobQueueStatus | ComputeEnvironmentStatus | None
+    )
+    urgency: Urgency = Urgency.NORMAL
+
+
+Mutation = StartAttempt | ReleasePod | DeletePod | DeleteJob | CreateRevision | WriteStatus

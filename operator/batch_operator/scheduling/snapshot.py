@@ -1,0 +1,69 @@
+"""The world as one cycle sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
+from batch_operator.api.job import BatchJobSpec, BatchJobStatus
+from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
+from batch_operator.api.stored import Stored
+from batch_operator.lifecycle.evaluate import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
+    from datetime import datetime
+
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.plan import Definition
+
+Job = Stored[BatchJobSpec, BatchJobStatus]
+Queue = Stored[JobQueueSpec, JobQueueStatus]
+Environment = Stored[ComputeEnvironmentSpec, ComputeEnvironmentStatus]
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's answer to a Pod of a job: when it may be tried again, and what it said.
+
+    `final` marks a Pod that no retry can make acceptable (HTTP 422: the template is invalid).
+    """
+
+    message: str
+    retry_at: datetime
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed since the last cycle: job uids, and keys or names of the other kinds."""
+
+    jobs: Set[str] = frozenset()
+    definitions: Set[Key] = frozenset()
+    queues: Set[str] = frozenset()
+    environments: Set[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that a cycle decides from. The mappings are read, never written.
+
+    `attempts` holds, by job uid and then by Pod name, the Pods that are tracked and the creates
+    that are on their way. `start_budget` bounds the starts of one cycle, so that a large array
+    does not fill the operator's memory with creates that wait for the API server.
+    """
+
+    now: datetime
+    jobs: Mapping[str, Job]
+    job_uids: Mapping[Key, str]
+    attempts: Mapping[str, Mapping[str, PodAttempt]]
+    definitions: Mapping[Key, Definition]
+    queues: Mapping[str, Queue]
+    environments: Mapping[str, Environment]
+    refusals: Mapping[str, Refusal]
+    changes: Changes = field(default_factory=Changes)
+    policy: Policy = field(default_factory=Policy)
+    start_budget: int = 1000
