@@ -44,10 +44,7 @@ class NodeRange(Model):
     """How a range of nodes of a multi-node job runs."""
 
     target_nodes: TargetNodes
-    pod_template: dict[str, Any] = Field(
-        description="The Pod of each node in the range.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
-    )
+    pod_template: dict[str, Any] = _pod_template("The Pod of each node in the range.")
 
 
 class NodeProperties(Model):

@@ -1,0 +1,113 @@
+"""Where everything lies: one state folder, and in it one folder per cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+GO_MODULES = REPOSITORY / "hack" / "go"
+
+COMPUTE_ENVIRONMENT_LABEL = "batch-operator.io/compute-environment"
+REAL_NODE_ENVIRONMENT = "local"
+FAKE_NODE_ENVIRONMENT = "fake"
+MANAGED_BY_KWOK = "kwok.x-k8s.io/node"
+
+
+class ClusterError(Exception):
+    """Something that the person at the terminal has to know; the message says what to do next."""
+
+
+def home() -> Path:
+    """The state folder: $BATCH_OPERATOR_HOME, or a folder of its own under the user's state."""
+    chosen = os.environ.get("BATCH_OPERATOR_HOME")
+    if chosen:
+        return Path(chosen).resolve()
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "batch-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was chosen when a cluster was first brought up, and holds until it is removed.
+
+    `subnet` numbers the cluster's addresses: 10.213.N.0/30 joins the real node to this machine,
+    10.214.N.0/24 is for its Pods, 10.215.N.0/24 for Services.
+    """
+
+    provider: str
+    subnet: int
+    etcd_port: int
+    etcd_peer_port: int
+    api_port: int
+    manager_port: int
+    scheduler_port: int
+    kwok_port: int
+    has_real_node: bool
+    has_audit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster's folder and what follows from its name."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return home() / "clusters" / self.name
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.folder / "audit.log"
+
+    @property
+    def namespace(self) -> str:
+        """The real node's network namespace."""
+        return f"batch-operator-{self.name}"
+
+    def log(self, part: str) -> Path:
+        return self.folder / "logs" / f"{part}.log"
+
+    def facts(self) -> Facts | None:
+        path = self.folder / "facts.json"
+        if not path.exists():
+            return None
+        return Facts(**json.loads(path.read_text(encoding="utf-8")))
+
+    def keep(self, facts: Facts) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "facts.json"
+        path.write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
+
+
+def known_clusters() -> list[Cluster]:
+    folder = home() / "clusters"
+    if not folder.exists():
+        return []
+    return [Cluster(path.name) for path in sorted(folder.iterdir()) if path.is_dir()]
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def free_subnet() -> int:
+    """A number for a new cluster's addresses that no other cluster of ours uses."""
+    taken = {facts.subnet for one in known_clusters() if (facts := one.facts()) is not None}
+    return next(number for number in range(1, 255) if number not in taken)

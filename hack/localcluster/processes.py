@@ -1,0 +1,155 @@
+"""Long-running parts: started with a log of their own, found again by pid, stopped cleanly.
+
+A pid alone can belong to somebody else after a reboot, so the start time that the kernel gives is
+kept with it, and a process is only ever signalled when both still match.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localcluster.layout import Cluster, ClusterError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping, Sequence
+
+TAIL_LINES = 20
+
+
+def start(
+    cluster: Cluster, part: str, command: Sequence[str], env: Mapping[str, str] | None = None
+) -> None:
+    """Start a part in the background unless it runs already."""
+    if pid_of(cluster, part) is not None:
+        return
+    log = cluster.log(part)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+    record = {"pid": process.pid, "started": _start_time(process.pid), "command": list(command)}
+    path = _record(cluster, part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def pid_of(cluster: Cluster, part: str) -> int | None:
+    """The pid of a part that runs."""
+    path = _record(cluster, part)
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    pid = int(record["pid"])
+    started = _start_time(pid)
+    return pid if started is not None and started == record["started"] else None
+
+
+def parts(cluster: Cluster) -> list[str]:
+    """Parts that were started and not stopped, in no particular order."""
+    folder = cluster.folder / "run"
+    return sorted(path.stem for path in folder.glob("*.json")) if folder.exists() else []
+
+
+def stop(cluster: Cluster, part: str, patience_s: float = 20.0) -> None:
+    """End a part: SIGTERM, and SIGKILL when it does not go."""
+    pid = pid_of(cluster, part)
+    if pid is not None:
+        _signal(pid, signal.SIGTERM)
+        give_up = time.monotonic() + patience_s
+        while pid_of(cluster, part) is not None and time.monotonic() < give_up:
+            _reap(pid)
+            time.sleep(0.05)
+        if pid_of(cluster, part) is not None:
+            _signal(pid, signal.SIGKILL)
+            _reap(pid)
+    _record(cluster, part).unlink(missing_ok=True)
+
+
+def wait_until(
+    cluster: Cluster, part: str, ready: Callable[[], bool], patience_s: float = 60.0
+) -> None:
+    """Wait for a part to be ready.
+
+    Raises:
+        ClusterError: it ended, or was not ready in time; the message has the end of its log.
+    """
+    give_up = time.monotonic() + patience_s
+    while not ready():
+        pid = pid_of(cluster, part)
+        if pid is None:
+            raise ClusterError(f"{part} ended instead of coming up.\n{_tail(cluster, part)}")
+        if time.monotonic() > give_up:
+            raise ClusterError(
+                f"{part} did not come up in {patience_s:.0f} s.\n{_tail(cluster, part)}"
+            )
+        time.sleep(0.1)
+
+
+def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
+    """Whether an HTTP endpoint says 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def run(command: Sequence[str], *, check: bool = True, stdin: str | None = None) -> str:
+    """Run a short command and return its output.
+
+    Raises:
+        ClusterError: it failed; the message has the command and what it printed.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)
+    if check and done.returncode != 0:
+        raise ClusterError(f"{' '.join(command)} failed:\n{(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def _tail(cluster: Cluster, part: str) -> str:
+    path = cluster.log(part)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join([f"The end of {path}:", *(f"  {line}" for line in lines)])
+
+
+def _record(cluster: Cluster, part: str) -> Path:
+    return cluster.folder / "run" / f"{part}.json"
+
+
+def _start_time(pid: int) -> str | None:
+    """The kernel's start time of a process that is not a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {"Z", "X"} else fields[19]
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _reap(pid: int) -> None:
+    """Collect a child of ours; a part started by an earlier command is not our child."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return

