@@ -180,7 +180,7 @@ def _manager(cluster: Cluster, facts: Facts, keys: Path) -> list[str]:
         f"--cert-dir={cluster.folder / 'kube-controller-manager'}",
         f"--root-ca-file={keys / 'ca.crt'}",
         f"--service-account-private-key-file={keys / 'sa.key'}",
-        "--use-service-account-credentials=false",
+        "--use-service-account-credentials=true",
         "--leader-elect=false",
         # Left at their defaults, the clients' limits are what a benchmark measures.
         "--kube-api-qps=5000",

@@ -22,7 +22,9 @@ class Model(BaseModel):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        """The JSON form, without what is absent or empty."""
+        full = self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        return {name: value for name, value in full.items() if value not in ([], {})}
 
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:

@@ -258,6 +258,8 @@ def _node(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: str) 
         exclusive = "exclusive" + bound.capitalize()
         if isinstance(schema.get(exclusive), (int, float)):
             out[bound], out[exclusive] = schema[exclusive], True
+    if isinstance(out.get("default"), dict):
+        out["default"] = {key: value for key, value in out["default"].items() if value is not None}
     if out.get("default") is None:
         out.pop("default", None)
     if "properties" in schema:

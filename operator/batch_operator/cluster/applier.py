@@ -1,0 +1,240 @@
+"""Carries out what a cycle decided.
+
+Nothing is remembered here that matters: a write that fails or is lost is decided again by a later
+cycle, because its object still looks as it did. What is kept is which writes are in flight, so that
+a cycle's repeated wish does not become a second request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, assert_never
+
+from batch_operator.api import meta
+from batch_operator.cluster import decoding
+from batch_operator.cluster.client import (
+    BATCH_JOBS,
+    CONTROLLER_REVISIONS,
+    PODS,
+    STRATEGIC_MERGE_PATCH,
+    ApiError,
+)
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.manifests.pods import pod, pod_name
+from batch_operator.manifests.revisions import controller_revision
+from batch_operator.scheduling.mutations import (
+    CreateRevision,
+    DeleteJob,
+    DeletePod,
+    Mutation,
+    ReleasePod,
+    StartAttempt,
+    WriteStatus,
+)
+from batch_operator.scheduling.snapshot import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from batch_operator.cluster.cache import Cache
+    from batch_operator.cluster.client import ApiClient
+    from batch_operator.cluster.clock import Clock
+    from batch_operator.cluster.statuses import StatusWriter
+
+_LOG = logging.getLogger(__name__)
+CREATES_IN_FLIGHT_MAX = 500
+"""Starts that may be decided and not yet answered: the bound of `Snapshot.start_budget`."""
+RETRY_S = 5.0
+REFUSED_RETRY_S, REFUSED_RETRY_MAX_S = 5.0, 300.0
+
+
+class Applier:
+    """Sends mutations; the replies go into the cache and wake the cycle."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        clock: Clock,
+        cache: Cache,
+        statuses: StatusWriter,
+        wake: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._cache = cache
+        self._statuses = statuses
+        self._wake = wake
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._creates = 0
+        self._refusals_in_a_row: dict[str, int] = {}
+
+    @property
+    def start_budget(self) -> int:
+        return max(0, CREATES_IN_FLIGHT_MAX - self._creates)
+
+    def submit(self, mutations: Iterable[Mutation]) -> None:
+        """Begin to carry out a cycle's mutations; returns at once."""
+        for mutation in mutations:
+            match mutation:
+                case WriteStatus():
+                    self._statuses.want(mutation)
+                case StartAttempt():
+                    self._start(mutation)
+                case ReleasePod(pod=target):
+                    self._begin(f"release {target.pod_uid}", target.job_uid, self._release(target))
+                case DeletePod(pod=target):
+                    self._begin(f"delete {target.pod_uid}", target.job_uid, self._delete(target))
+                case DeleteJob():
+                    self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job(mutation))
+                case CreateRevision():
+                    key = f"revision {mutation.definition_uid} {mutation.revision}"
+                    self._begin(key, "", self._create_revision(mutation))
+                case _:
+                    assert_never(mutation)
+
+    def _begin(self, key: str, job_uid: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run one write unless the same is under way; after a failure it is decided anew."""
+        if key in self._in_flight:
+            work.close()
+            return
+        self._in_flight[key] = asyncio.create_task(self._run(key, job_uid, work))
+
+    async def _run(self, key: str, job_uid: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                _LOG.warning("%s failed, decided again in %.0f s: %s", key, RETRY_S, error)
+            await asyncio.sleep(RETRY_S)
+            self._cache.touch(job_uid)
+        finally:
+            del self._in_flight[key]
+            self._wake()
+
+    def _start(self, start: StartAttempt) -> None:
+        job = start.job
+        index = None if start.array_size is None else start.index
+        name = pod_name(job.name, job.uid, index, start.number)
+        key = f"create {job.namespace}/{name}"
+        if key in self._in_flight:
+            return
+        self._cache.assume(
+            PodAttempt(
+                namespace=job.namespace,
+                pod_name=name,
+                pod_uid="",
+                resource_version=0,
+                job_uid=job.uid,
+                index=start.index,
+                number=start.number,
+                revision=start.plan.revision,
+                environment=start.environment,
+                milli_cpu=start.plan.milli_cpu,
+                phase=Phase.ASSUMED,
+            )
+        )
+        self._creates += 1
+        self._in_flight[key] = asyncio.create_task(self._create_pod(key, name, start))
+
+    async def _create_pod(self, key: str, name: str, start: StartAttempt) -> None:
+        job = start.job
+        body = pod(
+            job,
+            start.plan,
+            index=start.index,
+            attempt=start.number,
+            array_size=start.array_size,
+            environment=start.environment,
+            node_selector=start.node_selector,
+        )
+        try:
+            reply = await self._client.create(PODS, job.namespace, body)
+            self._cache.pods.upsert(decoding.attempt(reply))
+            self._accepted(job.uid)
+        except ApiError as error:
+            if error.is_conflict and error.reason == "AlreadyExists":
+                await self._adopt(name, start)
+            else:
+                self._refused(job.uid, error)
+        finally:
+            self._creates -= 1
+            self._cache.unassume(job.uid, name)
+            del self._in_flight[key]
+            self._wake()
+
+    async def _adopt(self, name: str, start: StartAttempt) -> None:
+        """The Pod exists: from a create whose reply was lost, or somebody else made it."""
+        job = start.job
+        try:
+            found = await self._client.get(PODS, job.namespace, name)
+        except ApiError as error:
+            self._refused(job.uid, error)
+            return
+        owners = decoding.pod(found).metadata.owner_references
+        if any(owner.controller and owner.uid == job.uid for owner in owners):
+            self._cache.pods.upsert(decoding.attempt(found))
+            return
+        message = f"a Pod {name} exists that is not this job's: delete it"
+        self._refused(job.uid, ApiError(403, "Forbidden", message))
+
+    def _accepted(self, job_uid: str) -> None:
+        self._refusals_in_a_row.pop(job_uid, None)
+        self._cache.refuse(job_uid, None)
+
+    def _refused(self, job_uid: str, error: ApiError) -> None:
+        """Hold the job back for a while, longer each time; for good when it cannot be mended."""
+        now = self._clock.now()
+        known = self._cache.refusals.get(job_uid)
+        if known is not None and now < known.retry_at:
+            return  # one of many creates that were under way together
+        times = self._refusals_in_a_row.get(job_uid, 0)
+        self._refusals_in_a_row[job_uid] = times + 1
+        delay_s = min(REFUSED_RETRY_MAX_S, REFUSED_RETRY_S * 2 ** min(times, 8))
+        self._cache.refuse(
+            job_uid,
+            Refusal(
+                message=error.message,
+                retry_at=now + timedelta(seconds=error.retry_after_s or delay_s),
+                final=error.status in {400, 422},
+            ),
+        )
+
+    async def _release(self, target: PodAttempt) -> None:
+        """Take finalizer and tracking label off; with these the Pod leaves our watch."""
+        body = {
+            "metadata": {
+                "uid": target.pod_uid,
+                "labels": {meta.LABEL_TRACKED: None},
+                "$deleteFromPrimitiveList/finalizers": [meta.FINALIZER_TRACKING],
+            }
+        }
+        try:
+            await self._client.patch(
+                PODS, target.namespace, target.pod_name, body, content_type=STRATEGIC_MERGE_PATCH
+            )
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+        self._cache.pods.forget(target.pod_uid)
+
+    async def _delete(self, target: PodAttempt) -> None:
+        reply = await self._client.delete(
+            PODS, target.namespace, target.pod_name, uid=target.pod_uid
+        )
+        self._cache.pods.upsert(decoding.attempt(reply))
+
+    async def _delete_job(self, target: DeleteJob) -> None:
+        await self._client.delete(BATCH_JOBS, target.namespace, target.name, uid=target.uid)
+
+    async def _create_revision(self, create: CreateRevision) -> None:
+        body = controller_revision(create)
+        try:
+            reply = await self._client.create(CONTROLLER_REVISIONS, create.namespace, body)
+        except ApiError as error:
+            if not (error.is_conflict and error.reason == "AlreadyExists"):
+                raise
+            name = body["metadata"]["name"]
+            reply = await self._client.get(CONTROLLER_REVISIONS, create.namespace, name)
+        self._cache.revisions.upsert(decoding.revision(reply))

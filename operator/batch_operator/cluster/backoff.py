@@ -1,0 +1,29 @@
+"""Waiting longer after every failure, never in step with others; the only use of randomness."""
+
+from __future__ import annotations
+
+import random  # noqa: TID251  # the one place
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Exponential delays with full jitter: at most `first_s` at first, at most `max_s` ever."""
+
+    first_s: float = 0.5
+    max_s: float = 30.0
+    failures: int = 0
+
+    def next_delay_s(self) -> float:
+        """Seconds to wait after one more failure."""
+        ceiling_s = min(self.max_s, self.first_s * 2 ** min(self.failures, 16))
+        self.failures += 1
+        return ceiling_s * (0.5 + random.random() / 2)  # noqa: S311  # no secret depends on it
+
+    def reset(self) -> None:
+        self.failures = 0
+
+
+def between(low: float, high: float) -> float:
+    """A random number, to spread what would otherwise happen to all at once."""
+    return random.uniform(low, high)  # noqa: S311  # no secret depends on it

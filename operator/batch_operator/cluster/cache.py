@@ -1,0 +1,238 @@
+"""What the API server was last known to hold, and which of it has changed since the last cycle.
+
+Two things feed the cache: watches, and the replies to our own writes. A reply is as good as the
+event that follows it, so the next cycle already sees what this one wrote, and a late event with an
+older resource version is ignored. Creates that are on their way stand in as *assumed* attempts, so
+that their capacity is taken and nobody starts them twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Generic
+
+from batch_operator.cluster.reflector import T
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.plan import Definition
+from batch_operator.scheduling.snapshot import Changes, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
+    from batch_operator.api.stored import Stored
+    from batch_operator.cluster.decoding import Revision
+    from batch_operator.lifecycle.evaluate import Policy
+    from batch_operator.scheduling.snapshot import Environment, Job, Key, Queue, Refusal
+
+    DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
+
+
+class Table(Generic[T]):
+    """Objects of one kind by uid; `changed` is told the object before and after each change."""
+
+    def __init__(self, changed: Callable[[T | None, T | None], None]) -> None:
+        self.items: dict[str, T] = {}
+        self._changed = changed
+        self._gone: set[str] = set()
+
+    def upsert(self, item: T) -> None:
+        """Take an object, unless a newer state of it is known or it is known to be gone."""
+        before = self.items.get(item.uid)
+        if item.uid in self._gone:
+            return
+        if before is not None and before.resource_version >= item.resource_version:
+            return
+        self.items[item.uid] = item
+        self._changed(before, item)
+
+    def remove(self, item: T) -> None:
+        """The API server says that the object is gone (or out of the watch's selection)."""
+        self._gone.discard(item.uid)
+        self._drop(item.uid)
+
+    def forget(self, uid: str) -> None:
+        """We have just removed the object: events about its past may still be on their way."""
+        if self._drop(uid):
+            self._gone.add(uid)
+
+    def replace(self, items: list[T], resource_version: int) -> None:
+        """A fresh list: what is in it is there, what is not is gone, unless it is newer than it."""
+        listed = {item.uid for item in items}
+        self._gone &= listed
+        for uid, known in list(self.items.items()):
+            if uid not in listed and known.resource_version <= resource_version:
+                self._drop(uid)
+        for item in items:
+            self.upsert(item)
+
+    def _drop(self, uid: str) -> bool:
+        before = self.items.pop(uid, None)
+        if before is not None:
+            self._changed(before, None)
+        return before is not None
+
+
+class Cache:
+    """Every table, the indexes that the core reads, and the changes since the last snapshot."""
+
+    def __init__(self) -> None:
+        self.jobs: Table[Job] = Table(self._job_changed)
+        self.pods: Table[PodAttempt] = Table(self._pod_changed)
+        self.revisions: Table[Revision] = Table(self._revision_changed)
+        self.definitions: Table[DefinitionObject] = Table(self._definition_changed)
+        self.queues: Table[Queue] = Table(self._queue_changed)
+        self.environments: Table[Environment] = Table(self._environment_changed)
+        self.refusals: dict[str, Refusal] = {}
+        self._job_uids: dict[Key, str] = {}
+        self._attempts: dict[str, dict[str, PodAttempt]] = defaultdict(dict)
+        self._definitions: dict[Key, Definition] = {}
+        self._queues: dict[str, Queue] = {}
+        self._environments: dict[str, Environment] = {}
+        self._changed_jobs: set[str] = set()
+        self._changed_definitions: set[Key] = set()
+        self._changed_queues: set[str] = set()
+        self._changed_environments: set[str] = set()
+
+    def snapshot(self, now: datetime, policy: Policy, start_budget: int) -> Snapshot:
+        """The world now, with the changes since the last snapshot.
+
+        The snapshot shares the cache's mappings: it holds until the caller next gives way to
+        other coroutines.
+        """
+        changes = Changes(
+            jobs=self._changed_jobs,
+            definitions=self._changed_definitions,
+            queues=self._changed_queues,
+            environments=self._changed_environments,
+        )
+        self._changed_jobs = set()
+        self._changed_definitions = set()
+        self._changed_queues = set()
+        self._changed_environments = set()
+        return Snapshot(
+            now=now,
+            jobs=self.jobs.items,
+            job_uids=self._job_uids,
+            attempts=self._attempts,
+            definitions=self._definitions,
+            queues=self._queues,
+            environments=self._environments,
+            refusals=self.refusals,
+            changes=changes,
+            policy=policy,
+            start_budget=start_budget,
+        )
+
+    def touch(self, job_uid: str) -> None:
+        """Have a job looked at again although nothing about it changed."""
+        self._changed_jobs.add(job_uid)
+
+    def assume(self, attempt: PodAttempt) -> None:
+        """Count a create that is on its way as an attempt."""
+        self._attempts[attempt.job_uid].setdefault(attempt.pod_name, attempt)
+        self._changed_jobs.add(attempt.job_uid)
+
+    def unassume(self, job_uid: str, pod_name: str) -> None:
+        """A create has failed: unless its Pod has been seen after all, the attempt is no more."""
+        attempts = self._attempts.get(job_uid, {})
+        attempt = attempts.get(pod_name)
+        if attempt is not None and attempt.phase is Phase.ASSUMED:
+            self._remove_attempt(job_uid, pod_name)
+
+    def refuse(self, job_uid: str, refusal: Refusal | None) -> None:
+        """Remember, or forget, that the API server would not take a Pod of the job."""
+        if refusal is not None:
+            self.refusals[job_uid] = refusal
+            self._changed_jobs.add(job_uid)
+        else:
+            self.refusals.pop(job_uid, None)
+
+    def _remove_attempt(self, job_uid: str, pod_name: str) -> None:
+        attempts = self._attempts[job_uid]
+        attempts.pop(pod_name, None)
+        if not attempts:
+            del self._attempts[job_uid]
+        self._changed_jobs.add(job_uid)
+
+    def _job_changed(self, before: Job | None, after: Job | None) -> None:
+        known = after or before
+        assert known is not None  # a change has at least one side
+        self._changed_jobs.add(known.uid)
+        if after is not None:
+            self._job_uids[after.key] = after.uid
+        elif self._job_uids.get(known.key) == known.uid:
+            del self._job_uids[known.key]
+            self.refusals.pop(known.uid, None)
+
+    def _pod_changed(self, before: PodAttempt | None, after: PodAttempt | None) -> None:
+        if after is not None:
+            self._attempts[after.job_uid][after.pod_name] = after
+            self._changed_jobs.add(after.job_uid)
+        elif before is not None:
+            self._remove_attempt(before.job_uid, before.pod_name)
+
+    def _revision_changed(self, before: Revision | None, after: Revision | None) -> None:
+        known = after or before
+        assert known is not None  # a change has at least one side
+        key = known.namespace, known.definition
+        definition = self._definitions.get(key, Definition(None, {}))
+        revisions = dict(definition.revisions)
+        revisions.pop(known.number, None)
+        if after is not None:
+            revisions[after.number] = after.spec
+        self._keep_definition(key, Definition(definition.object, revisions))
+
+    def _definition_changed(
+        self, before: DefinitionObject | None, after: DefinitionObject | None
+    ) -> None:
+        known = after or before
+        assert known is not None  # a change has at least one side
+        revisions = self._definitions.get(known.key, Definition(None, {})).revisions
+        self._keep_definition(known.key, Definition(after, revisions))
+
+    def _keep_definition(self, key: Key, definition: Definition) -> None:
+        if definition.object is None and not definition.revisions:
+            self._definitions.pop(key, None)
+        else:
+            self._definitions[key] = definition
+        self._changed_definitions.add(key)
+
+    def _queue_changed(self, before: Queue | None, after: Queue | None) -> None:
+        _keep(self._queues, self._changed_queues, before, after)
+
+    def _environment_changed(self, before: Environment | None, after: Environment | None) -> None:
+        _keep(self._environments, self._changed_environments, before, after)
+
+
+def _keep(
+    index: dict[str, Stored[T, T]],  # type: ignore[type-var]
+    changed: set[str],
+    before: Stored[T, T] | None,  # type: ignore[type-var]
+    after: Stored[T, T] | None,  # type: ignore[type-var]
+) -> None:
+    """Index an administrators' object by name; an echo of our own status write is no change."""
+    known = after or before
+    assert known is not None  # a change has at least one side
+    if after is None:
+        index.pop(known.name, None)
+    else:
+        index[after.name] = after
+    if (
+        before is None
+        or after is None
+        or (before.generation, before.deleting) != (after.generation, after.deleting)
+    ):
+        changed.add(known.name)
+
+
+def counts(cache: Cache) -> Mapping[str, int]:
+    """Sizes for the metrics."""
+    return {
+        "batchjobs": len(cache.jobs.items),
+        "pods": len(cache.pods.items),
+        "jobdefinitions": len(cache.definitions.items),
+        "jobqueues": len(cache.queues.items),
+        "computeenvironments": len(cache.environments.items),
+    }

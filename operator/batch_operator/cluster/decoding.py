@@ -1,0 +1,128 @@
+"""From what the API server sends to what the core knows, once, at the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
+from batch_operator.api.job import BatchJobSpec, BatchJobStatus
+from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
+from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
+from batch_operator.api.objects import ControllerRevision, Metadata, Pod
+from batch_operator.api.stored import Stored
+from batch_operator.lifecycle.attempt import PodAttempt, observed_attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.api.common import Model
+
+SpecT = TypeVar("SpecT", bound="Model")
+StatusT = TypeVar("StatusT", bound="Model")
+
+
+class _Envelope(msgspec.Struct):
+    metadata: Metadata
+    spec: msgspec.Raw
+    status: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_POD = msgspec.json.Decoder(Pod)
+_REVISION = msgspec.json.Decoder(ControllerRevision)
+
+
+class Decoder(Generic[SpecT, StatusT]):
+    """Reads objects of one of our kinds.
+
+    A spec is parsed again only when its generation changes: nearly all events of a BatchJob are
+    echoes of its status.
+    """
+
+    def __init__(self, spec: type[SpecT], status: type[StatusT]) -> None:
+        self._spec = spec
+        self._status = status
+        self._known: Mapping[str, Stored[SpecT, StatusT]] = {}
+
+    def reuse(self, known: Mapping[str, Stored[SpecT, StatusT]]) -> None:
+        """Take specs from these objects, by uid, where the generation is the same."""
+        self._known = known
+
+    def __call__(self, raw: msgspec.Raw | bytes) -> Stored[SpecT, StatusT]:
+        envelope = _ENVELOPE.decode(raw)
+        metadata = envelope.metadata
+        known = self._known.get(metadata.uid)
+        if known is not None and known.generation == metadata.generation:
+            spec = known.spec
+        else:
+            spec = self._spec.model_validate_json(bytes(envelope.spec))
+        assert metadata.creation_timestamp is not None  # the API server sets it
+        return Stored(
+            namespace=metadata.namespace,
+            name=metadata.name,
+            uid=metadata.uid,
+            resource_version=int(metadata.resource_version),
+            generation=metadata.generation,
+            created_at=metadata.creation_timestamp,
+            deleting=metadata.deletion_timestamp is not None,
+            spec=spec,
+            status=self._status.model_validate_json(bytes(envelope.status)),
+        )
+
+
+def job_decoder() -> Decoder[BatchJobSpec, BatchJobStatus]:
+    return Decoder(BatchJobSpec, BatchJobStatus)
+
+
+def definition_decoder() -> Decoder[JobDefinitionSpec, JobDefinitionStatus]:
+    return Decoder(JobDefinitionSpec, JobDefinitionStatus)
+
+
+def queue_decoder() -> Decoder[JobQueueSpec, JobQueueStatus]:
+    return Decoder(JobQueueSpec, JobQueueStatus)
+
+
+def environment_decoder() -> Decoder[ComputeEnvironmentSpec, ComputeEnvironmentStatus]:
+    return Decoder(ComputeEnvironmentSpec, ComputeEnvironmentStatus)
+
+
+def attempt(raw: msgspec.Raw | bytes) -> PodAttempt:
+    """A Pod of ours as the attempt that it stands for."""
+    return observed_attempt(_POD.decode(raw))
+
+
+def pod(raw: msgspec.Raw | bytes) -> Pod:
+    return _POD.decode(raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One kept revision of a JobDefinition."""
+
+    uid: str
+    resource_version: int
+    namespace: str
+    definition: str
+    number: int
+    spec: JobDefinitionSpec
+
+
+def revision(raw: msgspec.Raw | bytes) -> Revision:
+    """A ControllerRevision of ours.
+
+    Raises:
+        KeyError: it does not say which definition it belongs to.
+    """
+    kept = _REVISION.decode(raw)
+    return Revision(
+        uid=kept.metadata.uid,
+        resource_version=int(kept.metadata.resource_version),
+        namespace=kept.metadata.namespace,
+        definition=kept.metadata.labels[meta.LABEL_JOB_DEFINITION],
+        number=kept.revision,
+        spec=JobDefinitionSpec.model_validate_json(bytes(kept.data)),
+    )

@@ -1,0 +1,200 @@
+"""A kind's objects, mirrored: list, then watch, and start over whenever that is needed.
+
+The mirror survives whatever the API server does: an expired or broken watch resumes or lists
+again, a list replaces everything (so what vanished unseen is removed), and an object that cannot be
+read is reported and skipped. Nothing here ends but by being cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import msgspec
+
+from batch_operator.cluster.backoff import Backoff
+from batch_operator.cluster.client import ApiError
+from batch_operator.cluster.http_client import status_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batch_operator.cluster.client import ApiClient, Resource
+    from batch_operator.cluster.clock import Clock
+
+_LOG = logging.getLogger(__name__)
+PAGE_SIZE = 500
+RESTARTS_OF_A_LIST_MAX = 3
+WATCH_LIFE_MIN_S = 1.0
+"""A watch that ends sooner is treated as failed, so that reconnecting cannot become a busy loop."""
+
+
+class Mirrored(Protocol):
+    """What the mirror needs to know of an object."""
+
+    @property
+    def uid(self) -> str: ...
+
+    @property
+    def resource_version(self) -> int: ...
+
+
+T = TypeVar("T", bound=Mirrored)
+T_contra = TypeVar("T_contra", bound=Mirrored, contravariant=True)
+
+
+class Store(Protocol[T_contra]):
+    """Where the mirror is kept."""
+
+    def upsert(self, item: T_contra) -> None: ...
+
+    def remove(self, item: T_contra) -> None: ...
+
+    def replace(self, items: list[T_contra], resource_version: int) -> None: ...
+
+
+class _Bookmark(msgspec.Struct):
+    metadata: _BookmarkMetadata
+
+
+class _BookmarkMetadata(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+_BOOKMARK = msgspec.json.Decoder(_Bookmark)
+
+
+class Reflector(Generic[T]):
+    """Keeps `store` equal to what the API server has of one resource.
+
+    `decode` raises when an object cannot be read; such an object is skipped. `wake` is called after
+    every change.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        clock: Clock,
+        resource: Resource,
+        *,
+        decode: Callable[[msgspec.Raw], T],
+        store: Store[T],
+        wake: Callable[[], None],
+        label_selector: str | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.resource = resource
+        self.synced = asyncio.Event()
+        self.relists = 0
+        self._client = client
+        self._clock = clock
+        self._decode = decode
+        self._store = store
+        self._wake = wake
+        self._label_selector = label_selector
+        self._backoff = backoff or Backoff()
+        self._resource_version = ""
+        self._alive_at = clock.monotonic()
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds since the API server was last heard of: a list, an event or a bookmark."""
+        return self._clock.monotonic() - self._alive_at
+
+    async def run(self) -> None:
+        """Mirror until cancelled."""
+        while True:
+            try:
+                if not self._resource_version:
+                    await self._list()
+                begun = self._clock.monotonic()
+                await self._watch()
+                if self._clock.monotonic() - begun < WATCH_LIFE_MIN_S:
+                    raise ApiError(0, "WatchEnded", "the watch ended as soon as it began")
+            except ApiError as error:
+                if error.is_gone or 400 <= error.status < 500:
+                    self._resource_version = ""
+                if not error.is_gone:
+                    await self._pause(error)
+
+    async def _pause(self, error: ApiError) -> None:
+        delay_s = self._backoff.next_delay_s()
+        hint = (
+            ": is its CustomResourceDefinition installed? (kubectl apply -f crds/)"
+            if error.is_not_found
+            else ""
+        )
+        _LOG.warning(
+            "watching %s failed, trying again in %.1f s: %s%s",
+            self.resource.plural, delay_s, error, hint,
+        )  # fmt: skip
+        await asyncio.sleep(delay_s)
+
+    async def _list(self) -> None:
+        """Read everything, page by page, and put it in the place of what was known."""
+        restarts = 0
+        items: list[T] = []
+        token = ""
+        while True:
+            try:
+                page = await self._client.list_page(
+                    self.resource,
+                    label_selector=self._label_selector,
+                    # Pages that keep expiring mean a list longer than etcd's memory: ask at once.
+                    limit=PAGE_SIZE if restarts < RESTARTS_OF_A_LIST_MAX else 0,
+                    continue_token=token,
+                )
+            except ApiError as error:
+                if not error.is_gone or not token:
+                    raise
+                restarts += 1
+                items, token = [], ""
+                continue
+            items += [item for raw in page.items if (item := self._read(raw)) is not None]
+            token = page.continue_token
+            if not token:
+                break
+        self._store.replace(items, int(page.resource_version))
+        self._resource_version = page.resource_version
+        self._alive_at = self._clock.monotonic()
+        self.relists += 1
+        self.synced.set()
+        self._wake()
+
+    async def _watch(self) -> None:
+        events = self._client.watch(
+            self.resource,
+            label_selector=self._label_selector,
+            resource_version=self._resource_version,
+        )
+        async for event in events:
+            self._alive_at = self._clock.monotonic()
+            match event.type:
+                case "BOOKMARK":
+                    self._resource_version = _BOOKMARK.decode(
+                        event.object
+                    ).metadata.resource_version
+                case "ERROR":
+                    raise status_error(event.object)
+                case kind:
+                    self._backoff.reset()
+                    self._take(kind, event.object)
+
+    def _take(self, kind: str, raw: msgspec.Raw) -> None:
+        item = self._read(raw)
+        if item is None:
+            return
+        self._resource_version = str(item.resource_version)
+        if kind == "DELETED":
+            self._store.remove(item)
+        else:
+            self._store.upsert(item)
+        self._wake()
+
+    def _read(self, raw: msgspec.Raw) -> T | None:
+        try:
+            return self._decode(raw)
+        except Exception:
+            _LOG.exception("a %s cannot be read and is ignored", self.resource.kind)
+            return None

@@ -1,0 +1,157 @@
+"""Status writes: as few as there can be, as soon as they matter.
+
+Every cycle says what an object's status should read; what is sent is the latest wish when its time
+has come. An explanation waits longest, a new state a moment (a short job is over before its
+RUNNING is written), counted outcomes and final states go out at once or as soon as the object's
+last write is a second ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.cluster.client import BY_KIND, ApiError
+from batch_operator.scheduling.mutations import Urgency, WriteStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from batch_operator.cluster.cache import Table
+    from batch_operator.cluster.client import ApiClient
+    from batch_operator.cluster.clock import Clock
+
+_LOG = logging.getLogger(__name__)
+SETTLE_S = {Urgency.LAZY: 2.0, Urgency.NORMAL: 0.3, Urgency.COUNTED: 0.0, Urgency.FINAL: 0.0}
+INTERVAL_S = 1.0
+"""Between two writes of one object, unless the second is final."""
+RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusTarget:
+    """How statuses of one kind are sent and where the reply goes."""
+
+    table: Table[Any]
+    decode: Callable[[bytes], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    write: WriteStatus
+    due_s: float
+
+
+class StatusWriter:
+    """One pending wish and at most one request in flight per object."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        clock: Clock,
+        targets: Mapping[str, StatusTarget],
+        *,
+        wrote: Callable[[WriteStatus, Any, Any], None],
+        wake: Callable[[], None],
+        touch: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._targets = targets
+        self._wrote = wrote
+        self._wake = wake
+        self._touch = touch
+        self._wishes: dict[str, _Wish] = {}
+        self._in_flight: set[str] = set()
+        self._last_s: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._wishes)
+
+    def want(self, write: WriteStatus) -> None:
+        """Replace what is wished for an object; a wish for nothing withdraws it."""
+        if write.status is None:
+            self._wishes.pop(write.uid, None)
+            return
+        now_s = self._clock.monotonic()
+        due_s = now_s + SETTLE_S[write.urgency]
+        if write.urgency is not Urgency.FINAL:
+            due_s = max(due_s, self._last_s.get(write.uid, float("-inf")) + INTERVAL_S)
+        if (before := self._wishes.get(write.uid)) is not None:
+            due_s = min(due_s, before.due_s)
+        self._wishes[write.uid] = _Wish(write, due_s)
+        if before is None or due_s < before.due_s:
+            self._schedule(write.uid, due_s - now_s)
+
+    def _schedule(self, uid: str, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(max(0.0, delay_s), self._flush, uid)
+
+    def _flush(self, uid: str) -> None:
+        wish = self._wishes.get(uid)
+        if wish is None or uid in self._in_flight:
+            return
+        left_s = wish.due_s - self._clock.monotonic()
+        if left_s > 0.005:  # the timer of an earlier wish
+            return
+        del self._wishes[uid]
+        self._in_flight.add(uid)
+        task = asyncio.create_task(self._send(wish.write))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, write: WriteStatus) -> None:
+        target, resource = self._targets[write.kind], BY_KIND[write.kind]
+        before = target.table.items.get(write.uid)
+        try:
+            if before is None or write.status is None:
+                return
+            metadata = {
+                "name": write.name,
+                "uid": write.uid,
+                "resourceVersion": str(before.resource_version),
+            }
+            if write.namespace:
+                metadata["namespace"] = write.namespace
+            # PUT of the status subresource takes no notice of spec, so none is sent. The version
+            # makes a decision that was taken on an outdated object a conflict instead of a loss.
+            body = {
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": metadata,
+                "status": write.status.to_wire(),
+            }
+            namespace = write.namespace or None
+            reply = await self._client.replace_status(resource, namespace, write.name, body)
+            after = target.decode(reply)
+            target.table.upsert(after)
+            self._last_s[write.uid] = self._clock.monotonic()
+            if write.urgency is Urgency.FINAL:
+                del self._last_s[write.uid]
+            self._wrote(write, before, after)
+        except ApiError as error:
+            self._failed(write, error)
+        finally:
+            self._in_flight.discard(write.uid)
+            if wish := self._wishes.get(write.uid):
+                self._schedule(write.uid, wish.due_s - self._clock.monotonic())
+            self._wake()
+
+    def _failed(self, write: WriteStatus, error: ApiError) -> None:
+        name = f"{write.kind} {write.namespace}/{write.name}"
+        if error.is_not_found:
+            return  # deleted meanwhile; the watch says so too
+        if error.is_conflict:
+            # Changed meanwhile: the new state is on its way and calls for a new decision.
+            asyncio.get_running_loop().call_later(INTERVAL_S, self._look_again, write.uid)
+            return
+        _LOG.warning("status of %s could not be written: %s", name, error)
+        if error.is_retryable:
+            asyncio.get_running_loop().call_later(RETRY_S, self._look_again, write.uid)
+
+    def _look_again(self, uid: str) -> None:
+        self._touch(uid)
+        self._wake()

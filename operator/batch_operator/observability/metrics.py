@@ -1,0 +1,102 @@
+"""Prometheus metrics. Labels are bounded: queues, states, verbs; never a job's name or uid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WAITS_S = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+
+
+class Metrics:
+    """All metrics of one operator process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.cycle_seconds = Histogram(
+            "batch_operator_cycle_seconds",
+            "Time that one scheduling cycle took to decide.",
+            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+            registry=self.registry,
+        )
+        self.looks = Counter(
+            "batch_operator_jobs_looked_at_total",
+            "Jobs that cycles looked at because something about them changed.",
+            registry=self.registry,
+        )
+        self.faults = Counter(
+            "batch_operator_faults_total",
+            "Jobs that could not be looked at because of an error in the operator.",
+            registry=self.registry,
+        )
+        self.mutations = Counter(
+            "batch_operator_mutations_total",
+            "Writes that cycles decided, by kind; repeated wishes count again.",
+            ["mutation"],
+            registry=self.registry,
+        )
+        self.transitions = Counter(
+            "batch_operator_job_transitions_total",
+            "Changes of state written to jobs, by queue and new state.",
+            ["queue", "state"],
+            registry=self.registry,
+        )
+        self.wait_seconds = Histogram(
+            "batch_operator_job_start_wait_seconds",
+            "Time from submission to the first start of a job's containers.",
+            ["queue"],
+            buckets=_WAITS_S,
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "batch_operator_api_requests_total",
+            "Requests to the API server, by verb, resource and HTTP status (0: no reply).",
+            ["verb", "resource", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "batch_operator_api_request_seconds",
+            "Time to the API server's reply, waiting for a free connection included.",
+            ["verb"],
+            registry=self.registry,
+        )
+        self.cached = Gauge(
+            "batch_operator_cached_objects",
+            "Objects in the operator's memory, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.statuses_waiting = Gauge(
+            "batch_operator_statuses_waiting",
+            "Status writes that wait for their time.",
+            registry=self.registry,
+        )
+        self.watch_silence = Gauge(
+            "batch_operator_watch_silence_seconds",
+            "Time since the API server was last heard of, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self.relists = Gauge(
+            "batch_operator_watch_lists",
+            "Complete lists so far, by resource.",
+            ["resource"],
+            registry=self.registry,
+        )
+
+    def request_done(self, verb: str, resource: str, status: int, seconds: float) -> None:
+        """See `http_client.RequestObserver`."""
+        self.requests.labels(verb, resource, str(status)).inc()
+        self.request_seconds.labels(verb).observe(seconds)
+
+    def set_cached(self, sizes: Mapping[str, int]) -> None:
+        for resource, size in sizes.items():
+            self.cached.labels(resource).set(size)
+
+    def exposition(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
