@@ -38,9 +38,7 @@ def issue(
     if target.exists():
         return
     _key(folder / f"{name}.key")
-    request = run(
-        ["openssl", "req", "-new", "-key", str(folder / f"{name}.key"), "-subj", subject]
-    )
+    request = run(["openssl", "req", "-new", "-key", str(folder / f"{name}.key"), "-subj", subject])
     alternatives = [f"IP:{one}" for one in addresses] + [f"DNS:{one}" for one in names]
     extensions = folder / f"{name}.ext"
     lines = ["extendedKeyUsage=serverAuth,clientAuth"]

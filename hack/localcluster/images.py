@@ -84,7 +84,9 @@ def busybox(binary: Path, applets: Iterable[str]) -> Image:
         Entry("bin/busybox", binary),
         *(Entry(f"bin/{name}", link="busybox") for name in sorted(applets) if name != "busybox"),
         Entry("etc"),
-        Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\njob:x:1000:1000::/tmp:/bin/sh\n", None, 0o644),
+        Entry(
+            "etc/passwd", b"root:x:0:0::/root:/bin/sh\njob:x:1000:1000::/tmp:/bin/sh\n", None, 0o644
+        ),
         Entry("etc/group", b"root:x:0:\njob:x:1000:\n", None, 0o644),
         Entry("root"),
         Entry("tmp", mode=0o1777),
@@ -142,5 +144,3 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
     archive.addfile(info, io.BytesIO(data))
-
-

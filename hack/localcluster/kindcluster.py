@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localcluster import images, processes, programs
 from localcluster.layout import REPOSITORY
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from localcluster.layout import Cluster
 
 NODE_IMAGE = "kindest/node:v1.36.1"
+BUSYBOX_IMAGE = "busybox:1.37.0"
 
 
 def is_possible() -> bool:
@@ -49,14 +51,11 @@ def load(cluster: Cluster, archive: Path) -> None:
 
 
 def _load_busybox(cluster: Cluster) -> None:
-    binary = Path(shutil.which("busybox") or "/bin/busybox").resolve()
-    applets = processes.run([str(binary), "--list"]).split()
-    archive = cluster.folder / "busybox.tar"
-    images.write_archive(images.busybox(binary, applets), archive)
-    load(cluster, archive)
+    """The image of the examples, under the name that the embedded cluster gives it too."""
+    processes.run(["docker", "pull", BUSYBOX_IMAGE])
+    processes.run(["docker", "tag", BUSYBOX_IMAGE, images.BUSYBOX])
+    _kind("load", "docker-image", images.BUSYBOX, "--name", cluster.namespace)
 
 
 def _kind(*arguments: str) -> str:
     return processes.run([programs.path("kind"), *arguments])
-
-

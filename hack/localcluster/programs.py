@@ -50,7 +50,9 @@ class Program:
 
 
 PROGRAMS = (
-    Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 200, _K8S_FLAGS),
+    Program(
+        "kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 200, _K8S_FLAGS
+    ),
     Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", 110, _K8S_FLAGS, "", True),
     Program(
         "kube-controller-manager",
@@ -60,7 +62,9 @@ PROGRAMS = (
         _K8S_FLAGS,
     ),
     Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", 20, _K8S_FLAGS),
-    Program("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", 20, _K8S_FLAGS, "", True),
+    Program(
+        "kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", 20, _K8S_FLAGS, "", True
+    ),
     Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", 30, _K8S_FLAGS),
     Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 45),
     Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 60),

@@ -114,8 +114,10 @@ def start(cluster: Cluster, facts: Facts) -> None:
     processes.wait_until(
         cluster,
         "kubelet",
-        lambda: controlplane.kubectl_succeeds(cluster, "get", "node", cluster.name)
-        and controlplane.kubectl(cluster, "get", "node", cluster.name, "-o", ready) == "True",
+        lambda: (
+            controlplane.kubectl_succeeds(cluster, "get", "node", cluster.name)
+            and controlplane.kubectl(cluster, "get", "node", cluster.name, "-o", ready) == "True"
+        ),
         patience_s=90,
     )
 

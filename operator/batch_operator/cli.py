@@ -87,9 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, default=8080, help="for /healthz, /readyz and /metrics; 0: none"
     )
     verb.add_argument("--log-format", choices=["json", "plain"], default="json")
-    verb.add_argument(
-        "--log-level", choices=["debug", "info", "warning", "error"], default="info"
-    )
+    verb.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     verb.add_argument(
         "--start-failure-grace",
         type=float,

@@ -29,9 +29,7 @@ class Model(BaseModel):
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     """`x-kubernetes-validations` from pairs of (CEL rule, message that says what to write)."""
-    return {
-        "x-kubernetes-validations": [{"rule": rule, "message": text} for rule, text in pairs]
-    }
+    return {"x-kubernetes-validations": [{"rule": rule, "message": text} for rule, text in pairs]}
 
 
 def _rfc3339(value: datetime) -> str:
@@ -60,9 +58,7 @@ class Condition(Model):
         pattern=r"^[A-Za-z]([A-Za-z0-9]*)$",
         description="Why, as one CamelCase word that scripts can rely on.",
     )
-    message: str = Field(
-        default="", max_length=1024, description="Why, as a sentence for people."
-    )
+    message: str = Field(default="", max_length=1024, description="Why, as a sentence for people.")
     observed_generation: int | None = Field(
         default=None, ge=0, description="The metadata.generation that this was found for."
     )

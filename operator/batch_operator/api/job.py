@@ -303,9 +303,7 @@ class BatchJobSpec(Model):
     retry_strategy: RetryStrategy | None = Field(
         default=None, description="Replaces the definition's retry strategy as a whole."
     )
-    timeout: Timeout | None = Field(
-        default=None, description="Replaces the definition's timeout."
-    )
+    timeout: Timeout | None = Field(default=None, description="Replaces the definition's timeout.")
     ttl_seconds_after_finished: int | None = Field(
         default=None,
         ge=0,

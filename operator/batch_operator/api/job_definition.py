@@ -132,6 +132,4 @@ class JobDefinitionStatus(Model):
 
 def revisioned(spec: JobDefinitionSpec) -> JobDefinitionSpec:
     """The part of a definition that makes a revision: all but what says who may use it."""
-    return spec.model_copy(
-        update={"state": JobDefinitionState.ACTIVE, "inactive_revisions": []}
-    )
+    return spec.model_copy(update={"state": JobDefinitionState.ACTIVE, "inactive_revisions": []})

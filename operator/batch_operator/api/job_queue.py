@@ -100,7 +100,8 @@ class JobQueueSpec(Model):
         },
     )
     scheduling_policy: Name | None = Field(
-        default=None, description="The SchedulingPolicy for fair share; omitted: first in, first "
+        default=None,
+        description="The SchedulingPolicy for fair share; omitted: first in, first "
         "out. It cannot be removed once set, nor added later.",
     )
     job_state_time_limit_actions: list[JobStateTimeLimitAction] = Field(

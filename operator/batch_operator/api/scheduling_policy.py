@@ -55,5 +55,3 @@ class SchedulingPolicyStatus(Model):
 
     observed_generation: ObservedGeneration = -1
     conditions: Conditions = Field(default=[])
-
-

@@ -85,7 +85,9 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Credentia
             f"the operator in a Pod with a service account"
         ) from error
     certificate = (
-        (settings.cert_file, settings.key_file) if settings.cert_file and settings.key_file else None
+        (settings.cert_file, settings.key_file)
+        if settings.cert_file and settings.key_file
+        else None
     )
     return Credentials(
         server=settings.host,

@@ -251,7 +251,9 @@ def _start_error(pod: Pod) -> StartError | None:
 def _unschedulable(pod: Pod) -> str | None:
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return condition.message or condition.reason
+            # What follows is the scheduler's account of claims and preemption, the same each time.
+            told = condition.message.partition(" no new claims")[0].partition(" preemption:")[0]
+            return told or condition.reason
     return None
 
 

@@ -163,9 +163,7 @@ def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Co
         else:
             used.pop(attempt.index, None)
             failed.append(attempt.index)
-            failures[attempt.exit_code, attempt.reason, attempt.status_reason].append(
-                attempt.index
-            )
+            failures[attempt.exit_code, attempt.reason, attempt.status_reason].append(attempt.index)
     by_number: dict[int, list[int]] = defaultdict(list)
     for index, number in used.items():
         by_number[number].append(index)

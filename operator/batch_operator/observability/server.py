@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from batch_operator.observability.metrics import Metrics
 
 
-
 async def serve(
     port: int,
     metrics: Metrics,

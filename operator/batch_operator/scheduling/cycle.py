@@ -175,9 +175,7 @@ def _look_at_orphans(memo: Memo, uid: str, attempts: Iterable[PodAttempt]) -> li
     return [ReleasePod(one) for one in attempts if one.tracked and one.deleting]
 
 
-def _evaluation(
-    snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]
-) -> Evaluation:
+def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]) -> Evaluation:
     queue = snapshot.queues.get(job.spec.job_queue)
     held = queue_hold(job.spec.job_queue, queue, job.namespace, snapshot.environments)
     plan = _plan(snapshot, memo, job, attempts)

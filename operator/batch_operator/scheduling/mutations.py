@@ -86,9 +86,7 @@ class WriteStatus:
     namespace: str
     name: str
     uid: str
-    status: (
-        BatchJobStatus | JobDefinitionStatus | JobQueueStatus | ComputeEnvironmentStatus | None
-    )
+    status: BatchJobStatus | JobDefinitionStatus | JobQueueStatus | ComputeEnvironmentStatus | None
     urgency: Urgency = Urgency.NORMAL
 
 

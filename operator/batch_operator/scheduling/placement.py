@@ -54,9 +54,7 @@ def queue_hold(
             stalled=True,
         )
     if unsupported := unsupported_in_queue(queue.spec):
-        return Hold(
-            Reason.JOB_QUEUE_NOT_READY, f"JobQueue {name}: {unsupported}", stalled=True
-        )
+        return Hold(Reason.JOB_QUEUE_NOT_READY, f"JobQueue {name}: {unsupported}", stalled=True)
     allowed = queue.spec.allowed_namespaces
     if allowed is not None and namespace not in allowed.names:
         return Hold(

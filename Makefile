@@ -1,0 +1,72 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STATE := $(or $(BATCH_OPERATOR_HOME),$(or $(XDG_STATE_HOME),$(HOME)/.local/state)/batch-operator)
+UV := $(or $(shell command -v uv 2>/dev/null),$(STATE)/uv/bin/uv)
+UV_VERSION := 0.13.9
+RUN := PYTHONPATH=hack .venv/bin
+E2E_CONTEXT ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: setup ## run the examples on real containers: brings a cluster up, leaves it running
+	@$(RUN)/python -m demo $(if $(CONTEXT),--context $(CONTEXT))
+
+.PHONY: test
+test: lint types contracts fresh unit e2e ## everything that CI runs
+
+.PHONY: clean-demo
+clean-demo: ## remove every trace: clusters, built programs, the virtual environment
+	@hack/cluster remove
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: setup
+setup: .venv/.ready ## the virtual environment, as the lock file has it
+
+.venv/.ready: pyproject.toml uv.lock
+	@if [ ! -x "$$(command -v $(UV))" ]; then \
+	  echo "Installing uv into $(STATE)/uv …"; \
+	  python3 -m venv $(STATE)/uv && $(STATE)/uv/bin/pip install --quiet uv==$(UV_VERSION); \
+	fi
+	@echo "Installing the Python packages of uv.lock into .venv …"
+	@$(UV) sync --quiet --frozen
+	@touch $@
+
+.PHONY: format
+format: setup ## format the code
+	@.venv/bin/ruff format
+	@.venv/bin/ruff check --fix
+
+.PHONY: lint
+lint: setup ## ruff: format and rules
+	@.venv/bin/ruff format --check
+	@.venv/bin/ruff check
+
+.PHONY: types
+types: setup ## mypy, strict
+	@.venv/bin/mypy
+
+.PHONY: contracts
+contracts: setup ## the import contracts that keep the core pure
+	@.venv/bin/lint-imports --no-cache
+
+.PHONY: generate
+generate: setup ## write what is generated from the models: CRDs, plain manifest, chart
+	@.venv/bin/python hack/generate
+
+.PHONY: fresh
+fresh: setup ## check that what is generated is what the models say
+	@.venv/bin/python hack/generate --check
+
+.PHONY: unit
+unit: setup ## unit tests: no cluster, a few seconds
+	@.venv/bin/pytest tests/unit
+
+.PHONY: e2e
+e2e: setup ## end-to-end tests on the embedded cluster; E2E_CONTEXT=name uses a cluster of yours
+	@$(RUN)/python -m pytest tests/e2e --timeout=600 $(if $(E2E_CONTEXT),--e2e-context $(E2E_CONTEXT))

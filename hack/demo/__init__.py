@@ -1,0 +1,1 @@
+"""`make demo`: a cluster, the operator and the examples, watched until every job has ended."""
