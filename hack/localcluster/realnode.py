@@ -216,7 +216,7 @@ state = "/run/batch-operator-{cluster.name}/state"
 
 
 def _snapshotter(folder: Path) -> str:
-    """overlayfs where the state folder's file system can carry one, else plain copies."""
+    """Overlayfs where the state folder's file system can carry one, else plain copies."""
     probe = folder / "overlay-probe"
     for name in ("lower", "upper", "work", "merged"):
         (probe / name).mkdir(parents=True, exist_ok=True)

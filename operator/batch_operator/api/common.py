@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  # pydantic reads the annotations at run time
+from datetime import datetime  # pydantic reads the annotations at run time
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,8 +14,11 @@ QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i)?$"
 
 
 class Model(BaseModel):
-    """Frozen, camelCase on the wire; unknown fields (of a newer version) are ignored here because
-    the API server has already refused or pruned them."""
+    """Frozen, camelCase on the wire.
+
+    Unknown fields are ignored: the API server has refused or pruned what no version knows, and
+    what a newer version wrote must not stop an older one.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True

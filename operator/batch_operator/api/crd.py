@@ -242,7 +242,18 @@ def structural(model: type[Model]) -> dict[str, Any]:
 
 
 _DROPPED = frozenset(
-    {"$defs", "title", "examples", "discriminator", "readOnly", "propertyNames", "const"}
+    {
+        "$defs",
+        "additionalProperties",
+        "const",
+        "discriminator",
+        "examples",
+        "items",
+        "properties",
+        "propertyNames",
+        "readOnly",
+        "title",
+    }
 )
 
 
@@ -250,18 +261,7 @@ def _node(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: str) 
     schema = _resolved(schema, definitions, path)
     if schema.get("x-batch-operator-embed"):
         return {**pod_template_schema(), "description": schema["description"]}
-    out = {key: value for key, value in schema.items() if key not in _DROPPED}
-    if "const" in schema:
-        out["enum"] = [schema["const"]]
-    out.pop("additionalProperties", None)
-    for bound in ("minimum", "maximum"):
-        exclusive = "exclusive" + bound.capitalize()
-        if isinstance(schema.get(exclusive), (int, float)):
-            out[bound], out[exclusive] = schema[exclusive], True
-    if isinstance(out.get("default"), dict):
-        out["default"] = {key: value for key, value in out["default"].items() if value is not None}
-    if out.get("default") is None:
-        out.pop("default", None)
+    out = _keywords(schema)
     if "properties" in schema:
         out["properties"] = {
             name: _node(value, definitions, f"{path}.{name}")
@@ -272,14 +272,29 @@ def _node(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: str) 
     values = schema.get("additionalProperties")
     if isinstance(values, dict):
         out["additionalProperties"] = _node(values, definitions, f"{path}{{}}")
-    if "maxProperties" not in out and "maxLength" in out and out.get("type") == "object":
-        out["maxProperties"] = out.pop("maxLength")
-    if out.get("default") in ([], {}):
-        # An absent list and an empty one mean the same; writing it into every object would make
-        # GitOps tools report a difference that nobody made.
-        out.pop("default")
     if "type" not in out and not out.get("x-kubernetes-int-or-string"):
         raise ValueError(f"{path}: a structural schema needs one type here, found {schema}")
+    return out
+
+
+def _keywords(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of one node, without its children, in the form that Kubernetes wants."""
+    out = {key: value for key, value in schema.items() if key not in _DROPPED}
+    if "const" in schema:
+        out["enum"] = [schema["const"]]
+    for bound in ("minimum", "maximum"):
+        exclusive = "exclusive" + bound.capitalize()
+        if exclusive in schema:
+            out[bound], out[exclusive] = schema[exclusive], True
+    if out.get("type") == "object" and "maxLength" in out:
+        out["maxProperties"] = out.pop("maxLength")
+    default = out.pop("default", None)
+    if isinstance(default, dict):
+        default = {key: value for key, value in default.items() if value is not None}
+    # An absent list and an empty one mean the same; writing it into every object would make
+    # GitOps tools report a difference that nobody made.
+    if default not in (None, [], {}):
+        out["default"] = default
     return out
 
 

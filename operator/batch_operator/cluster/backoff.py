@@ -16,7 +16,7 @@ class Backoff:
 
     def next_delay_s(self) -> float:
         """Seconds to wait after one more failure."""
-        ceiling_s = min(self.max_s, self.first_s * 2 ** min(self.failures, 16))
+        ceiling_s = min(self.max_s, self.first_s * float(1 << min(self.failures, 16)))
         self.failures += 1
         return ceiling_s * (0.5 + random.random() / 2)  # noqa: S311  # no secret depends on it
 

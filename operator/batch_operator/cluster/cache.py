@@ -9,8 +9,9 @@ that their capacity is taken and nobody starts them twice.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from batch_operator.api.stored import Stored
 from batch_operator.cluster.reflector import T
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.plan import Definition
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
-    from batch_operator.api.stored import Stored
     from batch_operator.cluster.decoding import Revision
     from batch_operator.lifecycle.evaluate import Policy
     from batch_operator.scheduling.snapshot import Environment, Job, Key, Queue, Refusal
 
     DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
+
+
+SpecT = TypeVar("SpecT")
+StatusT = TypeVar("StatusT")
+Named = Stored[SpecT, StatusT]
 
 
 class Table(Generic[T]):
@@ -207,10 +212,10 @@ class Cache:
 
 
 def _keep(
-    index: dict[str, Stored[T, T]],  # type: ignore[type-var]
+    index: dict[str, Named[SpecT, StatusT]],
     changed: set[str],
-    before: Stored[T, T] | None,  # type: ignore[type-var]
-    after: Stored[T, T] | None,  # type: ignore[type-var]
+    before: Named[SpecT, StatusT] | None,
+    after: Named[SpecT, StatusT] | None,
 ) -> None:
     """Index an administrators' object by name; an echo of our own status write is no change."""
     known = after or before

@@ -77,8 +77,9 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Credentia
     if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         return _of_service_account()
     settings = kubernetes_client.Configuration()
+    read: Any = kubernetes_config.load_kube_config  # the package is not typed
     try:
-        kubernetes_config.load_kube_config(kubeconfig, context, settings)
+        read(kubeconfig, context, settings)
     except kubernetes_config.ConfigException as error:
         raise NoCredentialsError(
             f"no way to a Kubernetes API server: {error}. Set KUBECONFIG or --kubeconfig, or run "

@@ -41,17 +41,16 @@ class Mirrored(Protocol):
 
 
 T = TypeVar("T", bound=Mirrored)
-T_contra = TypeVar("T_contra", bound=Mirrored, contravariant=True)
 
 
-class Store(Protocol[T_contra]):
+class Store(Protocol[T]):
     """Where the mirror is kept."""
 
-    def upsert(self, item: T_contra) -> None: ...
+    def upsert(self, item: T) -> None: ...
 
-    def remove(self, item: T_contra) -> None: ...
+    def remove(self, item: T) -> None: ...
 
-    def replace(self, items: list[T_contra], resource_version: int) -> None: ...
+    def replace(self, items: list[T], resource_version: int) -> None: ...
 
 
 class _Bookmark(msgspec.Struct):
@@ -108,10 +107,7 @@ class Reflector(Generic[T]):
             try:
                 if not self._resource_version:
                     await self._list()
-                begun = self._clock.monotonic()
                 await self._watch()
-                if self._clock.monotonic() - begun < WATCH_LIFE_MIN_S:
-                    raise ApiError(0, "WatchEnded", "the watch ended as soon as it began")
             except ApiError as error:
                 if error.is_gone or 400 <= error.status < 500:
                     self._resource_version = ""
@@ -163,6 +159,7 @@ class Reflector(Generic[T]):
         self._wake()
 
     async def _watch(self) -> None:
+        begun = self._clock.monotonic()
         events = self._client.watch(
             self.resource,
             label_selector=self._label_selector,
@@ -180,6 +177,8 @@ class Reflector(Generic[T]):
                 case kind:
                     self._backoff.reset()
                     self._take(kind, event.object)
+        if self._clock.monotonic() - begun < WATCH_LIFE_MIN_S:
+            raise ApiError(0, "WatchEnded", "the watch ended as soon as it began")
 
     def _take(self, kind: str, raw: msgspec.Raw) -> None:
         item = self._read(raw)
@@ -195,6 +194,6 @@ class Reflector(Generic[T]):
     def _read(self, raw: msgspec.Raw) -> T | None:
         try:
             return self._decode(raw)
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever is wrong with one object must not stop the mirror
             _LOG.exception("a %s cannot be read and is ignored", self.resource.kind)
             return None

@@ -153,6 +153,6 @@ def _settings() -> kopf.OperatorSettings:
 def _read(decode: decoding.Decoder[Any, Any], raw: bytes) -> Any | None:
     try:
         return decode(raw)
-    except Exception:
+    except Exception:  # noqa: BLE001  # whatever is wrong with one object must not stop the others
         _LOG.exception("an object cannot be read and is ignored")
         return None

@@ -9,6 +9,7 @@ afresh: all state is in the API.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -168,10 +169,9 @@ class Operator:
         self._has_begun = True
         wait_s = 0.0
         while True:
-            try:
+            # Until something happens, or the time that the last cycle asked for, or a heartbeat.
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), wait_s)
-            except TimeoutError:
-                pass  # the time that the last cycle asked for, or the heartbeat
             self._wake.clear()
             begun = self._clock.monotonic()
             result = self._cycle()

@@ -45,8 +45,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ends: its final state, AWS's string for why, and a token and a sentence for its
-    conditions."""
+    """How a job ends: state, AWS's string for why; a token and a sentence for its conditions."""
 
     state: JobState
     status_reason: str

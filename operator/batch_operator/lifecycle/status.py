@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.children import FailureKey
-    from batch_operator.lifecycle.evaluate import Ending, Evaluation
+    from batch_operator.lifecycle.evaluate import Evaluation
 
 FAILURE_ROWS_MAX = 20
 MESSAGE_LENGTH_MAX = 1024
@@ -198,8 +198,10 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
 
 
 def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
-    """An array's parent stays PENDING while children run: say how far they are, and what holds
-    those that wait."""
+    """How far an array is, and what holds those of its children that wait.
+
+    AWS keeps an array's parent PENDING while its children run, so there is always something to say.
+    """
     children = look.children
     done = len(children.counted.succeeded) + len(children.counted.failed)
     if not children.active and not done:

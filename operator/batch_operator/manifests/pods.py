@@ -44,8 +44,9 @@ def pod(
 ) -> dict[str, Any]:
     """The Pod that runs attempt number `attempt` of child `index`.
 
-    `array_size` is None, and `index` 0, for a job that is no array. `node_selector` is the compute environment's; the template's own narrows it further. Templates
-    are shared between attempts, so everything that differs is copied here and nothing is changed.
+    `array_size` is None, and `index` 0, for a job that is no array. `node_selector` is the compute
+    environment's; the template's own narrows it further. Templates are shared between attempts, so
+    everything that differs is copied here and nothing is changed.
     """
     array_index = None if array_size is None else index
     template_spec = plan.template["spec"]

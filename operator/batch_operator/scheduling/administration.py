@@ -22,9 +22,10 @@ from batch_operator.scheduling.mutations import CreateRevision, Mutation, Urgenc
 from batch_operator.scheduling.placement import usable_environments, vcpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from batch_operator.api.job import JobState
     from batch_operator.lifecycle.plan import Definition
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Queue, Snapshot
@@ -96,7 +97,7 @@ def _definition(definition: Definition, now: datetime) -> list[Mutation]:
 
 
 def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
-    totals = memo.queue_totals.get(queue.name, {})
+    totals: Mapping[JobState, int] = memo.queue_totals.get(queue.name, {})
     status = JobQueueStatus(
         observed_generation=queue.generation,
         jobs={state: totals[state] for state in OPEN_STATES if totals.get(state)},

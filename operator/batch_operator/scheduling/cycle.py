@@ -20,7 +20,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch_operator.api.job import JobState
 from batch_operator.lifecycle.dependencies import DependencyFailed, dependency_hold
 from batch_operator.lifecycle.evaluate import (
     FINAL,
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from batch_operator.api.job import BatchJobStatus
+    from batch_operator.api.job import BatchJobStatus, JobState
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.memo import Memo

@@ -115,7 +115,7 @@ class Memo:
         return self._keys.get(uid)
 
     def count_states(self, uid: str, counts: tuple[str, Mapping[JobState, int]] | None) -> None:
-        """Put a job's children by state (one for a job that is no array) into its queue's totals."""
+        """Put a job's children by state into its queue's totals; a plain job counts as one."""
         if before := self._totals.pop(uid, None):
             self.queue_totals[before[0]].subtract(before[1])
             self.touched_queues.add(before[0])

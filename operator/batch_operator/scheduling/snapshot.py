@@ -12,7 +12,8 @@ from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.evaluate import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
@@ -41,10 +42,10 @@ class Refusal:
 class Changes:
     """What has changed since the last cycle: job uids, and keys or names of the other kinds."""
 
-    jobs: Set[str] = frozenset()
-    definitions: Set[Key] = frozenset()
-    queues: Set[str] = frozenset()
-    environments: Set[str] = frozenset()
+    jobs: AbstractSet[str] = frozenset()
+    definitions: AbstractSet[Key] = frozenset()
+    queues: AbstractSet[str] = frozenset()
+    environments: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
