@@ -103,6 +103,7 @@ def _idle_state(look: Evaluation) -> JobState:
 
 _QUEUE_HOLDS = frozenset(
     {
+        Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
         Reason.JOB_QUEUE_DISABLED,
         Reason.JOB_QUEUE_NOT_READY,
         Reason.NAMESPACE_NOT_ALLOWED,

@@ -247,6 +247,7 @@ def _place_queue(
 ) -> tuple[list[StartAttempt], tuple[str, Hold] | None]:
     """Start from the front of one queue until something does not fit; then, which job and why."""
     starts: list[StartAttempt] = []
+    blocked = None
     placed: Counter[str] = Counter()
     for rank, _, uid in backlog:
         if len(starts) >= budget:
@@ -258,8 +259,14 @@ def _place_queue(
         starts += new
         if len(new) < len(wanted):
             assert look.plan is not None  # what has no plan is in no backlog
-            return starts, (uid, capacity_hold(usable, used, look.plan.milli_cpu))
-    return starts, None
+            blocked = (uid, capacity_hold(usable, used, look.plan.milli_cpu))
+            break
+    # Those that got all they wanted no longer stand before the others; the next cycle, which sees
+    # their creates, puts back what is still to come of them.
+    for uid, count in placed.items():
+        if count and count >= memo.looks[uid].start_limit:
+            backlog.set(uid, ())
+    return starts, blocked
 
 
 def _wanted(look: Evaluation, rank: int, already_placed: int) -> list[int]:

@@ -1,0 +1,1 @@
+"""Builders and a small world for the tests."""

@@ -1,0 +1,139 @@
+"""Objects as the API server would hold them, with everything that a test does not care about."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
+from batch_operator.api.job import BatchJobSpec, BatchJobStatus
+from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
+from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
+from batch_operator.api.stored import Stored
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.plan import Definition
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def pod_template(cpu: str = "1", **container: Any) -> dict[str, Any]:
+    one = {"name": "main", "image": "busybox", "command": ["true"], **container}
+    one.setdefault("resources", {"requests": {"cpu": cpu}})
+    return {"spec": {"containers": [one]}}
+
+
+def definition_spec(**fields: Any) -> JobDefinitionSpec:
+    return JobDefinitionSpec.model_validate({"podTemplate": pod_template(), **fields})
+
+
+def definition(
+    name: str = "work", spec: JobDefinitionSpec | None = None, revision: int = 1
+) -> Definition:
+    """A definition whose only revision is recorded."""
+    spec = spec or definition_spec()
+    stored = Stored(
+        namespace="default",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START,
+        deleting=False,
+        spec=spec,
+        status=JobDefinitionStatus(observed_generation=1, latest_revision=revision),
+    )
+    return Definition(stored, {revision: spec})
+
+
+def job(
+    name: str = "job",
+    *,
+    at_s: float = 0,
+    status: BatchJobStatus | None = None,
+    uid: str | None = None,
+    **spec: Any,
+) -> Stored[BatchJobSpec, BatchJobStatus]:
+    """A job in queue `main` of definition `work`, submitted `at_s` seconds after START."""
+    wire = {"jobQueue": "main", "jobDefinition": "work", **spec}
+    return Stored(
+        namespace="default",
+        name=name,
+        uid=uid or f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START + timedelta(seconds=at_s),
+        deleting=False,
+        spec=BatchJobSpec.model_validate(wire),
+        status=status or BatchJobStatus(),
+    )
+
+
+def queue(name: str = "main", **spec: Any) -> Stored[JobQueueSpec, JobQueueStatus]:
+    wire = {
+        "priority": 1,
+        "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "local"}],
+        **spec,
+    }
+    return Stored(
+        namespace="",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START,
+        deleting=False,
+        spec=JobQueueSpec.model_validate(wire),
+        status=JobQueueStatus(),
+    )
+
+
+def environment(
+    name: str = "local", **spec: Any
+) -> Stored[ComputeEnvironmentSpec, ComputeEnvironmentStatus]:
+    return Stored(
+        namespace="",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START,
+        deleting=False,
+        spec=ComputeEnvironmentSpec.model_validate({"type": "UNMANAGED", "maxvCpus": 4, **spec}),
+        status=ComputeEnvironmentStatus(),
+    )
+
+
+def attempt(phase: Phase, *, index: int = 0, number: int = 1, **fields: Any) -> PodAttempt:
+    """An attempt of job `job`, with the outcome fields that its phase implies."""
+    defaults: dict[str, Any] = {
+        "namespace": "default",
+        "pod_name": f"job-{index}-{number}",
+        "pod_uid": f"pod-{index}-{number}",
+        "resource_version": 5,
+        "job_uid": "uid-job",
+        "revision": 1,
+        "environment": "local",
+        "milli_cpu": 1000,
+        "tracked": True,
+        "node_name": "node",
+        "started_at": START + timedelta(seconds=10),
+    }
+    if phase is Phase.SUCCEEDED:
+        defaults |= {"exit_code": 0, "status_reason": "Essential container in task exited"}
+    if phase is Phase.FAILED:
+        defaults |= {"exit_code": 1, "status_reason": "Essential container in task exited"}
+    if phase.ended:
+        defaults["stopped_at"] = START + timedelta(seconds=20)
+    return PodAttempt(index=index, number=number, phase=phase, **{**defaults, **fields})
+
+
+def labels(**changes: str) -> dict[str, str]:
+    """The labels of a Pod of ours."""
+    return {
+        meta.LABEL_JOB_UID: "uid-job",
+        meta.LABEL_ATTEMPT: "1",
+        meta.LABEL_REVISION: "1",
+        meta.LABEL_COMPUTE_ENVIRONMENT: "local",
+        **changes,
+    }

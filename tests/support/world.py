@@ -1,0 +1,160 @@
+"""A cluster in a few dictionaries: enough to run the core against, step by step.
+
+It stores objects, carries out mutations at once and in order, and lets a test move Pods along. What
+it keeps is what the API server would keep, so dropping everything else is a restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.cluster.cache import Cache
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.evaluate import Policy
+from batch_operator.manifests.pods import pod_name
+from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.scheduling.memo import Memo
+from batch_operator.scheduling.mutations import (
+    CreateRevision,
+    DeleteJob,
+    DeletePod,
+    Mutation,
+    ReleasePod,
+    StartAttempt,
+    WriteStatus,
+)
+from support.builders import START, definition, environment, queue
+
+if TYPE_CHECKING:
+    from batch_operator.scheduling.snapshot import Job
+
+
+class Crash(Exception):
+    """The operator has died, right before a write."""
+
+
+class World:
+    """Stored objects, and an operator (cache and memo) that can be thrown away."""
+
+    def __init__(self, *, max_vcpus: int = 4) -> None:
+        self.now: datetime = START
+        self.jobs: dict[str, Job] = {}
+        self.pods: dict[str, PodAttempt] = {}
+        self.queues = [queue()]
+        self.environments = [environment(maxvCpus=max_vcpus)]
+        self.definitions = [definition()]
+        self.starts: list[tuple[str, int, int]] = []
+        self.peak_milli = 0
+        self.writes = 0
+        self.crash_before: int | None = None
+        self._version = 100
+        self.restart()
+
+    def restart(self) -> None:
+        """A new operator that has listed everything and remembers nothing."""
+        self.cache, self.memo = Cache(), Memo()
+        self.cache.jobs.replace(list(self.jobs.values()), self._version)
+        self.cache.pods.replace([one for one in self.pods.values() if one.tracked], self._version)
+        self.cache.queues.replace(self.queues, self._version)
+        self.cache.environments.replace(self.environments, self._version)
+        for one in self.definitions:
+            assert one.object is not None
+            self.cache.definitions.upsert(one.object)
+            self.cache._definitions[one.object.key] = one
+
+    def submit(self, job: Job) -> None:
+        self._version += 1
+        stored = replace(job, resource_version=self._version)
+        self.jobs[job.uid] = stored
+        self.cache.jobs.upsert(stored)
+
+    def cycle(self) -> tuple[Mutation, ...]:
+        """One cycle, carried out completely (or up to the crash)."""
+        result = run_cycle(self.cache.snapshot(self.now, Policy(), 1000), self.memo)
+        assert not result.faults, result.faults
+        for mutation in result.mutations:
+            if isinstance(mutation, WriteStatus) and (
+                mutation.status is None or mutation.kind != "BatchJob"
+            ):
+                continue
+            self._write(mutation)
+        return result.mutations
+
+    def settle(self) -> None:
+        """Cycles until one has nothing to write."""
+        for _ in range(1000):
+            before = self.writes
+            self.cycle()
+            if self.writes == before:
+                return
+        raise AssertionError("the operator never comes to rest")
+
+    def move(self, pod: PodAttempt, phase: Phase, **fields: Any) -> None:
+        """Let a Pod reach a phase."""
+        self._version += 1
+        if phase >= Phase.RUNNING:
+            fields.setdefault("started_at", self.now)
+        if phase.ended:
+            fields.setdefault("stopped_at", self.now)
+            fields.setdefault("exit_code", 0 if phase is Phase.SUCCEEDED else 1)
+            fields.setdefault("status_reason", "Essential container in task exited")
+        moved = replace(pod, phase=phase, resource_version=self._version, **fields)
+        self.pods[pod.pod_name] = moved
+        self.cache.pods.upsert(moved)
+
+    def live(self) -> list[PodAttempt]:
+        return [one for one in self.pods.values() if not one.phase.ended]
+
+    def tick(self, seconds: float = 1) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def state(self, name: str) -> str:
+        return next(one.status.state for one in self.jobs.values() if one.name == name)
+
+    def _write(self, mutation: Mutation) -> None:
+        if self.crash_before is not None and self.writes >= self.crash_before:
+            raise Crash
+        self.writes += 1
+        self._version += 1
+        match mutation:
+            case StartAttempt():
+                self._start(mutation)
+            case WriteStatus():
+                job = self.jobs[mutation.uid]
+                stored: Any = replace(job, status=mutation.status, resource_version=self._version)
+                self.jobs[mutation.uid] = stored
+                self.cache.jobs.upsert(stored)
+            case ReleasePod(pod=pod):
+                self.pods[pod.pod_name] = replace(self.pods[pod.pod_name], tracked=False)
+                self.cache.pods.forget(pod.pod_uid)
+            case DeletePod(pod=pod):
+                self.move(pod, Phase.FAILED, deleting=True)
+            case DeleteJob(uid=uid):
+                self.cache.jobs.remove(self.jobs.pop(uid))
+            case CreateRevision():
+                raise AssertionError("definitions of this world are recorded already")
+
+    def _start(self, start: StartAttempt) -> None:
+        index = None if start.array_size is None else start.index
+        name = pod_name(start.job.name, start.job.uid, index, start.number)
+        assert name not in self.pods, f"{name} runs twice"
+        self.starts.append((start.job.name, start.index, start.number))
+        pod = PodAttempt(
+            namespace=start.job.namespace,
+            pod_name=name,
+            pod_uid=f"pod-{name}",
+            resource_version=self._version,
+            job_uid=start.job.uid,
+            index=start.index,
+            number=start.number,
+            revision=start.plan.revision,
+            environment=start.environment,
+            milli_cpu=start.plan.milli_cpu,
+            phase=Phase.UNBOUND,
+            tracked=True,
+        )
+        self.pods[name] = pod
+        self.cache.pods.upsert(pod)
+        self.peak_milli = max(self.peak_milli, sum(one.milli_cpu for one in self.live()))
