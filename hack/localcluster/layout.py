@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import socket
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -108,6 +111,30 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_subnet() -> int:
-    """A number for a new cluster's addresses that no other cluster of ours uses."""
+    """A number for a new cluster's addresses that no cluster of ours and no route uses.
+
+    Raises:
+        ClusterError: there is none left.
+    """
     taken = {facts.subnet for one in known_clusters() if (facts := one.facts()) is not None}
-    return next(number for number in range(1, 255) if number not in taken)
+    taken |= {number for number in range(1, 255) if Path(f"/sys/class/net/{wire(number)}").exists()}
+    taken |= {int(number) for line in _routes() for number in _OURS.findall(line)}
+    found = next((number for number in range(1, 255) if number not in taken), None)
+    if found is None:
+        raise ClusterError("every 10.213.N.0/30 is in use: hack/cluster down what you do not need")
+    return found
+
+
+def wire(subnet: int) -> str:
+    """The name of this machine's end of the wire to a cluster's real node."""
+    return f"batchop{subnet}"
+
+
+_OURS = re.compile(r"\b10\.21[34]\.(\d+)\.")
+
+
+def _routes() -> list[str]:
+    if shutil.which("ip") is None:
+        return []
+    done = subprocess.run(["ip", "route"], capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()

@@ -20,6 +20,7 @@ from localcluster.layout import (
     REAL_NODE_ENVIRONMENT,
     ClusterError,
     Facts,
+    wire,
 )
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def stop(cluster: Cluster) -> None:
     if Path(f"/run/netns/{cluster.namespace}").exists():
         processes.run(["ip", "netns", "delete", cluster.namespace], check=False)
     facts = cluster.facts()
-    if facts is not None and Path(f"/sys/class/net/{_wire(facts)}").exists():
-        processes.run(["ip", "link", "delete", _wire(facts)], check=False)
+    if facts is not None and Path(f"/sys/class/net/{wire(facts.subnet)}").exists():
+        processes.run(["ip", "link", "delete", wire(facts.subnet)], check=False)
     for folder in _cgroup_folders(cluster):
         _remove_cgroups(folder)
 
@@ -148,20 +149,25 @@ def node_address(facts: Facts) -> str:
     return f"10.213.{facts.subnet}.2"
 
 
-def _wire(facts: Facts) -> str:
-    return f"batchop{facts.subnet}"
-
-
 def _make_network(cluster: Cluster, facts: Facts) -> None:
     if Path(f"/run/netns/{cluster.namespace}").exists():
         return
-    space, wire = cluster.namespace, _wire(facts)
+    try:
+        _join_network(cluster, facts)
+    except ClusterError:
+        # Half a network would be taken for a whole one the next time.
+        processes.run(["ip", "netns", "delete", cluster.namespace], check=False)
+        raise
+
+
+def _join_network(cluster: Cluster, facts: Facts) -> None:
+    space, outside = cluster.namespace, wire(facts.subnet)
     host, node = controlplane.host_address(facts), node_address(facts)
     run = processes.run
     run(["ip", "netns", "add", space])
-    run(["ip", "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", space])
-    run(["ip", "address", "add", f"{host}/30", "dev", wire])
-    run(["ip", "link", "set", wire, "up"])
+    run(["ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space])
+    run(["ip", "address", "add", f"{host}/30", "dev", outside])
+    run(["ip", "link", "set", outside, "up"])
     inside = ["ip", "-n", space]
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "address", "add", f"{node}/30", "dev", "eth0"])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Job
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The operator has died, right before a write."""
 
 
@@ -115,7 +115,7 @@ class World:
 
     def _write(self, mutation: Mutation) -> None:
         if self.crash_before is not None and self.writes >= self.crash_before:
-            raise Crash
+            raise CrashError
         self.writes += 1
         self._version += 1
         match mutation:

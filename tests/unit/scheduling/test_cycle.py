@@ -22,7 +22,7 @@ from batch_operator.scheduling.mutations import (
     WriteStatus,
 )
 from support.builders import definition, definition_spec, environment, job, pod_template, queue
-from support.world import Crash, World
+from support.world import CrashError, World
 
 
 def run_to_the_end(world: World, *, fail: set[tuple[str, int, int]] | None = None) -> None:
@@ -240,7 +240,7 @@ def test_dying_before_any_write_changes_no_outcome_and_runs_nothing_twice() -> N
         try:
             run_to_the_end(world, fail=FAILURES)
             world.settle()
-        except Crash:
+        except CrashError:
             world.crash_before = None
             world.restart()
             run_to_the_end(world, fail=FAILURES)
