@@ -149,10 +149,10 @@ def build(_: Cluster, arguments: argparse.Namespace) -> int:
 
 
 def _up_embedded(cluster: Cluster, arguments: argparse.Namespace) -> None:
-    facts = cluster.facts() or _facts(cluster, arguments, EMBEDDED)
-    if facts.has_real_node:
+    if os.geteuid() == 0:
         realnode.install_packages()
-    else:
+    facts = _facts(cluster, arguments, EMBEDDED)
+    if not facts.has_real_node:
         print("Not root: the cluster gets fake nodes only, on which no container really runs.")
     programs.build([one for one in programs.PROGRAMS if facts.has_real_node or not one.needs_root])
     cluster.keep(facts)
