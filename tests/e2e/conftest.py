@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,8 +95,3 @@ def kube(
     wait_for("the service account", lambda: kube.get("serviceaccount", "default"))
     yield kube
     installed("delete", "namespace", namespace, "--wait=false")
-
-
-@pytest.fixture(scope="session")
-def bad_manifests() -> Path:
-    return ROOT / "tests" / "bad_manifests"

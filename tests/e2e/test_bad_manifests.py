@@ -1,0 +1,222 @@
+"""Bad manifests: refused by `kubectl apply`, or answered by a condition, with what to write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from support.kube import Kube, definition, job, wait_for
+
+GROUP = "batch-operator.io/v1alpha1"
+
+
+def cluster_kind(kind: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": GROUP, "kind": kind, "metadata": {"name": "bad"}, "spec": spec}
+
+
+def queue(**spec: Any) -> dict[str, Any]:
+    order = [{"order": 1, "computeEnvironment": "e2e"}]
+    return cluster_kind("JobQueue", **{"priority": 1, "computeEnvironmentOrder": order, **spec})
+
+
+def environment(**spec: Any) -> dict[str, Any]:
+    return cluster_kind("ComputeEnvironment", **{"type": "UNMANAGED", "maxvCpus": 4, **spec})
+
+
+def template(**fields: Any) -> dict[str, Any]:
+    """A definition whose container has these fields."""
+    bad = definition("bad", "true")
+    bad["spec"]["podTemplate"]["spec"]["containers"][0] |= fields
+    return bad
+
+
+def pod(**fields: Any) -> dict[str, Any]:
+    bad = definition("bad", "true")
+    bad["spec"]["podTemplate"]["spec"] |= fields
+    return bad
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no queue": (
+        {"apiVersion": GROUP, "kind": "BatchJob", "metadata": {"name": "bad"},
+         "spec": {"jobDefinition": "d"}},
+        "spec.jobQueue: Required value",
+    ),
+    "unknown field": (job("bad", "d", qeue="main"), 'unknown field "spec.qeue"'),
+    "queue name with upper case": (job("bad", "d", queue="Main"), "spec.jobQueue"),
+    "definition revision zero": (job("bad", "d:0"), "spec.jobDefinition"),
+    "array of one": (job("bad", "d", arrayProperties={"size": 1}), "greater than or equal to 2"),
+    "array too large": (
+        job("bad", "d", arrayProperties={"size": 10_001}),
+        "less than or equal to 10000",
+    ),
+    "array with size and indexes": (
+        job("bad", "d", arrayProperties={"size": 3, "indexes": "0-2"}),
+        "either size (indexes 0 to size-1) or indexes, not both",
+    ),
+    "array with neither": (job("bad", "d", arrayProperties={"maxParallel": 3}), "give either size"),
+    "indexes that are none": (
+        job("bad", "d", arrayProperties={"indexes": "0..9"}),
+        "spec.arrayProperties.indexes",
+    ),
+    "max parallel zero": (
+        job("bad", "d", arrayProperties={"size": 3, "maxParallel": 0}),
+        "greater than or equal to 1",
+    ),
+    "dependency on itself": (
+        job("bad", "d", dependsOn=[{"job": "bad"}]),
+        "a job cannot depend on itself",
+    ),
+    "dependency on nothing": (job("bad", "d", dependsOn=[{"type": "N_TO_N"}]), "name the job"),
+    "unknown dependency type": (
+        job("bad", "d", dependsOn=[{"job": "a", "type": "AFTER"}]),
+        'supported values: "N_TO_N"',
+    ),
+    "name too long": (job("b" * 64, "d"), "metadata.name must be no more than 63 characters"),
+    "negative timeout": (
+        job("bad", "d", timeout={"attemptDurationSeconds": -1}),
+        "greater than or equal to 60",
+    ),
+    "eleven attempts": (
+        job("bad", "d", retryStrategy={"attempts": 11}),
+        "less than or equal to 10",
+    ),
+    "retry rule without a condition": (
+        job("bad", "d", retryStrategy={"attempts": 2, "evaluateOnExit": [{"action": "EXIT"}]}),
+        "give at least one of onExitCode",
+    ),
+    "wildcard in the middle": (
+        job("bad", "d", retryStrategy={
+            "attempts": 2, "evaluateOnExit": [{"action": "EXIT", "onExitCode": "1*7"}]}),
+        "onExitCode",
+    ),
+    "wrong retry action": (
+        job("bad", "d", retryStrategy={
+            "attempts": 2, "evaluateOnExit": [{"action": "STOP", "onExitCode": "1"}]}),
+        'supported values: "RETRY", "EXIT"',
+    ),
+    "the operator's variable": (
+        job("bad", "d", containerOverrides=[{"env": [{"name": "AWS_BATCH_X", "value": "1"}]}]),
+        "names that start with AWS_BATCH are set by the operator",
+    ),
+    "override of CPU in words": (
+        job("bad", "d", containerOverrides=[{"resources": {"requests": {"cpu": "two"}}}]),
+        "spec.containerOverrides[0].resources.requests.cpu",
+    ),
+    "vCPU as text": (template(resources={"requests": {"cpu": "two"}}), "requests.cpu"),
+    "typo in the pod template": (template(comand=["true"]), "unknown field"),
+    "no image": (template(image=""), "image"),
+    "restart policy": (pod(restartPolicy="Always"), 'supported values: "Never"'),
+    "no containers": (pod(containers=[]), "at least 1 items"),
+    "definition without a template": (
+        {**definition("bad", "true"), "spec": {"type": "container"}},
+        "type container needs podTemplate",
+    ),
+    "queue without priority": (
+        cluster_kind("JobQueue", computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "a"}]),
+        "spec.priority: Required value",
+    ),
+    "queue without environments": (queue(computeEnvironmentOrder=[]), "at least 1 items"),
+    "queue with one order twice": (
+        queue(computeEnvironmentOrder=[
+            {"order": 1, "computeEnvironment": "a"}, {"order": 1, "computeEnvironment": "b"}]),
+        "an order of its own",
+    ),
+    "queue in a wrong state": (queue(state="OFF"), 'supported values: "ENABLED", "DISABLED"'),
+    "environment without room": (environment(maxvCpus=0), "greater than or equal to 1"),
+    "environment with min above max": (environment(minvCpus=9), "minvCpus must not be above"),
+    "managed without instance types": (environment(type="MANAGED"), "needs instanceTypes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_kubectl_apply_refuses(installed: Kube, name: str) -> None:
+    manifest, expected = REFUSED[name]
+    done = installed.run("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
+
+    assert done.returncode != 0, done.stdout
+    assert expected.lower() in done.stderr.lower()
+
+
+WAITING: dict[str, tuple[dict[str, Any], str, str]] = {
+    "missing definition": (job("bad", "absent"), "JobDefinitionNotFound", "apply it, or name one"),
+    "missing revision": (job("bad", "ok:9"), "JobDefinitionNotFound", "it has: 1"),
+    "inactive definition": (job("bad", "off"), "JobDefinitionInactive", "spec.state to ACTIVE"),
+    "unknown queue": (job("bad", "ok", queue="absent"), "JobQueueNotFound", "kubectl get jobqueue"),
+    "unknown dependency": (
+        job("bad", "ok", dependsOn=[{"job": "absent"}]), "DependencyNotFound", "apply it, or submit"
+    ),
+    "more than there can be": (
+        job("bad", "ok", containerOverrides=[{"resources": {"requests": {"cpu": "99"}}}]),
+        "ComputeEnvironmentMaxResource", "request less, or raise maxvCpus",
+    ),
+    "a feature of a later version": (
+        job("bad", "ok", timeout={"attemptDurationSeconds": 60}),
+        "UnsupportedFeature", "spec.timeout is not supported by this version",
+    ),
+}  # fmt: skip
+FAILING: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown parameter": (job("bad", "greet"), "add who to the job's spec.parameters"),
+    "unknown container": (
+        job("bad", "ok", containerOverrides=[{"name": "mian", "image": "x"}]),
+        "the definition has: main",
+    ),
+    "no CPU requested": (job("bad", "free"), "set resources.requests.cpu"),
+}
+
+
+def definitions() -> list[dict[str, Any]]:
+    return [
+        definition("ok", "true"),
+        definition("off", "true", state="INACTIVE"),
+        definition("greet", "echo Ref::who"),
+        definition("free", "true", resources={}),
+    ]
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_what_can_be_mended_waits_and_says_how(kube: Kube, name: str) -> None:
+    manifest, reason, advice = WAITING[name]
+    kube.apply(*definitions(), manifest)
+
+    def stalled() -> dict[str, Any] | None:
+        conditions = kube.status("bad").get("conditions", [])
+        return next((one for one in conditions if one["type"] == "Stalled"), None)
+
+    condition = wait_for("a Stalled condition", stalled)
+
+    assert condition["reason"] == reason
+    assert advice in condition["message"]
+
+
+def test_a_missing_definition_that_comes_later_lets_the_job_run(kube: Kube) -> None:
+    kube.apply(job("early", "late"))
+    wait_for("the reason", lambda: kube.status("early").get("pending"))
+    kube.apply(definition("late", "true"))
+
+    assert kube.wait_for_state("early", "SUCCEEDED")["jobDefinition"] == "late:1"
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_what_cannot_be_mended_fails_and_says_why(kube: Kube, name: str) -> None:
+    manifest, advice = FAILING[name]
+    kube.apply(*definitions(), manifest)
+    status = kube.wait_for_state("bad", "FAILED")
+
+    assert advice in status["statusReason"]
+
+
+def test_what_was_submitted_cannot_be_changed(kube: Kube) -> None:
+    kube.apply(definition("ok", "true"), job("j", "ok"))
+    patches = {
+        '{"spec":{"jobQueue":"other"}}': "jobQueue cannot be changed",
+        '{"spec":{"parameters":{"a":"b"}}}': "parameters cannot be changed",
+        '{"spec":{"arrayProperties":{"size":3}}}': "arrayProperties cannot be changed",
+    }
+    for patch, expected in patches.items():
+        done = kube.run("patch", "batchjob", "j", "--type=merge", "-p", patch)
+
+        assert done.returncode != 0
+        assert expected in done.stderr
