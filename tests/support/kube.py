@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
-IMAGE = "batch-operator.local/busybox:1"
+IMAGE = "busybox:1"
 
 
 def wait_for(what: str, ask: Callable[[], T | None], patience_s: float = 60) -> T:
