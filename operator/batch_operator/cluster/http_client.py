@@ -7,6 +7,7 @@ the API server at a time.
 from __future__ import annotations
 
 import asyncio
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import aiohttp
@@ -29,6 +30,8 @@ CONNECTIONS = 64
 WATCH_SILENCE_MAX_S = 75.0
 """Bookmarks come every minute: a watch that is silent for longer is dead."""
 LINE_LENGTH_MAX = 16 * 2**20
+USER_AGENT = f"batch-operator/{metadata.version('batch-operator')}"
+"""How audit logs and API priority rules tell us from others."""
 
 
 class RequestObserver(Protocol):
@@ -98,7 +101,10 @@ class HttpApiClient:
         context = self._credentials.ssl_context() if self._is_tls else None
         connector = aiohttp.TCPConnector(limit=0, ssl=context or False)
         self._http = aiohttp.ClientSession(
-            self._credentials.server, connector=connector, read_bufsize=2**20
+            self._credentials.server,
+            connector=connector,
+            headers={"User-Agent": USER_AGENT},
+            read_bufsize=2**20,
         )
         self._slots = asyncio.Semaphore(CONNECTIONS)
         return self

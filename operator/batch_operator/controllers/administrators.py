@@ -16,21 +16,15 @@ from typing import TYPE_CHECKING, Any
 import kopf
 import msgspec
 
-from batch_operator.cluster import decoding
 from batch_operator.cluster.backoff import Backoff
-from batch_operator.cluster.client import (
-    COMPUTE_ENVIRONMENTS,
-    JOB_DEFINITIONS,
-    JOB_QUEUES,
-    ApiError,
-)
+from batch_operator.cluster.client import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from batch_operator.cluster.cache import Cache, Table
+    from batch_operator.cluster import decoding
+    from batch_operator.cluster.cache import Table
     from batch_operator.cluster.client import ApiClient, Resource
     from batch_operator.cluster.credentials import Credentials
+    from batch_operator.cluster.engine import Engine
 
 _LOG = logging.getLogger(__name__)
 SWEEP_S = 300.0
@@ -39,21 +33,11 @@ SWEEP_S = 300.0
 class Administrators:
     """Keeps JobDefinitions, JobQueues and ComputeEnvironments of the cache up to date."""
 
-    def __init__(
-        self,
-        client: ApiClient,
-        credentials: Credentials,
-        cache: Cache,
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, client: ApiClient, credentials: Credentials, engine: Engine) -> None:
         self._client = client
         self._credentials = credentials
-        self._wake = wake
-        self._kinds: tuple[tuple[Resource, Table[Any], decoding.Decoder[Any, Any]], ...] = (
-            (JOB_DEFINITIONS, cache.definitions, decoding.definition_decoder()),
-            (JOB_QUEUES, cache.queues, decoding.queue_decoder()),
-            (COMPUTE_ENVIRONMENTS, cache.environments, decoding.environment_decoder()),
-        )
+        self._kinds = engine.administrators
+        self._wake = engine.wake.set
         self.synced = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -97,7 +81,7 @@ class Administrators:
 
     async def _sweep_once(self) -> None:
         """Replace what is known by a complete list."""
-        for resource, table, decode in self._kinds:
+        for resource, (table, decode) in self._kinds.items():
             page = await self._client.list_page(resource, limit=0)
             items = [item for raw in page.items if (item := _read(decode, raw)) is not None]
             table.replace(items, int(page.resource_version))
@@ -111,7 +95,7 @@ class Administrators:
         async def login(**_: Any) -> kopf.ConnectionInfo:
             return await asyncio.to_thread(self._credentials.for_kopf)
 
-        for resource, table, decode in self._kinds:
+        for resource, (table, decode) in self._kinds.items():
             self._handle(registry, resource, table, decode)
         return registry
 
