@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from batch_operator.api.crd import custom_resource_definitions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
