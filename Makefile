@@ -4,6 +4,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 STATE := $(or $(BATCH_OPERATOR_HOME),$(or $(XDG_STATE_HOME),$(HOME)/.local/state)/batch-operator)
+ifneq ($(words $(STATE)),1)
+$(error the state folder "$(STATE)" has a space in its path: set BATCH_OPERATOR_HOME to another folder)
+endif
 UV := $(or $(shell command -v uv 2>/dev/null),$(STATE)/uv/bin/uv)
 UV_VERSION := 0.13.9
 RUN := PYTHONPATH=hack .venv/bin
@@ -19,7 +22,7 @@ demo: setup ## run the examples on real containers: brings a cluster up, leaves 
 	@$(RUN)/python -m demo $(if $(CONTEXT),--context $(CONTEXT))
 
 .PHONY: test
-test: lint types contracts fresh unit e2e ## everything that CI runs
+test: lint types contracts fresh unit simulation e2e ## everything that CI runs
 
 .PHONY: clean-demo
 clean-demo: ## remove every trace: clusters, built programs, the virtual environment
@@ -67,6 +70,10 @@ fresh: setup ## check that what is generated is what the models say
 .PHONY: unit
 unit: setup ## unit tests: no cluster, a few seconds
 	@.venv/bin/pytest tests/unit
+
+.PHONY: simulation
+simulation: setup ## the operator in virtual time: scenarios, crashes, faults; BATCH_OPERATOR_SEEDS=n
+	@.venv/bin/pytest tests/simulation
 
 .PHONY: bench
 bench: setup ## measure writes, CPU and time per job on fake nodes, beside an Indexed Job

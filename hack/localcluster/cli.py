@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from localcluster import controlplane, fakenodes, kindcluster, processes, programs, realnode
+from localcluster import (
+    controlplane,
+    fakenodes,
+    kindcluster,
+    packages,
+    privileges,
+    processes,
+    programs,
+    realnode,
+)
 from localcluster.layout import (
+    EMBEDDED,
+    EXISTING,
+    KIND,
     Cluster,
     ClusterError,
     Facts,
@@ -21,8 +32,6 @@ from localcluster.layout import (
     known_clusters,
 )
 
-EMBEDDED, KIND, EXISTING = "embedded", "kind", "context"
-
 
 def main() -> None:
     arguments = _parser().parse_args()
@@ -31,6 +40,9 @@ def main() -> None:
         sys.exit(arguments.action(cluster, arguments))
     except ClusterError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 def up(cluster: Cluster, arguments: argparse.Namespace) -> int:
@@ -63,14 +75,12 @@ def down(cluster: Cluster, _: argparse.Namespace) -> int:
         kindcluster.stop(cluster)
     elif facts is not None and facts.provider == EMBEDDED:
         if facts.has_real_node:
-            realnode.stop(cluster)
+            realnode.stop(cluster, facts)
         for part in reversed((*controlplane.PARTS, *fakenodes.PARTS)):
             processes.stop(cluster, part)
     for part in processes.parts(cluster):
         processes.stop(cluster, part)
     shutil.rmtree(cluster.folder)
-    runtime = Path("/run") / cluster.namespace
-    shutil.rmtree(runtime, ignore_errors=True)
     print(f"Cluster {cluster.name!r} is gone.")
     return 0
 
@@ -153,11 +163,10 @@ def build(_: Cluster, arguments: argparse.Namespace) -> int:
 
 
 def _up_embedded(cluster: Cluster, arguments: argparse.Namespace) -> None:
-    if os.geteuid() == 0:
-        realnode.install_packages()
-    facts = _facts(cluster, arguments, EMBEDDED)
-    if not facts.has_real_node:
-        print("Not root: the cluster gets fake nodes only, on which no container really runs.")
+    facts = _embedded_facts(cluster, arguments)
+    if facts.has_real_node:
+        realnode.refuse_another_owner(cluster)
+    packages.install(packages.ALWAYS | (packages.REAL_NODE if facts.has_real_node else {}))
     programs.build([one for one in programs.PROGRAMS if facts.has_real_node or not one.needs_root])
     cluster.keep(facts)
     controlplane.start(cluster, facts)
@@ -166,7 +175,23 @@ def _up_embedded(cluster: Cluster, arguments: argparse.Namespace) -> None:
         realnode.start(cluster, facts)
 
 
-def _facts(cluster: Cluster, arguments: argparse.Namespace, provider: str) -> Facts:
+def _embedded_facts(cluster: Cluster, arguments: argparse.Namespace) -> Facts:
+    """Whether there is a real node is decided once, when the cluster is new."""
+    known = cluster.facts()
+    obstacle = None if known is not None and known.has_real_node else privileges.obstacle()
+    facts = _facts(cluster, arguments, EMBEDDED, has_real_node=obstacle is None)
+    if facts.has_fake_nodes_only:
+        print(
+            f"{obstacle or 'As when it was made'}: the cluster has fake nodes only, on which no "
+            "container really runs.",
+            flush=True,
+        )
+    return facts
+
+
+def _facts(
+    cluster: Cluster, arguments: argparse.Namespace, provider: str, *, has_real_node: bool = False
+) -> Facts:
     known = cluster.facts()
     if known is not None:
         return known
@@ -180,7 +205,7 @@ def _facts(cluster: Cluster, arguments: argparse.Namespace, provider: str) -> Fa
         manager_port=ports[3],
         scheduler_port=ports[4],
         kwok_port=ports[5],
-        has_real_node=provider == EMBEDDED and os.geteuid() == 0,
+        has_real_node=has_real_node,
         has_audit=arguments.audit,
     )
 

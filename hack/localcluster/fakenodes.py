@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from localcluster import controlplane, processes, programs
+from localcluster import controlplane, images, processes, programs
 from localcluster.layout import (
     COMPUTE_ENVIRONMENT_LABEL,
     FAKE_NODE_ENVIRONMENT,
@@ -42,14 +42,25 @@ def start(cluster: Cluster, facts: Facts, count: int) -> None:
         nodes = {
             "apiVersion": "v1",
             "kind": "List",
-            "items": [node(number) for number in range(len(have), count)],
+            "items": [
+                node(number, has_taint=facts.has_real_node) for number in range(len(have), count)
+            ],
         }
         controlplane.kubectl(cluster, "create", "-f", "-", stdin=json.dumps(nodes))
 
 
-def node(number: int) -> dict[str, Any]:
-    """A fake node that only Pods of the fake compute environment land on."""
+def node(number: int, *, has_taint: bool) -> dict[str, Any]:
+    """A fake node.
+
+    Beside a real node it has a taint, so that only Pods of the fake compute environment land on it;
+    alone it takes every Pod, or the examples would wait for a real node for ever.
+    """
     name = f"fake-{number}"
+    taint = {
+        "key": COMPUTE_ENVIRONMENT_LABEL,
+        "value": FAKE_NODE_ENVIRONMENT,
+        "effect": "NoSchedule",
+    }
     size = {"cpu": CPUS, "memory": MEMORY, "pods": PODS}
     return {
         "apiVersion": "v1",
@@ -64,15 +75,7 @@ def node(number: int) -> dict[str, Any]:
             },
             "annotations": {MANAGED_BY_KWOK: "fake", "node.alpha.kubernetes.io/ttl": "0"},
         },
-        "spec": {
-            "taints": [
-                {
-                    "key": COMPUTE_ENVIRONMENT_LABEL,
-                    "value": FAKE_NODE_ENVIRONMENT,
-                    "effect": "NoSchedule",
-                }
-            ]
-        },
+        "spec": {"taints": [taint] if has_taint else []},
         "status": {
             "capacity": size,
             "allocatable": size,
@@ -85,7 +88,7 @@ def node(number: int) -> dict[str, Any]:
                 }
             ],
             "nodeInfo": {
-                "architecture": "amd64",
+                "architecture": images.architecture(),
                 "bootID": "",
                 "containerRuntimeVersion": "",
                 "kernelVersion": "",

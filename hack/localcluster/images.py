@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ def write_archive(image: Image, target: Path) -> None:
     blobs = [_layer(entries) for entries in image.layers]
     digests = [hashlib.sha256(blob).hexdigest() for blob in blobs]
     config = {
-        "architecture": "amd64",
+        "architecture": architecture(),
         "os": "linux",
         "config": {
             "Entrypoint": list(image.entrypoint),
@@ -76,6 +77,12 @@ def write_archive(image: Image, target: Path) -> None:
         for digest, blob in zip(digests, blobs, strict=True):
             _add(archive, f"{digest}.tar", blob)
         _add(archive, "manifest.json", json.dumps(manifest).encode())
+
+
+def architecture() -> str:
+    """This machine's architecture by the name that images and nodes use."""
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def busybox(binary: Path, applets: Iterable[str]) -> Image:

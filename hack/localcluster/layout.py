@@ -19,18 +19,30 @@ REAL_NODE_ENVIRONMENT = "local"
 FAKE_NODE_ENVIRONMENT = "fake"
 MANAGED_BY_KWOK = "kwok.x-k8s.io/node"
 
+EMBEDDED, KIND, EXISTING = "embedded", "kind", "context"
+"""Who provides a cluster: our own processes, kind, or the user."""
+
 
 class ClusterError(Exception):
     """Something that the person at the terminal has to know; the message says what to do next."""
 
 
 def home() -> Path:
-    """The state folder: $BATCH_OPERATOR_HOME, or a folder of its own under the user's state."""
+    """The state folder: $BATCH_OPERATOR_HOME, or a folder of its own under the user's state.
+
+    Raises:
+        ClusterError: its path has a character that means something else where paths are listed.
+    """
     chosen = os.environ.get("BATCH_OPERATOR_HOME")
-    if chosen:
-        return Path(chosen).resolve()
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "batch-operator"
+    # Resolved, because the kernel lists mounts by their real paths.
+    folder = Path(chosen or Path(base) / "batch-operator").resolve()
+    if _AMBIGUOUS.search(str(folder)):
+        raise ClusterError(
+            f'the state folder {str(folder)!r} has a space or one of , : " \\ in its path, which '
+            "mount options and search paths cannot hold: set BATCH_OPERATOR_HOME to another folder"
+        )
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +63,11 @@ class Facts:
     kwok_port: int
     has_real_node: bool
     has_audit: bool
+
+    @property
+    def has_fake_nodes_only(self) -> bool:
+        """Whether Pods are only played: no container runs, and there is no log."""
+        return self.provider == EMBEDDED and not self.has_real_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +103,15 @@ class Cluster:
         return Facts(**json.loads(path.read_text(encoding="utf-8")))
 
     def keep(self, facts: Facts) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "facts.json"
-        path.write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
+        write_whole(self.folder / "facts.json", json.dumps(asdict(facts), indent=1))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step: a kill leaves the old text or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(path)
 
 
 def known_clusters() -> list[Cluster]:
@@ -130,6 +153,7 @@ def wire(subnet: int) -> str:
     return f"batchop{subnet}"
 
 
+_AMBIGUOUS = re.compile(r'[\s,:"\\]')
 _OURS = re.compile(r"\b10\.21[34]\.(\d+)\.")
 
 

@@ -16,7 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localcluster.layout import Cluster, ClusterError
+from localcluster.layout import Cluster, ClusterError, write_whole
 
 if TYPE_CHECKING:
     import ssl
@@ -43,9 +43,11 @@ def start(
             env={**os.environ, **(env or {})},
         )
     record = {"pid": process.pid, "started": _start_time(process.pid), "command": list(command)}
-    path = _record(cluster, part)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record), encoding="utf-8")
+    try:
+        write_whole(_record(cluster, part), json.dumps(record))
+    except BaseException:
+        process.kill()  # without its record nobody would ever find it again
+        raise
 
 
 def pid_of(cluster: Cluster, part: str) -> int | None:
@@ -92,10 +94,10 @@ def wait_until(
     while not ready():
         pid = pid_of(cluster, part)
         if pid is None:
-            raise ClusterError(f"{part} ended instead of coming up.\n{_tail(cluster, part)}")
+            raise ClusterError(f"{part} ended instead of coming up.\n{_advice(cluster, part)}")
         if time.monotonic() > give_up:
             raise ClusterError(
-                f"{part} did not come up in {patience_s:.0f} s.\n{_tail(cluster, part)}"
+                f"{part} did not come up in {patience_s:.0f} s.\n{_advice(cluster, part)}"
             )
         time.sleep(0.1)
 
@@ -113,18 +115,26 @@ def run(command: Sequence[str], *, check: bool = True, stdin: str | None = None)
     """Run a short command and return its output.
 
     Raises:
-        ClusterError: it failed; the message has the command and what it printed.
+        ClusterError: it failed, and the message has the command and what it printed; or there is
+            no such program.
     """
-    done = subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)
+    except FileNotFoundError as error:
+        is_ours = "/" in command[0]
+        remedy = "make setup and hack/cluster build" if is_ours else "your package manager"
+        raise ClusterError(f"{command[0]} is missing: install it with {remedy}") from error
     if check and done.returncode != 0:
         raise ClusterError(f"{' '.join(command)} failed:\n{(done.stderr or done.stdout).strip()}")
     return done.stdout
 
 
-def _tail(cluster: Cluster, part: str) -> str:
+def _advice(cluster: Cluster, part: str) -> str:
+    """The end of the part's log, and what to do when it does not help."""
     path = cluster.log(part)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-    return "\n".join([f"The end of {path}:", *(f"  {line}" for line in lines)])
+    afresh = f"To start afresh, without the cluster's data: hack/cluster down --name {cluster.name}"
+    return "\n".join([f"The end of {path}:", *(f"  {line}" for line in lines), afresh])
 
 
 def _record(cluster: Cluster, part: str) -> Path:

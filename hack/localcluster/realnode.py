@@ -14,49 +14,33 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from localcluster import controlplane, images, processes, programs
-from localcluster.layout import (
-    COMPUTE_ENVIRONMENT_LABEL,
-    REAL_NODE_ENVIRONMENT,
-    ClusterError,
-    Facts,
-    wire,
-)
+from localcluster import cgroups, controlplane, images, network, processes, programs
+from localcluster.layout import COMPUTE_ENVIRONMENT_LABEL, REAL_NODE_ENVIRONMENT, ClusterError
 
 if TYPE_CHECKING:
-    from localcluster.layout import Cluster
+    from localcluster.layout import Cluster, Facts
 
 PARTS = ("containerd", "kubelet", "kube-proxy")
-CGROUPS = Path("/sys/fs/cgroup")
-
-# Debian's packages for what is no Go module, by the program that shows they are there.
-PACKAGES = {
-    "runc": "runc",
-    "busybox": "busybox-static",
-    "ip": "iproute2",
-    "iptables": "iptables",
-    "openssl": "openssl",
-    "mount": "mount",
-    "nsenter": "util-linux",
-}
+RUN = Path("/run")
+MOUNTS = Path("/proc/mounts")
 
 
-def install_packages() -> None:
-    """See to it that the system's programs are there.
+def refuse_another_owner(cluster: Cluster) -> None:
+    """See that what is below /run by this name is not a cluster of another state folder.
 
     Raises:
-        ClusterError: they are missing and cannot be installed; the message has the command.
+        ClusterError: it is; both would use one network and one containerd.
     """
-    missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
-    if not missing:
+    owner = _runtime(cluster) / "owner"
+    if not owner.exists():
         return
-    command = f"apt-get install -y {' '.join(missing)}"
-    if shutil.which("apt-get") is None:
-        raise ClusterError(f"install these with your package manager first: {' '.join(missing)}")
-    print(f"Installing {', '.join(missing)} with apt-get …", flush=True)
-    env = "DEBIAN_FRONTEND=noninteractive"
-    processes.run(["env", env, "apt-get", "update", "-qq"])
-    processes.run(["env", env, *command.split(), "-qq", "--no-install-recommends"])
+    folder = Path(owner.read_text(encoding="utf-8"))
+    if folder != cluster.folder and folder.exists():
+        raise ClusterError(
+            f"a cluster {cluster.name!r} of another state folder uses this machine: choose another "
+            f"--name, or first\n  BATCH_OPERATOR_HOME={folder.parent.parent} hack/cluster down "
+            f"--name {cluster.name}"
+        )
 
 
 def start(cluster: Cluster, facts: Facts) -> None:
@@ -65,11 +49,14 @@ def start(cluster: Cluster, facts: Facts) -> None:
     Raises:
         ClusterError: a part did not come up.
     """
-    _make_network(cluster, facts)
-    # Not `ip netns exec`: it mounts a new /sys, which hides the cgroups from the kubelet.
-    inside = ["nsenter", f"--net=/run/netns/{cluster.namespace}"]
+    if not network.is_whole(cluster, facts):
+        # After an unclean end: what still runs has a network that is gone.
+        stop(cluster, facts)
+        network.make(cluster, facts)
+    cgroups.make(cluster)
     folder = cluster.folder / "node"
     _write_containerd_config(cluster, folder)
+    inside = [*cgroups.joining(cluster), *network.entering(cluster)]
     path = f"{Path(programs.path('containerd')).parent}:{os.environ['PATH']}"
     processes.start(
         cluster,
@@ -91,7 +78,7 @@ def start(cluster: Cluster, facts: Facts) -> None:
             f"--root-dir={folder / 'kubelet'}",
             f"--cert-dir={folder / 'kubelet-certificates'}",
             f"--hostname-override={cluster.name}",
-            f"--node-ip={node_address(facts)}",
+            f"--node-ip={network.node_address(facts)}",
             f"--node-labels={COMPUTE_ENVIRONMENT_LABEL}={REAL_NODE_ENVIRONMENT}",
         ],
     )
@@ -111,33 +98,27 @@ def start(cluster: Cluster, facts: Facts) -> None:
             "--healthz-bind-address=127.0.0.1:10256",
         ],
     )
-    ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    processes.wait_until(
-        cluster,
-        "kubelet",
-        lambda: (
-            controlplane.kubectl_succeeds(cluster, "get", "node", cluster.name)
-            and controlplane.kubectl(cluster, "get", "node", cluster.name, "-o", ready) == "True"
-        ),
-        patience_s=90,
-    )
+    processes.wait_until(cluster, "kubelet", lambda: _is_ready(cluster), patience_s=90)
 
 
-def stop(cluster: Cluster) -> None:
-    """Stop the node's containers and parts, unmount what they mounted, remove its network."""
+def stop(cluster: Cluster, facts: Facts) -> None:
+    """End the node and leave nothing of it but its folder, also after its parts were killed.
+
+    Raises:
+        ClusterError: something cannot be ended or unmounted.
+    """
     for part in ("kubelet", "kube-proxy"):
         processes.stop(cluster, part)
-    if processes.pid_of(cluster, "containerd") is not None:
-        _remove_containers(cluster)
+    # Before containerd, so that it can clear away after them.
+    cgroups.kill(cluster, cgroups.PODS)
     processes.stop(cluster, "containerd")
-    _unmount_below(cluster.folder)
-    if Path(f"/run/netns/{cluster.namespace}").exists():
-        processes.run(["ip", "netns", "delete", cluster.namespace], check=False)
-    facts = cluster.facts()
-    if facts is not None and Path(f"/sys/class/net/{wire(facts.subnet)}").exists():
-        processes.run(["ip", "link", "delete", wire(facts.subnet)], check=False)
-    for folder in _cgroup_folders(cluster):
-        _remove_cgroups(folder)
+    # Shims, and whatever else is in no record.
+    cgroups.kill(cluster)
+    for folder in (_runtime(cluster), cluster.folder):
+        _unmount_below(folder)
+    network.remove(cluster, facts)
+    cgroups.remove(cluster)
+    shutil.rmtree(_runtime(cluster), ignore_errors=True)
 
 
 def load(cluster: Cluster, archive: Path) -> None:
@@ -145,43 +126,24 @@ def load(cluster: Cluster, archive: Path) -> None:
     _ctr(cluster, "images", "import", "--local", str(archive))
 
 
-def node_address(facts: Facts) -> str:
-    return f"10.213.{facts.subnet}.2"
+def _is_ready(cluster: Cluster) -> bool:
+    # After a kill the node is still called Ready for a while: the kubelet itself has to answer too.
+    ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    return (
+        controlplane.kubectl_succeeds(
+            cluster, "get", "--raw", f"/api/v1/nodes/{cluster.name}/proxy/healthz"
+        )
+        and controlplane.kubectl(cluster, "get", "node", cluster.name, "-o", ready) == "True"
+    )
 
 
-def _make_network(cluster: Cluster, facts: Facts) -> None:
-    if Path(f"/run/netns/{cluster.namespace}").exists():
-        return
-    try:
-        _join_network(cluster, facts)
-    except ClusterError:
-        # Half a network would be taken for a whole one the next time.
-        processes.run(["ip", "netns", "delete", cluster.namespace], check=False)
-        raise
-
-
-def _join_network(cluster: Cluster, facts: Facts) -> None:
-    space, outside = cluster.namespace, wire(facts.subnet)
-    host, node = controlplane.host_address(facts), node_address(facts)
-    run = processes.run
-    run(["ip", "netns", "add", space])
-    run(["ip", "link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", space])
-    run(["ip", "address", "add", f"{host}/30", "dev", outside])
-    run(["ip", "link", "set", outside, "up"])
-    inside = ["ip", "-n", space]
-    run([*inside, "link", "set", "lo", "up"])
-    run([*inside, "address", "add", f"{node}/30", "dev", "eth0"])
-    run([*inside, "link", "set", "eth0", "up"])
-    run([*inside, "route", "add", "default", "via", host])
-    # Pods reach the API server, and replies find their way back, without address translation.
-    run(["ip", "route", "replace", f"10.214.{facts.subnet}.0/24", "via", node])
-    forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
-    run(["ip", "netns", "exec", space, "sh", "-c", forward])
+def _runtime(cluster: Cluster) -> Path:
+    return RUN / cluster.namespace
 
 
 def _socket(cluster: Cluster) -> Path:
     # A socket's path is limited to 108 bytes: it cannot lie in a folder of any depth.
-    return Path("/run") / f"batch-operator-{cluster.name}" / "containerd.sock"
+    return _runtime(cluster) / "containerd.sock"
 
 
 def _listens(path: Path) -> bool:
@@ -191,12 +153,13 @@ def _listens(path: Path) -> bool:
 
 def _write_containerd_config(cluster: Cluster, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _socket(cluster).parent.mkdir(parents=True, exist_ok=True)
+    _runtime(cluster).mkdir(parents=True, exist_ok=True)
+    (_runtime(cluster) / "owner").write_text(str(cluster.folder), encoding="utf-8")
     (folder / "containerd.toml").write_text(
         f"""\
 version = 3
 root = "{folder}/containerd"
-state = "/run/batch-operator-{cluster.name}/state"
+state = "{_runtime(cluster)}/state"
 
 [grpc]
   address = "{_socket(cluster)}"
@@ -209,6 +172,8 @@ state = "/run/batch-operator-{cluster.name}/state"
 [plugins.'io.containerd.cri.v1.runtime']
   # Root without CAP_SYS_RESOURCE may not make a process less likely to be killed.
   restrict_oom_score_adj = true
+  # With ours, and not among the machine's own: so they are found when the cluster is removed.
+  netns_mounts_under_state_dir = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ["{Path(programs.path("bridge")).parent}"]
     conf_dir = "{folder}/cni"
@@ -260,7 +225,7 @@ def _write_kubelet_config(cluster: Cluster, facts: Facts, folder: Path) -> None:
                 "ipam": {
                     "type": "host-local",
                     "dataDir": str(folder / "cni-addresses"),
-                    "ranges": [[{"subnet": f"10.214.{facts.subnet}.0/24"}]],
+                    "ranges": [[{"subnet": network.pod_addresses(facts)}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             }
@@ -268,9 +233,6 @@ def _write_kubelet_config(cluster: Cluster, facts: Facts, folder: Path) -> None:
     }
     (folder / "cni").mkdir(parents=True, exist_ok=True)
     (folder / "cni" / "10-pods.conflist").write_text(json.dumps(cni), encoding="utf-8")
-    for cgroup in _cgroup_folders(cluster):
-        cgroup.mkdir(exist_ok=True)
-        _inherit_cpuset(cgroup)
     config = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -305,57 +267,19 @@ def _write_kubelet_config(cluster: Cluster, facts: Facts, folder: Path) -> None:
     (folder / "kubelet.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
-def _cgroup_folders(cluster: Cluster) -> list[Path]:
-    """The cluster's own folder in every cgroup hierarchy (one under cgroup v2)."""
-    if (CGROUPS / "cgroup.controllers").exists():
-        return [CGROUPS / cluster.namespace]
-    return [one / cluster.namespace for one in sorted(CGROUPS.iterdir()) if one.is_dir()]
-
-
-def _inherit_cpuset(cgroup: Path) -> None:
-    """A fresh v1 cpuset is empty, and takes no process until it is given CPUs and memory nodes."""
-    for name in ("cpuset.mems", "cpuset.cpus"):
-        own = cgroup / name
-        if own.exists() and not own.read_text(encoding="utf-8").strip():
-            own.write_text((cgroup.parent / name).read_text(encoding="utf-8"), encoding="utf-8")
-
-
-def _remove_cgroups(folder: Path) -> None:
-    if not folder.exists():
-        return
-    for path in sorted(folder.rglob("*"), key=lambda one: -len(one.parts)):
-        if path.is_dir():
-            _remove_one_cgroup(path)
-    _remove_one_cgroup(folder)
-
-
-def _remove_one_cgroup(path: Path) -> None:
-    try:
-        path.rmdir()
-    except OSError:
-        return  # something in it is still ending; an empty cgroup left behind does no harm
-
-
 def _ctr(cluster: Cluster, *arguments: str) -> str:
     address = ["--address", str(_socket(cluster)), "--namespace", "k8s.io"]
     return processes.run([programs.path("ctr"), *address, *arguments])
 
 
-def _remove_containers(cluster: Cluster) -> None:
-    for task in _ctr(cluster, "tasks", "list", "--quiet").split():
-        address = ["--address", str(_socket(cluster)), "--namespace", "k8s.io"]
-        processes.run(
-            [programs.path("ctr"), *address, "tasks", "delete", "--force", task], check=False
-        )
-    for container in _ctr(cluster, "containers", "list", "--quiet").split():
-        address = ["--address", str(_socket(cluster)), "--namespace", "k8s.io"]
-        processes.run(
-            [programs.path("ctr"), *address, "containers", "delete", container], check=False
-        )
-
-
 def _unmount_below(folder: Path) -> None:
-    mounts = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
-    below = [line.split()[1] for line in mounts if line.split()[1].startswith(f"{folder}/")]
-    for path in sorted(below, key=len, reverse=True):
+    for path in sorted(_mounts_below(folder), key=len, reverse=True):
         processes.run(["umount", "--lazy", path], check=False)
+    if left := _mounts_below(folder):
+        # Deleting the folder would delete what is mounted there: perhaps a folder of this machine.
+        raise ClusterError(f"{left[0]} cannot be unmounted: umount it, then try again")
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    mounts = [line.split()[1] for line in MOUNTS.read_text(encoding="utf-8").splitlines()]
+    return [path for path in mounts if path.startswith(f"{folder}/")]

@@ -19,8 +19,8 @@ _UNUSED |= {"dist-packages", "lib2to3", "turtledemo"}
 
 
 def main() -> None:
-    target = home() / "images" / "batch-operator.tar"
     try:
+        target = home() / "images" / "batch-operator.tar"
         write(target)
     except ClusterError as error:
         sys.exit(f"error: {error}")
@@ -34,7 +34,9 @@ def write(target: Path) -> None:
     stdlib = Path(sysconfig.get_path("stdlib")).resolve()
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder) / "site"
+        _say("Installing the operator and the packages of uv.lock …")
         _install_packages(site)
+        _say(f"Collecting {version} and the shared libraries that it loads …")
         python = [
             images.Entry(f"usr/bin/{version}", binary),
             *images.tree(stdlib, f"usr/lib/{version}", skip=_UNUSED),
@@ -61,7 +63,12 @@ def write(target: Path) -> None:
             ),
             user="65532:65532",
         )
+        _say("Writing the archive …")
         images.write_archive(image, target)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # what is printed otherwise is for scripts
 
 
 def _install_packages(site: Path) -> None:
