@@ -1,0 +1,72 @@
+"""No child is tried more often than its retry strategy allows, and no attempt is counted twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api import meta
+from batch_operator.cluster.client import BATCH_JOBS, CONTROLLER_REVISIONS, PODS
+from batch_operator.simulator.checkers.checker import AttemptPod, End, attempt_pod, title
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from batch_operator.simulator.api_server import Write
+
+
+class AttemptsWithinLimit:
+    """The limit is the job's own, or that of the definition's revision which its Pod names."""
+
+    name = "attempts_within_limit"
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Mapping[str, Any]] = {}
+        self._revisions: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+        self._numbers: dict[tuple[str, int], set[int]] = defaultdict(set)
+
+    def see(self, write: Write) -> Iterable[str]:
+        value = write.object
+        if write.resource is CONTROLLER_REVISIONS and write.is_creation:
+            metadata = value["metadata"]
+            definition = metadata.get("labels", {}).get(meta.LABEL_JOB_DEFINITION, "")
+            key = metadata["namespace"], definition, str(value["revision"])
+            self._revisions[key] = value.get("data", {})
+        elif write.resource is BATCH_JOBS:
+            self._jobs[value["metadata"]["uid"]] = value
+            yield from _rows(value)
+        elif write.resource is PODS and write.is_creation:
+            pod = attempt_pod(value)
+            if pod is not None and pod.job_uid in self._jobs:
+                yield from self._started(pod, value)
+
+    def _started(self, pod: AttemptPod, value: Mapping[str, Any]) -> Iterable[str]:
+        job = self._jobs[pod.job_uid]
+        numbers = self._numbers[pod.child]
+        if pod.number > max(numbers, default=0) + 1:
+            yield f"Pod {pod.name} is attempt {pod.number}, but the last one was {len(numbers)}"
+        numbers.add(pod.number)
+        limit = self._limit(job, value["metadata"]["labels"].get(meta.LABEL_REVISION, ""))
+        if pod.number > limit:
+            yield f"{title(job)} index {pod.index}: attempt {pod.number} of {limit}"
+
+    def _limit(self, job: Mapping[str, Any], revision: str) -> int:
+        spec = job["spec"]
+        name = spec["jobDefinition"].partition(":")[0]
+        key = job["metadata"]["namespace"], name, revision
+        definition = self._revisions.get(key, {})
+        strategy = spec.get("retryStrategy") or definition.get("retryStrategy") or {}
+        limit: int = strategy.get("attempts", 1)
+        return limit
+
+    def finish(self, end: End) -> Iterable[str]:
+        del end
+        return ()
+
+
+def _rows(job: Mapping[str, Any]) -> Iterable[str]:
+    rows = job.get("status", {}).get("attempts", [])
+    for field in ("attempt", "podUid"):
+        values = [row[field] for row in rows]
+        if len(set(values)) != len(values):
+            yield f"{title(job)}: status.attempts names one {field} twice"

@@ -1,0 +1,225 @@
+"""A bad day: refusals, lost requests and replies, watches that lie or break, sudden deaths.
+
+What is injected can happen with a real API server; each kind leads to a state that the operator
+must mend by itself. Faults end after a while, because what is promised is convergence after them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from random import Random  # noqa: TID251  # seeded: the same seed gives the same faults
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from batch_operator.cluster.client import ApiError, WatchEvent
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from batch_operator.cluster.client import ListPage, Resource
+    from batch_operator.simulator.api_client import SimulatedApiClient
+
+T = TypeVar("T")
+FAULTS_S = 300.0
+"""How long faults go on, from the beginning."""
+REQUEST_SHARE, EVENT_SHARE, LIST_SHARE, DEATH_SHARE = 0.1, 0.04, 0.3, 0.005
+TIMEOUT_S = 30.0
+"""After which a client gives up a request that nobody answers."""
+STALE_MAX_S = 10.0
+_EXPIRED = WatchEvent(
+    "ERROR",
+    msgspec.Raw(b'{"kind":"Status","code":410,"reason":"Expired","message":"injected: too old"}'),
+)
+
+
+class Fault(Enum):
+    """What can happen to a request."""
+
+    CONFLICT = auto()
+    TOO_MANY_REQUESTS = auto()
+    INTERNAL_ERROR = auto()
+    LOST_REQUEST = auto()
+    LOST_REPLY = auto()
+    SLOW = auto()
+
+
+class WatchFault(Enum):
+    """What can happen to a watch as an event arrives."""
+
+    DOUBLED = auto()
+    DELAYED = auto()
+    BROKEN = auto()
+    CLOSED = auto()
+    EXPIRED = auto()
+
+
+_ANY_REQUEST = (
+    Fault.TOO_MANY_REQUESTS,
+    Fault.INTERNAL_ERROR,
+    Fault.LOST_REQUEST,
+    Fault.LOST_REPLY,
+    Fault.SLOW,
+)
+_UPDATE = (Fault.CONFLICT, *_ANY_REQUEST)
+_WATCH = tuple(WatchFault)
+
+
+class Dice:
+    """Decides by seed what goes wrong, and remembers when it last did."""
+
+    def __init__(self, seed: int) -> None:
+        self.last_s = 0.0
+        self.count = 0
+        self._chance = Random(f"faults {seed}")  # noqa: S311  # no secret depends on it
+
+    def request(self, kinds: Sequence[Fault]) -> Fault | None:
+        return self._roll(REQUEST_SHARE, kinds)
+
+    def event(self) -> WatchFault | None:
+        return self._roll(EVENT_SHARE, _WATCH)
+
+    def is_stale(self) -> bool:
+        return self._roll(LIST_SHARE, (True,)) is not None
+
+    def dies(self) -> bool:
+        """Whether the operator dies here: before a write, or after it."""
+        return self._roll(DEATH_SHARE, (True,)) is not None
+
+    def between(self, low: float, high: float) -> float:
+        return self._chance.uniform(low, high)
+
+    def _roll(self, share: float, kinds: Sequence[T]) -> T | None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= FAULTS_S or self._chance.random() >= share:
+            return None
+        self.last_s = now_s
+        self.count += 1
+        return self._chance.choice(kinds)
+
+
+class FaultyApiClient:
+    """An `ApiClient` in front of another."""
+
+    def __init__(self, client: SimulatedApiClient, dice: Dice) -> None:
+        self._client = client
+        self._dice = dice
+        self._listed: set[str] = set()
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> bytes:
+        return await self._call(lambda: self._client.get(resource, namespace, name))
+
+    async def list_page(
+        self,
+        resource: Resource,
+        *,
+        label_selector: str | None = None,
+        limit: int = 500,
+        continue_token: str = "",
+    ) -> ListPage:
+        """A page. A list may be a few seconds old, but for the first that a process sees.
+
+        Kubernetes answers a list without a resource version from its latest state, and the
+        operator rests on that when it starts. Later it knows versions, and must not go back.
+        """
+        ago_s = 0.0
+        if resource.plural in self._listed and not continue_token and self._dice.is_stale():
+            ago_s = self._dice.between(0.0, STALE_MAX_S)
+        page = await self._call(
+            lambda: self._client.list_page(
+                resource,
+                label_selector=label_selector,
+                limit=limit,
+                continue_token=continue_token,
+                ago_s=ago_s,
+            )
+        )
+        self._listed.add(resource.plural)
+        return page
+
+    async def watch(
+        self, resource: Resource, *, label_selector: str | None, resource_version: str
+    ) -> AsyncIterator[WatchEvent]:
+        events = self._client.watch(
+            resource, label_selector=label_selector, resource_version=resource_version
+        )
+        async for event in events:
+            match self._dice.event():
+                case None:
+                    yield event
+                case WatchFault.DOUBLED:
+                    yield event
+                    yield event
+                case WatchFault.DELAYED:
+                    await asyncio.sleep(self._dice.between(0.1, 5.0))
+                    yield event
+                case WatchFault.BROKEN:
+                    raise ApiError(0, "NoReply", "injected: the watch broke")
+                case WatchFault.CLOSED:
+                    return
+                case WatchFault.EXPIRED:
+                    yield _EXPIRED
+                    return
+
+    async def create(
+        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
+    ) -> bytes:
+        return await self._call(lambda: self._client.create(resource, namespace, body))
+
+    async def replace_status(
+        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
+    ) -> bytes:
+        return await self._call(
+            lambda: self._client.replace_status(resource, namespace, name, body), _UPDATE
+        )
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        content_type: str,
+    ) -> bytes:
+        return await self._call(
+            lambda: self._client.patch(resource, namespace, name, body, content_type=content_type),
+            _UPDATE,
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str,
+        resource_version: int | None = None,
+    ) -> bytes:
+        return await self._call(
+            lambda: self._client.delete(
+                resource, namespace, name, uid=uid, resource_version=resource_version
+            )
+        )
+
+    async def _call(
+        self, work: Callable[[], Awaitable[T]], kinds: Sequence[Fault] = _ANY_REQUEST
+    ) -> T:
+        match self._dice.request(kinds):
+            case Fault.CONFLICT:
+                raise ApiError(409, "Conflict", "injected: the object has been modified")
+            case Fault.TOO_MANY_REQUESTS:
+                after_s = float(int(self._dice.between(1, 6)))
+                raise ApiError(429, "TooManyRequests", "injected: try again", after_s)
+            case Fault.INTERNAL_ERROR:
+                raise ApiError(500, "InternalError", "injected: etcdserver: request timed out")
+            case Fault.LOST_REQUEST:
+                await asyncio.sleep(TIMEOUT_S)
+                raise ApiError(0, "NoReply", "injected: the request was lost")
+            case Fault.LOST_REPLY:
+                await work()
+                raise ApiError(0, "NoReply", "injected: the reply was lost")
+            case Fault.SLOW:
+                await asyncio.sleep(self._dice.between(0.1, 8.0))
+        return await work()

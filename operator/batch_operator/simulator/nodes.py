@@ -1,0 +1,179 @@
+"""Nodes: how they come, how they are lost, and what becomes of the Pods on a lost one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api import meta
+from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, PODS, ApiError
+from batch_operator.simulator.api_server import NODES
+from batch_operator.simulator.virtual_time import timestamp
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping
+
+    from batch_operator.simulator.api_server import ApiServer, Write
+    from batch_operator.simulator.scenario import NodeGroup
+
+    Json = dict[str, Any]
+
+POD_GC_S = 40.0
+"""How long a Pod may stand on a node that does not exist (PodGC's quarantine)."""
+LABEL_CAPACITY_TYPE = f"{meta.GROUP}/capacity-type"
+LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+ACTOR = "pod-garbage-collector"
+
+
+def node(
+    name: str,
+    *,
+    environment: str,
+    instance_type: str,
+    capacity_type: str,
+    vcpus: int,
+    memory: str,
+    labels: Mapping[str, str],
+) -> Json:
+    """A Node of one compute environment: labelled and tainted for its jobs alone."""
+    amounts = {"cpu": str(vcpus), "memory": memory, "pods": "110"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                meta.LABEL_COMPUTE_ENVIRONMENT: environment,
+                LABEL_INSTANCE_TYPE: instance_type,
+                LABEL_CAPACITY_TYPE: capacity_type,
+                **labels,
+            },
+        },
+        "spec": {
+            "taints": [
+                {
+                    "key": meta.TAINT_COMPUTE_ENVIRONMENT,
+                    "value": environment,
+                    "effect": "NoSchedule",
+                }
+            ]
+        },
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+
+
+class Nodes:
+    """The scenario's nodes; and nodes for environments of which it says nothing.
+
+    An UNMANAGED environment without nodes gets one as large as its maxvCpus, and one more of the
+    difference whenever that grows, so that scenarios which are not about nodes need none.
+    """
+
+    def __init__(self, server: ApiServer, groups: tuple[NodeGroup, ...]) -> None:
+        self._server = server
+        self._groups = groups
+        self._described = {one.compute_environment for one in groups}
+        self._numbers: dict[str, int] = {}
+        self._default_vcpus: dict[str, int] = {}
+        server.subscribe(self._see)
+
+    def _see(self, write: Write) -> None:
+        if write.resource is not COMPUTE_ENVIRONMENTS or write.is_removal:
+            return
+        name, spec = write.object["metadata"]["name"], write.object["spec"]
+        if write.is_creation:
+            for group in self._groups:
+                if group.compute_environment == name:
+                    self._create(group, spec)
+        if name not in self._described and spec["type"] == "UNMANAGED":
+            missing = spec["maxvCpus"] - self._default_vcpus.get(name, 0)
+            if missing > 0:
+                self._default_vcpus[name] = spec["maxvCpus"]
+                self._add(name, "node", "on-demand", missing, f"{missing}Ti", spec)
+
+    def _create(self, group: NodeGroup, spec: Json) -> None:
+        for _ in range(group.count):
+            self._add(
+                group.compute_environment,
+                group.instance_type,
+                group.capacity_type,
+                group.vcpus,
+                str(group.memory),
+                spec,
+            )
+
+    def _add(
+        self,
+        environment: str,
+        instance_type: str,
+        capacity_type: str,
+        vcpus: int,
+        memory: str,
+        spec: Json,
+    ) -> None:
+        number = self._numbers[environment] = self._numbers.get(environment, 0) + 1
+        body = node(
+            f"{environment}-{number}",
+            environment=environment,
+            instance_type=instance_type,
+            capacity_type=capacity_type,
+            vcpus=vcpus,
+            memory=memory,
+            labels=spec.get("nodeSelector") or {},
+        )
+        self._server.create(NODES, None, body, "cloud")
+
+    def interrupt(self, environment: str, count: int) -> None:
+        """Take nodes away, the oldest first, without a warning."""
+        names = [
+            one["metadata"]["name"]
+            for one in self._server.objects(NODES)
+            if one["metadata"]["labels"][meta.LABEL_COMPUTE_ENVIRONMENT] == environment
+        ]
+        for name in names[:count]:
+            self._server.delete(NODES, None, name, "cloud")
+
+
+class PodGarbageCollector:
+    """Ends Pods whose node is gone: they fail with a DisruptionTarget condition."""
+
+    def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiting = 0
+        self._server = server
+        self._loop = loop
+        server.subscribe(self._see)
+
+    def _see(self, write: Write) -> None:
+        if write.resource == NODES and write.is_removal:
+            self.waiting += 1
+            self._loop.call_later(POD_GC_S, self._collect, write.object["metadata"]["name"])
+
+    def _collect(self, node_name: str) -> None:
+        self.waiting -= 1
+        for pod in self._server.objects(PODS):
+            if pod["spec"].get("nodeName") == node_name:
+                self._end(pod["metadata"]["namespace"], pod["metadata"]["name"], pod["status"])
+
+    def _end(self, namespace: str, name: str, status: Json) -> None:
+        if status.get("phase") not in {"Succeeded", "Failed"}:
+            self._server.update_status(PODS, namespace, name, self._disrupted, ACTOR)
+        try:
+            self._server.delete(PODS, namespace, name, ACTOR, grace_s=0)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+
+    def _disrupted(self, status: Json) -> Json:
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByPodGC",
+            "message": "PodGC: node no longer exists",
+            "lastTransitionTime": timestamp(self._loop.time()),
+        }
+        return {
+            **status,
+            "phase": "Failed",
+            "conditions": [*status.get("conditions", ()), condition],
+        }

@@ -1,0 +1,271 @@
+"""What a simulation came to: outcomes, times, use of capacity and cost; as lines or as a table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, PODS
+from batch_operator.simulator.api_server import NODES
+from batch_operator.simulator.checkers.checker import attempt_pod
+from batch_operator.simulator.nodes import LABEL_CAPACITY_TYPE, LABEL_INSTANCE_TYPE
+from batch_operator.simulator.pod_scheduler import pod_request
+from batch_operator.simulator.virtual_time import seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from batch_operator.simulator.api_server import Write
+    from batch_operator.simulator.checkers.checker import Violation
+    from batch_operator.simulator.trace import Transition
+
+    Json = dict[str, Any]
+
+_HOUR_S = 3600.0
+_FINAL = frozenset({"SUCCEEDED", "FAILED"})
+
+
+@dataclass(slots=True)
+class _Node:
+    environment: str
+    vcpus: int
+    instance_type: str
+    capacity_type: str
+    since_s: float
+    until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """An attempt on a node, from its binding to its end."""
+
+    job_uid: str
+    environment: str
+    node: str
+    milli_cpu: int
+    since_s: float
+
+
+class Account:
+    """Keeps the books: who held what, where, for how long."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Json] = {}
+        self._deleted: set[str] = set()
+        self._pods_of: Counter[str] = Counter()
+        self._environments: dict[str, Json] = {}
+        self._nodes: dict[str, _Node] = {}
+        self._open: dict[str, _Use] = {}
+        self._closed: list[tuple[_Use, float]] = []
+
+    def see(self, write: Write) -> None:
+        """Take one accepted write."""
+        value = write.object
+        if write.resource is BATCH_JOBS:
+            uid = value["metadata"]["uid"]
+            self._jobs[uid] = value
+            if write.is_removal:
+                self._deleted.add(uid)
+        elif write.resource is PODS:
+            self._see_pod(write)
+        elif write.resource == NODES:
+            self._see_node(write)
+        elif write.resource is COMPUTE_ENVIRONMENTS:
+            self._environments[value["metadata"]["name"]] = value
+
+    def _see_node(self, write: Write) -> None:
+        metadata = write.object["metadata"]
+        name, labels = metadata["name"], metadata["labels"]
+        if write.is_removal:
+            self._nodes[name].until_s = write.at_s
+        elif write.is_creation:
+            self._nodes[name] = _Node(
+                environment=labels["batch-operator.io/compute-environment"],
+                vcpus=int(write.object["status"]["capacity"]["cpu"]),
+                instance_type=labels[LABEL_INSTANCE_TYPE],
+                capacity_type=labels[LABEL_CAPACITY_TYPE],
+                since_s=write.at_s,
+            )
+
+    def _see_pod(self, write: Write) -> None:
+        pod = attempt_pod(write.object)
+        if pod is None:
+            return
+        if write.is_creation:
+            self._pods_of[pod.job_uid] += 1
+        is_over = write.is_removal or not pod.is_live
+        if is_over and (use := self._open.pop(pod.uid, None)) is not None:
+            self._closed.append((use, write.at_s))
+        elif not is_over and pod.is_bound and pod.uid not in self._open:
+            node = write.object["spec"]["nodeName"]
+            milli_cpu = pod_request(write.object["spec"]).milli_cpu
+            self._open[pod.uid] = _Use(pod.job_uid, pod.environment, node, milli_cpu, write.at_s)
+
+    def finals(self, at_s: float) -> list[Json]:
+        """One line per job, in order of submission."""
+        costs = self._costs(at_s)
+        return [self._final(uid, job, costs.get(uid)) for uid, job in self._jobs.items()]
+
+    def _final(self, uid: str, job: Mapping[str, Any], cost: float | None) -> Json:
+        metadata, status = job["metadata"], job.get("status", {})
+        line: Json = {
+            "final": f"{metadata['namespace']}/{metadata['name']}",
+            "state": status.get("state"),
+            "attempts": self._pods_of[uid],
+            "startedAt": _virtual(status.get("startedAt")),
+            "stoppedAt": _virtual(status.get("stoppedAt")),
+            "statusReason": status.get("statusReason"),
+            "summary": (status.get("array") or {}).get("statusSummary") or {},
+            "cost": cost,
+        }
+        if pending := status.get("pending"):
+            line["pending"] = {"reason": pending["reason"], "message": pending["message"]}
+        if uid in self._deleted:
+            line["deleted"] = True
+        return line
+
+    def summary(self, transitions: Sequence[Transition], at_s: float) -> Json:
+        """The whole run in numbers; per second means per virtual second."""
+        begun_s = transitions[0].at_s if transitions else 0.0
+        ends = [one.at_s for one in transitions if one.after in _FINAL]
+        ends += [until_s for _, until_s in self._uses(at_s)]
+        makespan_s = max(ends, default=at_s) - begun_s
+        states = Counter(job.get("status", {}).get("state") for job in self._jobs.values())
+        lifetimes = self._lifetimes(begun_s + makespan_s)
+        known = [cost for cost in lifetimes.values() if cost[1] is not None]
+        return {
+            "jobs": {state: states[state] for state in sorted(states, key=str)},
+            "makespan": round(makespan_s, 3),
+            "attempts": sum(self._pods_of.values()),
+            "utilisation": self._utilisation(makespan_s, at_s),
+            "nodeSeconds": round(sum(seconds for seconds, _ in lifetimes.values()), 3),
+            "cost": round(sum(cost for _, cost in known if cost), 6) if known else None,
+            "decisionsPerSecond": (
+                round(sum(self._pods_of.values()) / makespan_s, 3) if makespan_s else 0.0
+            ),
+        }
+
+    def _utilisation(self, makespan_s: float, at_s: float) -> dict[str, float]:
+        """The share of maxvCpus that attempts on nodes held, over the makespan."""
+        held: dict[str, float] = defaultdict(float)
+        for use, until_s in self._uses(at_s):
+            held[use.environment] += use.milli_cpu / 1000 * (until_s - use.since_s)
+        return {
+            name: round(held[name] / (value["spec"]["maxvCpus"] * makespan_s), 4)
+            if makespan_s
+            else 0.0
+            for name, value in sorted(self._environments.items())
+        }
+
+    def _uses(self, at_s: float) -> Iterable[tuple[_Use, float]]:
+        yield from self._closed
+        for use in self._open.values():
+            yield use, at_s
+
+    def _lifetimes(self, end_s: float) -> dict[str, tuple[float, float | None]]:
+        """Seconds and cost of every node up to `end_s`; no cost where the price is not known."""
+        found: dict[str, tuple[float, float | None]] = {}
+        for name, node in self._nodes.items():
+            until_s = end_s if node.until_s is None else min(node.until_s, end_s)
+            seconds = max(0.0, until_s - node.since_s)
+            price = self._price(node)
+            found[name] = seconds, None if price is None else price * seconds / _HOUR_S
+        return found
+
+    def _price(self, node: _Node) -> float | None:
+        environment = self._environments.get(node.environment)
+        types = environment["spec"].get("instanceTypes", ()) if environment else ()
+        for one in types:
+            if one["name"] == node.instance_type:
+                spot = one.get("spotPricePerHour") if node.capacity_type == "spot" else None
+                price: float | None = one.get("pricePerHour") if spot is None else spot
+                return price
+        return None
+
+    def _costs(self, at_s: float) -> dict[str, float]:
+        """By job: its attempts' shares of their nodes' price."""
+        costs: dict[str, float] = defaultdict(float)
+        for use, until_s in self._uses(at_s):
+            node = self._nodes[use.node]
+            price = self._price(node)
+            if price is not None:
+                share = use.milli_cpu / 1000 / node.vcpus
+                costs[use.job_uid] += price * share * (until_s - use.since_s) / _HOUR_S
+        return {uid: round(cost, 6) for uid, cost in costs.items()}
+
+
+def _virtual(text: str | None) -> float | None:
+    return None if text is None else seconds_of(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A simulation's result."""
+
+    transitions: tuple[Transition, ...]
+    finals: tuple[Json, ...]
+    summary: Json
+    violations: tuple[Violation, ...]
+    writes: int
+    """How many writes the operator asked for; a crash can be had at any of them."""
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.violations else 0
+
+    def states(self) -> dict[str, tuple[str, int]]:
+        """Final state and number of attempts by job, for comparisons."""
+        return {one["final"]: (one["state"], one["attempts"]) for one in self.finals}
+
+    def json_lines(self) -> str:
+        """The contract's lines: transitions, one per job, and the summary."""
+        lines: list[Json] = [one.to_json() for one in self.transitions]
+        lines += self.finals
+        lines.append({"summary": self.summary})
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+    def table(self) -> str:
+        """For people: a row per job, the summary below."""
+        heading = ("JOB", "STATE", "ATTEMPTS", "STARTED", "STOPPED", "WHY")
+        rows = [heading, *(_row(one) for one in self.finals)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(heading))]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        summary = self.summary
+        used = ", ".join(f"{name} {share:.0%}" for name, share in summary["utilisation"].items())
+        lines += [
+            "",
+            f"makespan     {summary['makespan']:g} s",
+            f"attempts     {summary['attempts']}",
+            f"utilisation  {used}",
+            f"node time    {summary['nodeSeconds']:g} s",
+        ]
+        if summary["cost"] is not None:
+            lines.append(f"cost         {summary['cost']:.4f}")
+        if not summary["settled"]:
+            lines.append(f"stopped at   {summary['virtualSeconds']:g} s: not everything had ended")
+        return "\n".join(lines) + "\n"
+
+
+def _row(final: Mapping[str, Any]) -> tuple[str, ...]:
+    state = final["state"] + (" (deleted)" if final.get("deleted") else "")
+    if counts := final["summary"]:
+        total = sum(counts.values())
+        state += f" {counts.get('SUCCEEDED', 0)}/{total}"
+    why = final.get("pending", {}).get("message") or final["statusReason"] or ""
+    return (
+        final["final"],
+        state,
+        str(final["attempts"]),
+        _seconds(final["startedAt"]),
+        _seconds(final["stoppedAt"]),
+        why,
+    )
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:g} s"

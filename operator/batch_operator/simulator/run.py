@@ -1,0 +1,296 @@
+"""One simulation from beginning to end.
+
+The manifests are applied at 0 s, the events happen at their times, and it goes on until nothing is
+left to happen: no container runs, nobody has announced to do anything later, and the operator has
+been silent for ten minutes. That silence is itself an invariant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import Random  # noqa: TID251  # seeded: the same seed gives the same run
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api import meta
+from batch_operator.cluster.client import BY_KIND, MERGE_PATCH, ApiError
+from batch_operator.lifecycle.stops import Policy
+from batch_operator.simulator.api_client import SimulatedApiClient
+from batch_operator.simulator.api_server import ApiServer
+from batch_operator.simulator.checkers import OPERATOR, End, Panel
+from batch_operator.simulator.faults import Dice, FaultyApiClient
+from batch_operator.simulator.garbage_collector import GarbageCollector
+from batch_operator.simulator.job_controller import LABEL_INDEX, JobController
+from batch_operator.simulator.kubelet import Fate, Kubelet
+from batch_operator.simulator.nodes import Nodes, PodGarbageCollector
+from batch_operator.simulator.pod_scheduler import PodScheduler
+from batch_operator.simulator.process import OperatorProcess
+from batch_operator.simulator.report import Account, Outcome
+from batch_operator.simulator.scenario import Behavior, InvalidInputError
+from batch_operator.simulator.trace import Trace
+from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.cluster.client import ApiClient, Resource
+    from batch_operator.simulator.api_server import Write
+    from batch_operator.simulator.process import Crash
+    from batch_operator.simulator.scenario import (
+        Event,
+        Manifest,
+        Patch,
+        Scenario,
+        Target,
+    )
+    from batch_operator.simulator.trace import Transition
+
+    Json = dict[str, Any]
+
+UNTIL_S = 24 * 3600.0
+"""How long a simulation goes on at most, when nobody says."""
+STEP_S = 5.0
+SETTLE_S = 60.0
+"""What the operator may take to finish, once the world around it has come to rest."""
+SETTLE_AFTER_FAULTS_S = 400.0
+"""The same after faults: a job that was refused several times is held back for five minutes."""
+QUIET_S = 600.0
+ANNOUNCED_S = 2.0
+"""A write so soon after the time that a cycle had asked to be woken at was announced."""
+NOTICE_S, NOTICE_WITH_FAULTS_S = 5.0, 90.0
+USER = "user"
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    seed: int = 0,
+    until_s: float | None = None,
+    faults: bool = False,
+    crash: Crash | None = None,
+) -> Outcome:
+    """Run a scenario to its end.
+
+    Args:
+        scenario: what there is and what happens.
+        seed: decides everything that is left to chance.
+        until_s: ends the run at that virtual time at the latest, in place of the scenario's own.
+        faults: put a client that fails by seed between operator and API server.
+        crash: have the operator die at one of its writes.
+
+    Raises:
+        InvalidInputError: an event asks for what the API server refuses.
+    """
+    until_s = until_s or scenario.spec.until or UNTIL_S
+    loop = VirtualTimeLoop()
+    try:
+        return loop.run_until_complete(_run(scenario, seed, until_s, faults=faults, crash=crash))
+    finally:
+        loop.close()
+
+
+async def _run(
+    scenario: Scenario, seed: int, until_s: float, *, faults: bool, crash: Crash | None
+) -> Outcome:
+    simulation = _Simulation(scenario, seed, faults=faults, crash=crash)
+    with _ErrorsReported(simulation):
+        return await simulation.run(until_s)
+
+
+class _ErrorsReported(logging.Handler):
+    """Whatever the operator logs as an error while it runs is an error of the operator."""
+
+    def __init__(self, simulation: _Simulation) -> None:
+        super().__init__(logging.ERROR)
+        self._report = simulation.report
+        self._log = logging.getLogger("batch_operator")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self._report(record.getMessage() + (f": {error!r}" if error else ""))
+
+    def __enter__(self) -> None:
+        self._log.addHandler(self)
+        self._propagated, self._log.propagate = self._log.propagate, False
+
+    def __exit__(self, *_: object) -> None:
+        self._log.propagate = self._propagated
+        self._log.removeHandler(self)
+
+
+class _Simulation:
+    """Everything that takes part, put together."""
+
+    def __init__(self, scenario: Scenario, seed: int, *, faults: bool, crash: Crash | None) -> None:
+        self._scenario = scenario
+        self._loop = loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unhandled)
+        self._seed = seed
+        self._server = server = ApiServer(loop.time, seed)
+        self._panel = Panel(NOTICE_WITH_FAULTS_S if faults else NOTICE_S)
+        self._transitions: list[Transition] = []
+        self._account = Account()
+        self._trace = Trace(self._tell)
+        for listener in (self._panel.see, self._account.see, self._trace.see, self._watch):
+            server.subscribe(listener)
+        self._nodes = Nodes(server, scenario.spec.nodes)
+        self._scheduler = PodScheduler(server, loop)
+        self._kubelet = Kubelet(server, loop, self._fate)
+        self._controllers = (
+            JobController(server, loop),
+            PodGarbageCollector(server, loop),
+            GarbageCollector(server, loop),
+        )
+        self._dice = Dice(seed) if faults else None
+        self._settle_s = SETTLE_AFTER_FAULTS_S if faults else SETTLE_S
+        self._operator = OperatorProcess(
+            self._client,
+            VirtualClock(loop),
+            Policy(),
+            Random(f"operator {seed}").uniform,  # noqa: S311  # jitter
+            self.report,
+            lambda point: point == crash or (self._dice is not None and self._dice.dies()),
+        )
+        self._events_left = 0
+        self._problem: InvalidInputError | None = None
+        self._busy_s = 0.0
+        self._announced_s = 0.0
+        self._late: list[Write] = []
+
+    def report(self, sentence: str) -> None:
+        """Something went wrong inside the operator."""
+        self._panel.add("no_internal_error", self._loop.time(), sentence)
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+        del loop
+        self.report(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _client(self) -> ApiClient:
+        client = SimulatedApiClient(self._server, OPERATOR)
+        return client if self._dice is None else FaultyApiClient(client, self._dice)
+
+    def _tell(self, transition: Transition) -> None:
+        self._transitions.append(transition)
+        self._panel.see_transition(transition)
+
+    async def run(self, until_s: float) -> Outcome:
+        """Until everything is over, or until the time is."""
+        for one in self._scenario.manifests:
+            self._apply(one)
+        for number, event in enumerate(self._scenario.spec.events):
+            if event.at < until_s:
+                self._events_left += 1
+                self._loop.call_at(event.at, self._happen, number, event)
+        self._operator.start()
+        is_settled = False
+        while not is_settled and self._loop.time() < until_s:
+            await asyncio.sleep(min(STEP_S, until_s - self._loop.time()))
+            if self._problem is not None:
+                raise self._problem
+            is_settled = self._is_settled()
+        outcome = self._outcome(is_settled=is_settled)
+        self._operator.kill()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return outcome
+
+    def _is_settled(self) -> bool:
+        now_s = self._loop.time()
+        wake_at = self._operator.wake_at
+        wakes_in_s = (wake_at - VirtualClock(self._loop).now()).total_seconds() if wake_at else None
+        if wakes_in_s is not None and wakes_in_s <= STEP_S:
+            self._announced_s = now_s + max(0.0, wakes_in_s)
+        is_busy = (
+            self._events_left > 0
+            or self._kubelet.waiting > 0
+            or any(one.waiting for one in self._controllers)
+            or not self._operator.is_up
+            or (wakes_in_s is not None and wakes_in_s > QUIET_S)
+            or (self._dice is not None and now_s <= self._dice.last_s)
+        )
+        if is_busy:
+            self._busy_s = now_s
+        return now_s - self._busy_s >= self._settle_s + QUIET_S
+
+    def _watch(self, write: Write) -> None:
+        """Notice what the operator writes when it should be silent."""
+        is_announced = write.at_s - self._announced_s <= ANNOUNCED_S + STEP_S
+        if write.actor != OPERATOR or is_announced:
+            self._busy_s = write.at_s
+        elif write.at_s - self._busy_s >= self._settle_s:
+            self._late.append(write)
+
+    def _outcome(self, *, is_settled: bool) -> Outcome:
+        now_s = self._loop.time()
+        self._panel.finish(End(self._server, now_s, is_settled, tuple(self._late)))
+        summary = {
+            **self._account.summary(self._transitions, now_s),
+            "virtualSeconds": round(now_s, 3),
+            "settled": is_settled,
+            "seed": self._seed,
+            "operatorRestarts": self._operator.restarts,
+            "faults": self._dice.count if self._dice else 0,
+            "violations": [str(one) for one in self._panel.violations],
+        }
+        return Outcome(
+            tuple(self._transitions),
+            tuple(self._account.finals(now_s)),
+            summary,
+            tuple(self._panel.violations),
+            self._operator.writes,
+        )
+
+    # What the scenario does
+
+    def _fate(self, pod: Json) -> Fate:
+        """The first behavior that matches an attempt; see `scenario.Behavior`."""
+        labels = pod["metadata"].get("labels", {})
+        job, attempt = labels.get(meta.LABEL_JOB_NAME, ""), int(labels.get(meta.LABEL_ATTEMPT, 1))
+        index, node = (
+            int(labels[key]) if key in labels else None
+            for key in (meta.LABEL_ARRAY_INDEX, LABEL_INDEX)
+        )
+        for one in (*self._scenario.spec.behaviors, Behavior()):
+            if one.matches(job, index, node, attempt):
+                return Fate(one.runtime, one.exits_with, one.pull_time, one.reason)
+        raise AssertionError("unreachable: the last behavior matches everything")
+
+    def _happen(self, number: int, event: Event) -> None:
+        self._events_left -= 1
+        self._busy_s = self._loop.time()
+        try:
+            if event.apply is not None:
+                self._apply(self._scenario.applied[number])
+            elif event.patch is not None:
+                self._patch(event.patch)
+            elif event.delete is not None:
+                resource, namespace = _where(event.delete)
+                self._server.delete(resource, namespace, event.delete.name, USER)
+            elif (lost := event.interrupt_nodes) is not None:
+                self._nodes.interrupt(lost.compute_environment, lost.count)
+            elif event.restart_operator is not None:
+                self._operator.restart(event.restart_operator.down_for)
+        except ApiError as error:
+            self._problem = InvalidInputError(
+                f"spec.events[{number}], at {event.at:g} s: the API server refuses: {error.message}"
+            )
+
+    def _apply(self, one: Manifest) -> None:
+        """Create the object, or give it the manifest's spec."""
+        if self._server.find(one.resource, one.namespace, one.name) is None:
+            self._server.create(one.resource, one.namespace, one.body, USER)
+            return
+        spec = one.body.get("spec", {})
+        self._server.update(
+            one.resource, one.namespace, one.name, lambda old: {**old, "spec": spec}, USER
+        )
+
+    def _patch(self, patch: Patch) -> None:
+        resource, namespace = _where(patch)
+        body = {"spec": patch.spec, "metadata": patch.metadata}
+        self._server.patch(resource, namespace, patch.name, body, MERGE_PATCH, USER)
+
+
+def _where(target: Target) -> tuple[Resource, str | None]:
+    resource = BY_KIND[target.kind]
+    return resource, target.namespace if resource.namespaced else None

@@ -1,0 +1,311 @@
+"""What a simulation is given: manifests, and the one document that only the simulator reads.
+
+Every mistake is found before anything runs, and is one sentence that names file, document and
+field.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+
+from batch_operator.api import meta
+from batch_operator.api.common import Quantity
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.quantity import memory_bytes
+from batch_operator.cluster.client import BY_KIND, ApiError, Resource
+from batch_operator.simulator.admission import admitted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+KIND = "Scenario"
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_SUFFIXES = frozenset({".yaml", ".yml"})
+_OUT_OF_MEMORY, _KILLED = "OOMKilled", 137
+DURATION_MAX_S = 366 * 86_400.0
+
+
+class InvalidInputError(Exception):
+    """The input cannot be simulated; the message is a sentence for the user."""
+
+
+def duration_s(text: object) -> float:
+    """Seconds of a duration such as `30s`, `5m`, `2h` or `1h30m`.
+
+    Raises:
+        ValueError: not a duration, or longer than a year.
+    """
+    if not isinstance(text, str) or not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is no duration: write one such as 30s, 5m, 2h or 1h30m")
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+    if seconds > DURATION_MAX_S:
+        raise ValueError(f"{text!r} is longer than a year")
+    return seconds
+
+
+def _checked_memory(value: Any) -> Any:
+    memory_bytes(value)
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(duration_s)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class NodeGroup(_Strict):
+    """Nodes of one size that exist from the beginning."""
+
+    compute_environment: str
+    instance_type: str = Field(default="node", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    count: int = Field(ge=1, le=10_000)
+    vcpus: int = Field(ge=1, le=100_000)
+    memory: Annotated[Quantity, BeforeValidator(_checked_memory)]
+    capacity_type: CapacityType = CapacityType.ON_DEMAND
+
+
+class Behavior(_Strict):
+    """What the containers of matching attempts do. What is omitted matches everything."""
+
+    job: str = "*"
+    index: int | None = Field(default=None, ge=0)
+    node: int | None = Field(default=None, ge=0)
+    attempt: int | None = Field(default=None, ge=1)
+    runtime: Duration = 10.0
+    exit_code: int | None = Field(default=None, ge=0, le=255)
+    reason: str | None = Field(default=None, min_length=1, max_length=255)
+    pull_time: Duration = 1.0
+
+    def matches(self, job: str, index: int | None, node: int | None, attempt: int) -> bool:
+        return (
+            fnmatchcase(job, self.job)
+            and self.index in {None, index}
+            and self.node in {None, node}
+            and self.attempt in {None, attempt}
+        )
+
+    @property
+    def exits_with(self) -> int:
+        """The exit code; 0 unless one is given or implied by the reason."""
+        if self.exit_code is not None:
+            return self.exit_code
+        return _KILLED if self.reason == _OUT_OF_MEMORY else 0
+
+
+class Target(_Strict):
+    """One object."""
+
+    kind: str
+    name: str
+    namespace: str = "default"
+
+
+class Patch(Target):
+    """A JSON merge patch of an object."""
+
+    spec: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class InterruptNodes(_Strict):
+    """Nodes that vanish, as interrupted spot instances do."""
+
+    compute_environment: str
+    count: int = Field(default=1, ge=1, le=10_000)
+
+
+class RestartOperator(_Strict):
+    """The operator dies and is started again after `downFor`."""
+
+    down_for: Duration = 0.0
+
+
+class Event(_Strict):
+    """Something that happens at a virtual time."""
+
+    at: Duration
+    interrupt_nodes: InterruptNodes | None = None
+    apply: dict[str, Any] | None = None
+    patch: Patch | None = None
+    delete: Target | None = None
+    restart_operator: RestartOperator | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Event:
+        if len(self.model_fields_set - {"at"}) != 1:
+            raise ValueError(
+                "give exactly one of interruptNodes, apply, patch, delete and restartOperator"
+            )
+        return self
+
+
+class ScenarioSpec(_Strict):
+    """The world around the manifests."""
+
+    until: Duration | None = None
+    nodes: tuple[NodeGroup, ...] = ()
+    behaviors: tuple[Behavior, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+class _ScenarioMetadata(_Strict):
+    name: str = ""
+
+
+class _Document(_Strict):
+    api_version: str
+    kind: str
+    metadata: _ScenarioMetadata = _ScenarioMetadata()
+    spec: ScenarioSpec = ScenarioSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An object to be applied. `where` names the document that it comes from."""
+
+    resource: Resource
+    namespace: str | None
+    name: str
+    body: Mapping[str, Any]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that a simulation is given, checked. `applied` goes with `spec.events`."""
+
+    manifests: tuple[Manifest, ...]
+    spec: ScenarioSpec = field(default_factory=ScenarioSpec)
+    applied: Mapping[int, Manifest] = field(default_factory=dict)
+    """What an event applies, by the event's position."""
+
+
+def read_scenario(paths: Sequence[Path]) -> Scenario:
+    """Read manifests and at most one Scenario document from files and folders.
+
+    Raises:
+        InvalidInputError: with a sentence about the first mistake.
+    """
+    manifests: list[Manifest] = []
+    found: tuple[str, ScenarioSpec] | None = None
+    for where, document in _documents(paths):
+        if not isinstance(document, dict) or "kind" not in document:
+            raise InvalidInputError(f"{where}: kind: missing; write a manifest")
+        if document["kind"] != KIND:
+            manifests.append(manifest(document, where))
+        elif found is not None:
+            raise InvalidInputError(f"{where}: a second Scenario (the first is {found[0]})")
+        else:
+            found = where, _scenario(document, where)
+    if not manifests:
+        raise InvalidInputError(f"{', '.join(map(str, paths))}: no manifests found")
+    where, spec = found or ("", ScenarioSpec())
+    applied = {
+        number: manifest(
+            {"apiVersion": meta.API_VERSION, **event.apply}, f"{where}: spec.events[{number}].apply"
+        )
+        for number, event in enumerate(spec.events)
+        if event.apply is not None
+    }
+    _check_references(where, spec, [*manifests, *applied.values()])
+    return Scenario(tuple(manifests), spec, applied)
+
+
+def manifest(document: Mapping[str, Any], where: str) -> Manifest:
+    """One document of ours as an object to apply.
+
+    Raises:
+        InvalidInputError: the API server would refuse it, or nobody here knows its kind.
+    """
+    kind = document.get("kind")
+    resource = BY_KIND.get(str(kind))
+    if resource is None or document.get("apiVersion") != resource.api_version:
+        kinds = ", ".join([*BY_KIND, KIND])
+        raise InvalidInputError(
+            f"{where}: {document.get('apiVersion')} {kind} cannot be simulated: leave it out; "
+            f"what can is {meta.API_VERSION} {kinds}"
+        )
+    try:
+        admitted(resource.kind, dict(document), None)
+    except ApiError as error:
+        raise InvalidInputError(f"{where}: {error.message}") from None
+    metadata = document["metadata"]
+    namespace = metadata.get("namespace", "default") if resource.namespaced else None
+    return Manifest(resource, namespace, metadata["name"], document, where)
+
+
+def _documents(paths: Iterable[Path]) -> Iterator[tuple[str, Any]]:
+    """Every document that is not empty, with a name for it."""
+    for path in _files(paths):
+        try:
+            text = path.read_text(encoding="utf-8")
+            documents = list(yaml.safe_load_all(text))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInputError(f"{path}: cannot be read: {error}") from None
+        except yaml.YAMLError as error:
+            raise InvalidInputError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+        for number, document in enumerate(documents, start=1):
+            if document is not None:
+                yield f"{path}, document {number}", document
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files as they are named; a folder's YAML files by name."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(one for one in path.iterdir() if one.suffix in _SUFFIXES)
+        if not inside:
+            raise InvalidInputError(f"{path}: no .yaml files in this folder")
+        yield from inside
+
+
+def _scenario(document: Mapping[str, Any], where: str) -> ScenarioSpec:
+    if document.get("apiVersion") != meta.API_VERSION:
+        raise InvalidInputError(f"{where}: apiVersion: write {meta.API_VERSION}")
+    try:
+        return _Document.model_validate(document).spec
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        path = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise InvalidInputError(f"{where}: {path.lstrip('.')}: {message}") from None
+
+
+def _check_references(where: str, spec: ScenarioSpec, manifests: Sequence[Manifest]) -> None:
+    """Names in the Scenario that lead nowhere are typing mistakes."""
+    known = {one.name for one in manifests if one.resource.kind == "ComputeEnvironment"}
+    named = [
+        (f"spec.nodes[{number}]", group.compute_environment)
+        for number, group in enumerate(spec.nodes)
+    ]
+    for number, event in enumerate(spec.events):
+        if event.interrupt_nodes is not None:
+            path = f"spec.events[{number}].interruptNodes"
+            named.append((path, event.interrupt_nodes.compute_environment))
+        for verb, target in (("patch", event.patch), ("delete", event.delete)):
+            if target is not None and target.kind not in BY_KIND:
+                raise InvalidInputError(
+                    f"{where}: spec.events[{number}].{verb}.kind: there is no {target.kind}: "
+                    f"write one of {', '.join(BY_KIND)}"
+                )
+    for path, name in named:
+        if name not in known:
+            raise InvalidInputError(
+                f"{where}: {path}.computeEnvironment: there is no ComputeEnvironment {name}"
+            )

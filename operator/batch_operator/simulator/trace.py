@@ -1,0 +1,335 @@
+"""Every change of state of every job and array child, from what the API server accepted.
+
+A parent's states are those of `status.state`. The states of a single job or of a child follow from
+the stored status and the attempt's Pod together: the Pod shows at once what a status, which is
+written at most once a second, would leave out; the status says what has been counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api import meta
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import JobState
+from batch_operator.cluster.client import BATCH_JOBS, PODS
+from batch_operator.simulator.job_controller import LABEL_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from batch_operator.simulator.api_server import Write
+
+    Json = dict[str, Any]
+
+FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED})
+_RANK = {state: number for number, state in enumerate(JobState)}
+_BEFORE_START = (JobState.SUBMITTED, JobState.PENDING, JobState.RUNNABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line of the trace. `index` is None for a job itself; `before` for its first line."""
+
+    at_s: float
+    namespace: str
+    job: str
+    job_uid: str
+    index: int | None
+    attempt: int | None
+    before: JobState | None
+    after: JobState
+    reason: str | None
+    environment: str | None
+    is_parent: bool = False
+    node: int | None = None
+    """Set for one node of a multi-node job."""
+
+    def to_json(self) -> Json:
+        """The line as the contract has it."""
+        return {
+            "t": round(self.at_s, 3),
+            "namespace": self.namespace,
+            "job": self.job,
+            "index": self.index,
+            "node": self.node,
+            "attempt": self.attempt,
+            "from": self.before,
+            "to": self.after,
+            "reason": self.reason,
+            "computeEnvironment": self.environment,
+        }
+
+
+@dataclass(slots=True)
+class _Unit:
+    """A single job or one child: where it is, in which attempt."""
+
+    state: JobState
+    attempt: int | None = None
+    environment: str | None = None
+    outcome: str | None = None
+    """What the attempt's Pod says about its end."""
+
+
+@dataclass(slots=True)
+class _Job:
+    namespace: str
+    name: str
+    uid: str
+    parent_state: JobState | None
+    units: dict[int, _Unit]
+    members: IndexSet
+    stored: dict[JobState, IndexSet] = field(default_factory=dict)
+    used: dict[int, IndexSet] = field(default_factory=dict)
+    nodes: dict[int, _Unit] = field(default_factory=dict)
+    """The nodes of a multi-node job, once there are Pods for them."""
+
+    @property
+    def is_array(self) -> bool:
+        return self.parent_state is not None
+
+
+class Trace:
+    """Turns writes into transitions and hands each to `tell`, in order."""
+
+    def __init__(self, tell: Callable[[Transition], None]) -> None:
+        self._tell = tell
+        self._jobs: dict[str, _Job] = {}
+
+    def see(self, write: Write) -> None:
+        """Take one accepted write."""
+        if write.resource is BATCH_JOBS and not write.is_removal:
+            if write.is_creation:
+                self._submitted(write)
+            else:
+                self._status_written(write)
+        elif write.resource is PODS and not write.is_removal:
+            self._pod_written(write)
+
+    def _submitted(self, write: Write) -> None:
+        metadata = write.object["metadata"]
+        members = members_of(write.object)
+        job = _Job(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            parent_state=JobState.SUBMITTED if members is not None else None,
+            units={index: _Unit(JobState.SUBMITTED) for index in members or (0,)},
+            members=members or IndexSet.range(1),
+        )
+        self._jobs[job.uid] = job
+        if job.is_array:
+            self._emit(write, job, None, None, JobState.SUBMITTED)
+        for index in job.units:
+            unit_index = index if job.is_array else None
+            self._emit(write, job, unit_index, None, JobState.SUBMITTED)
+
+    def _emit(
+        self,
+        write: Write,
+        job: _Job,
+        index: int | None,
+        before: JobState | None,
+        after: JobState,
+        reason: str | None = None,
+    ) -> None:
+        is_parent = job.is_array and index is None
+        unit = None if is_parent else job.units[index or 0]
+        self._tell(
+            Transition(
+                at_s=write.at_s,
+                namespace=job.namespace,
+                job=job.name,
+                job_uid=job.uid,
+                index=index,
+                attempt=unit.attempt if unit else None,
+                before=before,
+                after=after,
+                reason=reason,
+                environment=unit.environment if unit else None,
+                is_parent=is_parent,
+            )
+        )
+
+    def _move(
+        self, write: Write, job: _Job, index: int, after: JobState, reason: str | None
+    ) -> None:
+        unit = job.units[index]
+        if unit.state is after or unit.state in FINAL:
+            return
+        before, unit.state = unit.state, after
+        self._emit(write, job, index if job.is_array else None, before, after, reason)
+
+    # Pods
+
+    def _pod_written(self, write: Write) -> None:
+        pod = write.object
+        labels = pod["metadata"].get("labels", {})
+        job = self._jobs.get(labels.get(meta.LABEL_JOB_UID, ""))
+        if job is None or meta.LABEL_ATTEMPT not in labels:
+            return
+        number = int(labels[meta.LABEL_ATTEMPT])
+        if LABEL_INDEX in labels:
+            self._node_written(write, job, int(labels[LABEL_INDEX]), number)
+            return
+        index = int(labels.get(meta.LABEL_ARRAY_INDEX, "0"))
+        unit = job.units.get(index)
+        if unit is None or unit.state in FINAL or number < (unit.attempt or 0):
+            return
+        after = _pod_state(pod)
+        if number > (unit.attempt or 0):
+            if after is None:
+                return
+            if unit.state not in _BEFORE_START:
+                # The next attempt's Pod may come before the status that counts the last one.
+                self._move(write, job, index, JobState.RUNNABLE, unit.outcome)
+            unit.attempt, unit.outcome = number, None
+            unit.environment = labels.get(meta.LABEL_COMPUTE_ENVIRONMENT)
+        if after is None:
+            unit.outcome = _outcome(pod)
+        elif _RANK[after] > _RANK[unit.state]:
+            reason = f"on node {pod['spec']['nodeName']}" if after is JobState.STARTING else None
+            self._move(write, job, index, after, reason)
+
+    def _node_written(self, write: Write, job: _Job, node: int, number: int) -> None:
+        """A node of a multi-node job: its states are those of its Pod, attempt by attempt."""
+        pod = write.object
+        after = _pod_state(pod)
+        if after is None:
+            ended_well = pod["status"].get("phase") == "Succeeded"
+            after = JobState.SUCCEEDED if ended_well else JobState.FAILED
+        unit = job.nodes.get(node)
+        if unit is not None and (unit.attempt or 0) >= number and unit.state in {after, *FINAL}:
+            return
+        before = unit.state if unit else None
+        environment = pod["metadata"]["labels"].get(meta.LABEL_COMPUTE_ENVIRONMENT)
+        job.nodes[node] = _Unit(after, number, environment)
+        self._tell(
+            Transition(
+                at_s=write.at_s,
+                namespace=job.namespace,
+                job=job.name,
+                job_uid=job.uid,
+                index=None,
+                attempt=number,
+                before=before,
+                after=after,
+                reason=_outcome(pod) if after in FINAL else None,
+                environment=environment,
+                node=node,
+            )
+        )
+
+    # Statuses
+
+    def _status_written(self, write: Write) -> None:
+        job = self._jobs[write.object["metadata"]["uid"]]
+        status = write.object.get("status", {})
+        if not job.is_array:
+            self._single_status(write, job, status)
+            return
+        self._children_status(write, job, status)
+        state = JobState(status["state"])
+        if job.parent_state is not state:
+            before, job.parent_state = job.parent_state, state
+            self._emit(write, job, None, before, state, _why(status))
+
+    def _single_status(self, write: Write, job: _Job, status: Json) -> None:
+        state = JobState(status["state"])
+        unit = job.units[0]
+        rows = status.get("attempts", [])
+        used = sum(1 for row in rows if "stoppedAt" in row)
+        if state in FINAL or job.nodes:
+            # A multi-node job has the states that its status says, which follow its main node.
+            self._move(write, job, 0, state, _why(status))
+        elif unit.attempt is not None and used >= unit.attempt:
+            ended = rows[used - 1]
+            reason = ended.get("reason") or ended.get("statusReason") or unit.outcome
+            self._back(write, job, 0, reason)
+        elif unit.attempt in {None, used} and state in _BEFORE_START:
+            self._move(write, job, 0, state, _why(status))
+
+    def _back(self, write: Write, job: _Job, index: int, reason: str | None) -> None:
+        """To RUNNABLE for another attempt, unless that has been seen already."""
+        if job.units[index].state not in _BEFORE_START:
+            self._move(write, job, index, JobState.RUNNABLE, reason)
+
+    def _children_status(self, write: Write, job: _Job, status: Json) -> None:
+        array = status.get("array")
+        if array is None:
+            return
+        members = job.members  # what else a status names is for a checker to find
+        sets = {state: those & members for state, those in _sets(array).items()}
+        used = {
+            row["attempts"]: IndexSet.parse(row["indexes"]) & members
+            for row in array.get("attempts", ())
+        }
+        for state in (JobState.SUCCEEDED, JobState.FAILED):
+            ended = sets[state] - job.stored.get(state, IndexSet())
+            failures = _failures(array) if ended and state is JobState.FAILED else []
+            for index in ended:
+                reason = next((reason for those, reason in failures if index in those), None)
+                self._move(write, job, index, state, reason)
+        for number, those in used.items():
+            for index in those - job.used.get(number, IndexSet()):
+                unit = job.units[index]
+                if unit.attempt is not None and number >= unit.attempt:
+                    self._back(write, job, index, unit.outcome)
+        for state in (JobState.PENDING, JobState.RUNNABLE):
+            for index in sets[state] - job.stored.get(state, IndexSet()):
+                if job.units[index].attempt is None:
+                    self._move(write, job, index, state, None)
+        job.stored, job.used = sets, used
+
+
+def members_of(job: Mapping[str, Any]) -> IndexSet | None:
+    """The indexes of an array; None for a job that is none."""
+    array = job["spec"].get("arrayProperties")
+    if array is None:
+        return None
+    if "size" in array:
+        return IndexSet.range(array["size"])
+    return IndexSet.parse(array["indexes"])
+
+
+def _sets(array: Mapping[str, Any]) -> dict[JobState, IndexSet]:
+    indexes = array.get("indexes") or {}
+    return {state: IndexSet.parse(indexes.get(state.lower()) or "") for state in JobState}
+
+
+def _failures(array: Mapping[str, Any]) -> list[tuple[IndexSet, str | None]]:
+    """What children failed of, kind by kind."""
+    return [
+        (IndexSet.parse(row["indexes"]), row.get("reason") or row.get("statusReason"))
+        for row in array.get("failures", ())
+    ]
+
+
+def _pod_state(pod: Mapping[str, Any]) -> JobState | None:
+    """The state that a Pod shows its attempt to be in; None once it is over."""
+    phase = pod["status"].get("phase")
+    if phase in {"Succeeded", "Failed"}:
+        return None
+    if phase == "Running":
+        return JobState.RUNNING
+    if pod["spec"].get("nodeName"):
+        return JobState.STARTING
+    return None if "deletionTimestamp" in pod["metadata"] else JobState.RUNNABLE
+
+
+def _outcome(pod: Mapping[str, Any]) -> str | None:
+    for condition in pod["status"].get("conditions", ()):
+        if condition["type"] == "DisruptionTarget":
+            return str(condition["message"])
+    for container in pod["status"].get("containerStatuses", ()):
+        ended = container["state"].get("terminated")
+        if ended and ended["exitCode"]:
+            return f"{ended['reason']}, exit code {ended['exitCode']}"
+    return None
+
+
+def _why(status: Mapping[str, Any]) -> str | None:
+    pending = status.get("pending") or {}
+    return status.get("statusReason") or pending.get("reason")

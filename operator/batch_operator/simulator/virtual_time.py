@@ -1,0 +1,100 @@
+"""An event loop whose time passes only when nothing else is left to do.
+
+As long as a callback is ready, time stands still; then it jumps to the next timer. A simulated day
+therefore costs what happens in it, and what happens when does not depend on the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+_Args = TypeVarTuple("_Args")
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+"""The wall time at which every simulation begins."""
+
+
+class DeadlockError(Exception):
+    """Everything waits, and no timer will ever end the waiting."""
+
+
+class _TimeMachine(selectors.SelectSelector):
+    """The loop's wait for I/O: instead of waiting, it moves the clock on by the time asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise DeadlockError(f"nothing is scheduled after {self.now_s:g} s, but somebody waits")
+        self.now_s += max(0.0, timeout)
+        return []
+
+
+_TIE_S = 2e-9
+"""Just more than the loop's resolution, below which it takes two timers for simultaneous."""
+_TIES_MAX = 10_000
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop without I/O: timers are all that it knows, and it never waits for them.
+
+    Timers of the same moment fire in the order in which they were set; asyncio's own heap would
+    mix them.
+
+    Raises:
+        DeadlockError: from `run_until_complete`, when nothing is ready and nothing is scheduled.
+    """
+
+    def __init__(self) -> None:
+        self._machine = _TimeMachine()
+        self._ties: dict[float, int] = {}
+        super().__init__(self._machine)
+
+    def time(self) -> float:
+        return self._machine.now_s
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[_Args]], object],
+        *args: *_Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        if len(self._ties) > _TIES_MAX:
+            now = self.time()
+            self._ties = {moment: count for moment, count in self._ties.items() if moment >= now}
+        earlier = self._ties.get(when, 0)
+        self._ties[when] = earlier + 1
+        return super().call_at(when + earlier * _TIE_S, callback, *args, context=context)
+
+
+class VirtualClock:
+    """`cluster.clock.Clock` over a loop's virtual time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self._loop.time())
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+def timestamp(at_s: float) -> str:
+    """A moment of virtual time as the API server writes it: UTC, whole seconds."""
+    return (EPOCH + timedelta(seconds=int(at_s))).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds_of(text: str) -> float:
+    """The virtual seconds of an API server's timestamp."""
+    return (datetime.fromisoformat(text) - EPOCH).total_seconds()

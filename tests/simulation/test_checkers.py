@@ -1,0 +1,287 @@
+"""Each checker finds what it is there for: a trace is broken on purpose, and it says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from batch_operator.api import meta
+from batch_operator.api.job import JobState
+from batch_operator.cluster.client import (
+    BATCH_JOBS,
+    COMPUTE_ENVIRONMENTS,
+    PODS,
+)
+from batch_operator.simulator.api_server import ApiServer
+from batch_operator.simulator.checkers import OPERATOR, End, Panel
+from batch_operator.simulator.trace import Trace, Transition
+
+Json = dict[str, Any]
+RUNNING: Json = {"phase": "Running"}
+
+
+class Stage:
+    """An API server that checkers watch, and a hand that writes what an operator should not."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.panel = Panel()
+        self.server = ApiServer(lambda: self.now_s, seed=0)
+        trace = Trace(self.panel.see_transition)
+        for listener in (self.panel.see, trace.see):
+            self.server.subscribe(listener)
+
+    @property
+    def broken(self) -> set[str]:
+        return {one.invariant for one in self.panel.violations}
+
+    def job(self, name: str = "job", **spec: Any) -> str:
+        body = {
+            "metadata": {"name": name},
+            "spec": {"jobQueue": "main", "jobDefinition": "work", **spec},
+        }
+        made = self.server.create(BATCH_JOBS, "default", body, "user")
+        uid: str = made.object["metadata"]["uid"]
+        return uid
+
+    def status(self, name: str = "job", **fields: Any) -> None:
+        self.server.update_status(
+            BATCH_JOBS, "default", name, lambda old: {**old, **fields}, OPERATOR
+        )
+
+    def pod(self, uid: str, *, attempt: int = 1, index: int | None = None, cpu: str = "1") -> str:
+        labels = {
+            meta.LABEL_JOB_UID: uid,
+            meta.LABEL_ATTEMPT: str(attempt),
+            meta.LABEL_COMPUTE_ENVIRONMENT: "local",
+        }
+        if index is not None:
+            labels[meta.LABEL_ARRAY_INDEX] = str(index)
+        name = f"pod-{self.server.version}"
+        container = {"name": "main", "image": "i", "resources": {"requests": {"cpu": cpu}}}
+        body = {
+            "metadata": {"name": name, "labels": labels, "finalizers": [meta.FINALIZER_TRACKING]},
+            "spec": {"containers": [container]},
+        }
+        self.server.create(PODS, "default", body, OPERATOR)
+        return name
+
+    def environment(self, max_vcpus: int) -> None:
+        body = {"metadata": {"name": "local"}, "spec": {"type": "UNMANAGED", "maxvCpus": max_vcpus}}
+        self.server.create(COMPUTE_ENVIRONMENTS, None, body, "user")
+
+    def pod_status(self, name: str, status: Json) -> None:
+        self.server.update_status(PODS, "default", name, lambda old: {**old, **status}, "kubelet")
+
+    def finish(self, *, is_settled: bool = True) -> None:
+        self.panel.finish(End(self.server, self.now_s, is_settled))
+
+
+@pytest.fixture
+def stage() -> Stage:
+    stage = Stage()
+    stage.environment(max_vcpus=4)
+    return stage
+
+
+def test_a_healthy_trace_breaks_nothing(stage: Stage) -> None:
+    uid = stage.job()
+    name = stage.pod(uid)
+    stage.status(state="RUNNABLE")
+    stage.server.update(
+        PODS, "default", name, lambda old: {**old, "spec": {**old["spec"], "nodeName": "n"}}, "s"
+    )
+    stage.pod_status(name, RUNNING)
+    stage.pod_status(name, {"phase": "Succeeded"})
+    stage.status(state="SUCCEEDED", observedGeneration=1)
+    stage.finish()
+
+    assert stage.panel.violations == []
+
+
+def test_two_attempts_alive(stage: Stage) -> None:
+    uid = stage.job(retryStrategy={"attempts": 3})
+    stage.pod(uid)
+    stage.pod(uid, attempt=2)
+
+    assert stage.broken == {"at_most_one_live_attempt"}
+
+
+def test_a_final_state_is_left(stage: Stage) -> None:
+    stage.job()
+    stage.status(state="FAILED")
+    stage.status(state="RUNNABLE")
+
+    assert "terminal_is_final" in stage.broken
+
+
+def test_a_job_that_is_over_starts_again(stage: Stage) -> None:
+    uid = stage.job()
+    stage.status(state="FAILED")
+    stage.pod(uid)
+
+    assert "terminal_is_final" in stage.broken
+
+
+def test_a_succeeded_index_runs_again(stage: Stage) -> None:
+    uid = stage.job(arrayProperties={"size": 2})
+    stage.status(array=_array({"succeeded": "0", "runnable": "1"}))
+    stage.pod(uid, index=0)
+
+    assert "terminal_is_final" in stage.broken
+
+
+def test_one_attempt_too_many(stage: Stage) -> None:
+    uid = stage.job()
+    stage.pod_status(stage.pod(uid), {"phase": "Failed"})
+    stage.pod(uid, attempt=2)
+
+    assert stage.broken == {"attempts_within_limit"}
+
+
+def test_an_attempt_is_counted_twice(stage: Stage) -> None:
+    stage.job()
+    row = {"attempt": 1, "podName": "p", "podUid": "u"}
+    stage.status(attempts=[row, {**row, "attempt": 2}])
+
+    assert stage.broken == {"attempts_within_limit"}
+
+
+@pytest.mark.parametrize(
+    ("dependency", "state"),
+    [
+        ({"job": "first"}, "RUNNING"),
+        ({"job": "first"}, "FAILED"),
+        ({"job": "first", "type": "AFTER_FAILED"}, "SUCCEEDED"),
+        ({"job": "first", "type": "AFTER_ANY"}, "RUNNING"),
+    ],
+)
+def test_a_start_before_a_dependency(stage: Stage, dependency: Json, state: str) -> None:
+    stage.job("first")
+    uid = stage.job(dependsOn=[dependency])
+    stage.panel.violations.clear()
+    stage.server.update_status(
+        BATCH_JOBS, "default", "first", lambda old: {**old, "state": state}, "hand"
+    )
+    stage.pod(uid)
+
+    assert "dependencies_before_start" in stage.broken
+
+
+def test_a_child_starts_before_its_predecessor(stage: Stage) -> None:
+    uid = stage.job(arrayProperties={"size": 3}, dependsOn=[{"type": "SEQUENTIAL"}])
+    stage.pod(uid, index=1)
+
+    assert stage.broken == {"dependencies_before_start"}
+
+
+def test_more_than_max_vcpus(stage: Stage) -> None:
+    stage.pod(stage.job("a"), cpu="3")
+    stage.pod(stage.job("b"), cpu="1500m")
+
+    assert stage.broken == {"capacity_never_exceeded"}
+
+
+@pytest.mark.parametrize("request_", ["cancel", "terminate"])
+def test_a_start_after_a_request_to_stop(stage: Stage, request_: str) -> None:
+    uid = stage.job(**{request_: {"reason": "enough"}})
+    stage.now_s = 60
+    stage.pod(uid)
+
+    assert stage.broken == {"no_start_after_cancel"}
+
+
+def test_a_start_after_deletion(stage: Stage) -> None:
+    uid = stage.job()
+    stage.server.delete(BATCH_JOBS, "default", "job", "user")
+    stage.now_s = 60
+    stage.pod(uid)
+
+    assert stage.broken == {"no_start_after_cancel"}
+
+
+def test_a_step_that_is_not_in_the_graph(stage: Stage) -> None:
+    stage.panel.see_transition(
+        Transition(
+            0, "default", "job", "uid", None, None, JobState.PENDING, JobState.RUNNING, None, None
+        )
+    )
+
+    assert stage.broken == {"legal_transitions"}
+
+
+def test_a_parent_runs(stage: Stage) -> None:
+    stage.job(arrayProperties={"size": 2})
+    stage.status(state="RUNNING", array=_array({"runnable": "0-1"}))
+
+    assert stage.broken == {"legal_transitions"}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        {"size": 2, "statusSummary": {"RUNNABLE": 1}, "indexes": {"runnable": "0"}},
+        {
+            "size": 2,
+            "statusSummary": {"RUNNABLE": 1, "RUNNING": 1},
+            "indexes": {"runnable": "0", "running": "0"},
+        },
+        {"size": 2, "statusSummary": {"RUNNABLE": 2}, "indexes": {"runnable": "1-2"}},
+    ],
+    ids=["one child is missing", "one child is twice", "one child is a stranger"],
+)
+def test_counts_that_do_not_add_up(stage: Stage, array: Json) -> None:
+    stage.job(arrayProperties={"size": 2})
+    stage.status(state="PENDING", array=array)
+
+    assert stage.broken == {"counts_add_up"}
+
+
+def test_an_object_that_is_too_large(stage: Stage) -> None:
+    stage.job()
+    stage.status(statusReason="x" * 1_000_000)
+
+    assert stage.broken == {"object_size"}
+
+
+def test_a_job_that_waits_without_a_reason(stage: Stage) -> None:
+    stage.job()
+    stage.status(state="RUNNABLE", observedGeneration=1)
+    stage.finish(is_settled=False)
+
+    assert stage.broken == set()
+
+    stage.finish()
+
+    assert stage.broken == {"placed_or_held"}
+
+
+def test_a_job_that_waits_for_nothing(stage: Stage) -> None:
+    stage.job()
+    pending = {"reason": "PodRefused", "message": "quota", "since": "2026-01-01T00:00:00Z"}
+    stage.status(state="RUNNABLE", observedGeneration=1, pending=pending)
+    stage.finish()
+
+    assert stage.broken == {"placed_or_held"}
+
+
+def test_a_write_into_the_silence(stage: Stage) -> None:
+    stage.job()
+    late = stage.server.get(BATCH_JOBS, "default", "job")
+    stage.panel.finish(End(stage.server, 0, is_settled=False, late_writes=(late,)))
+
+    assert stage.broken == {"fixpoint"}
+
+
+def _array(indexes: dict[str, str]) -> Json:
+    return {
+        "size": 2,
+        "statusSummary": {state.upper(): _count(those) for state, those in indexes.items()},
+        "indexes": indexes,
+    }
+
+
+def _count(intervals: str) -> int:
+    first, _, last = intervals.partition("-")
+    return int(last or first) - int(first) + 1

@@ -1,0 +1,56 @@
+"""The same input and seed give the same bytes, whatever the interpreter's own randomness."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from support.simulated import MIXED, ROOT
+
+ARGUMENTS = {"plain": [], "faults": ["--faults", "--seed", "7"]}
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
+def test_output_is_the_same_to_the_byte(arguments: list[str]) -> None:
+    outputs = {_output(arguments, hash_seed) for hash_seed in ("1", "2")}
+
+    assert len(outputs) == 1
+
+
+def test_another_seed_is_another_run() -> None:
+    assert _output(["--seed", "1"], "1") != _output(["--seed", "2"], "1")
+
+
+def test_lines_are_as_the_contract_has_them() -> None:
+    lines = [json.loads(line) for line in _output([], "1").splitlines()]
+    changes = [line for line in lines if "t" in line]
+    finals = [line for line in lines if "final" in line]
+
+    assert [*changes, *finals] == lines[:-1]
+    assert list(lines[-1]) == ["summary"]
+    assert list(changes[0]) == [
+        "t", "namespace", "job", "index", "node", "attempt", "from", "to", "reason",
+        "computeEnvironment",
+    ]  # fmt: skip
+    assert [one["t"] for one in changes] == sorted(one["t"] for one in changes)
+    for final in finals:
+        own = [one for one in changes if f"{one['namespace']}/{one['job']}" == final["final"]]
+        assert (own[0]["from"], own[0]["to"], own[0]["t"]) == (None, "SUBMITTED", own[0]["t"])
+
+
+def _output(arguments: list[str], hash_seed: str) -> bytes:
+    command = [sys.executable, "-m", "batch_operator", "simulate", str(MIXED), "-o", "json"]
+    done = subprocess.run(
+        [*command, *arguments],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout

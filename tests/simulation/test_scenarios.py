@@ -1,0 +1,87 @@
+"""The example scenarios: every one holds every invariant, and ends as its comment says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.simulated import EXAMPLES, ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENDS = {
+    "array-with-failures": {"render": ("FAILED", 52)},
+    "deletion": {"unwanted": ("PENDING", 2), "next": ("SUCCEEDED", 1)},
+    "fallback": {"sweep": ("SUCCEEDED", 40)},
+    "head-of-line": {
+        "first": ("SUCCEEDED", 1),
+        "large": ("SUCCEEDED", 1),
+        "behind": ("SUCCEEDED", 3),
+    },
+    "operator-restart": {"array": ("SUCCEEDED", 13), "meanwhile": ("SUCCEEDED", 1)},
+    "pipeline": {
+        "prepare": ("SUCCEEDED", 1),
+        "train": ("SUCCEEDED", 1),
+        "evaluate": ("SUCCEEDED", 3),
+        "report": ("SUCCEEDED", 1),
+        "sign": ("FAILED", 1),
+        "publish": ("FAILED", 0),
+    },
+    "priorities": {"nightly": ("SUCCEEDED", 6), "hotfix": ("SUCCEEDED", 1)},
+    "retry": {"third-time-lucky": ("SUCCEEDED", 3), "bad-input": ("FAILED", 1)},
+    "spot-loss": {"train": ("SUCCEEDED", 10)},
+    "start-failures": {
+        "no-image": ("SUCCEEDED", 2),
+        "bad-image-name": ("FAILED", 2),
+        "slow-registry": ("SUCCEEDED", 1),
+        "out-of-memory": ("FAILED", 1),
+    },
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_ends_as_it_says(path: Path) -> None:
+    outcome = run(path)
+
+    if path.stem in ENDS:
+        expected = {f"default/{job}": end for job, end in ENDS[path.stem].items()}
+        assert outcome.states() == expected
+
+
+def test_every_described_example_exists() -> None:
+    assert set(ENDS) <= {path.stem for path in EXAMPLES}
+
+
+def test_the_urgent_job_starts_next() -> None:
+    outcome = run(ROOT / "examples" / "scenarios" / "priorities.yaml")
+    starts = [(one.job, one.index) for one in outcome.transitions if one.after == "RUNNING"]
+
+    assert starts[:3] == [("nightly", 0), ("nightly", 1), ("hotfix", None)]
+
+
+def test_small_jobs_wait_behind_the_large_one() -> None:
+    outcome = run(ROOT / "examples" / "scenarios" / "head-of-line.yaml")
+    starts = [one.job for one in outcome.transitions if one.after == "RUNNING"]
+
+    assert starts == ["first", "large", "behind", "behind", "behind"]
+
+
+def test_a_lost_node_leads_back_to_runnable_with_its_reason() -> None:
+    outcome = run(ROOT / "examples" / "scenarios" / "spot-loss.yaml")
+    lost = [
+        one for one in outcome.transitions if (one.before, one.after) == ("RUNNING", "RUNNABLE")
+    ]
+
+    assert sorted(one.index for one in lost if one.index is not None) == [0, 1, 3, 4]
+    assert {one.reason for one in lost} == {"PodGC: node no longer exists"}
+
+
+def test_each_child_passes_through_every_state() -> None:
+    outcome = run(ROOT / "examples" / "scenarios" / "array-with-failures.yaml")
+    retried = [one.after.value for one in outcome.transitions if one.index == 7]
+
+    first = ["SUBMITTED", "RUNNABLE", "STARTING", "RUNNING"]
+    second = ["RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]
+    assert retried == first + second
