@@ -6,10 +6,14 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from batch_operator.api.crd import custom_resource_definitions
+
+if TYPE_CHECKING:
+    from batch_operator.simulator.process import Crash
 
 _HEADER = "# Generated from operator/batch_operator/api by `batch-operator crds`; do not edit.\n"
 
@@ -25,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here: the other commands need neither kopf nor a cluster.
     from batch_operator.cluster.credentials import NoCredentialsError, load  # noqa: PLC0415
     from batch_operator.controllers import operator  # noqa: PLC0415
-    from batch_operator.lifecycle.evaluate import Policy  # noqa: PLC0415
+    from batch_operator.lifecycle.stops import Policy  # noqa: PLC0415
     from batch_operator.observability import logs  # noqa: PLC0415
 
     logs.set_up(as_json=arguments.log_format == "json", level=arguments.log_level)
@@ -41,6 +45,28 @@ def run(arguments: argparse.Namespace) -> int:
     )
     asyncio.run(operator.run(settings))
     return 0
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """Run manifests against a simulated cluster in virtual time, and say what came of it."""
+    from batch_operator.simulator.run import simulate as run_simulation  # noqa: PLC0415
+    from batch_operator.simulator.scenario import InvalidInputError, read_scenario  # noqa: PLC0415
+
+    try:
+        outcome = run_simulation(
+            read_scenario(arguments.path),
+            seed=arguments.seed,
+            until_s=arguments.until,
+            faults=arguments.faults,
+            crash=arguments.crash,
+        )
+    except InvalidInputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(outcome.json_lines() if arguments.output == "json" else outcome.table())
+    for violation in outcome.violations:
+        sys.stderr.write(f"broken: {violation}\n")
+    return outcome.exit_code
 
 
 def crds(arguments: argparse.Namespace) -> int:
@@ -78,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batch-operator", description="AWS Batch semantics on any Kubernetes cluster."
     )
-    verbs = parser.add_subparsers(required=True, metavar="run|crds")
+    verbs = parser.add_subparsers(required=True, metavar="run|simulate|crds")
     verb = verbs.add_parser("run", help="run the operator", description=run.__doc__)
     verb.set_defaults(action=run)
     verb.add_argument("--kubeconfig", help="default: the Pod's service account, or KUBECONFIG")
@@ -95,8 +121,48 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a container may fail to start (image pull) before the attempt is given up",
     )
+    _add_simulate(verbs)
     verb = verbs.add_parser("crds", help="print or write the CRDs", description=crds.__doc__)
     verb.set_defaults(action=crds)
     verb.add_argument("--output", type=Path, help="folder to write to")
     verb.add_argument("--check", action="store_true", help="only say whether --output is fresh")
     return parser
+
+
+def _add_simulate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    verb = verbs.add_parser(
+        "simulate", help="run manifests in virtual time", description=simulate.__doc__
+    )
+    verb.set_defaults(action=simulate)
+    verb.add_argument(
+        "path", nargs="+", type=Path, metavar="PATH", help="manifests and Scenarios: files, folders"
+    )
+    verb.add_argument(
+        "--until", type=_duration_s, metavar="2h", help="stop at that virtual time at the latest"
+    )
+    verb.add_argument("--seed", type=int, default=0, help="decides whatever is left to chance")
+    verb.add_argument("-o", dest="output", choices=["table", "json"], default="table")
+    verb.add_argument(
+        "--faults", action="store_true", help="let API calls and watches fail by seed"
+    )
+    verb.add_argument(
+        "--crash", type=_crash, metavar="before:N|after:N", help="the operator dies at its write N"
+    )
+
+
+def _duration_s(text: str) -> float:
+    from batch_operator.simulator.scenario import duration_s  # noqa: PLC0415
+
+    try:
+        return duration_s(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _crash(text: str) -> Crash:
+    from batch_operator.simulator.process import Crash, When  # noqa: PLC0415
+
+    when, _, number = text.partition(":")
+    if when not in set(When) or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: write before:N or after:N")
+    return Crash(int(number), When(when))

@@ -47,15 +47,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest) -> Kube:
+def cluster_name(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--e2e-cluster"))
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster_name: str) -> Kube:
     """The cluster that `make e2e` brought up: building it may take longer than any test may."""
-    name = request.config.getoption("--e2e-cluster")
     status = subprocess.run(
-        [ROOT / "hack/cluster", "status", "--name", name],
+        [ROOT / "hack/cluster", "status", "--name", cluster_name],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert status.returncode == 0, f"{status.stdout}{status.stderr}Start the suite with make e2e."
-    return Kube(programs.path("kubectl"), Cluster(name).kubeconfig)
+    return Kube(programs.path("kubectl"), Cluster(cluster_name).kubeconfig)
 
 
 @pytest.fixture(scope="session")

@@ -148,13 +148,22 @@ WAITING: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown dependency": (
         job("bad", "ok", dependsOn=[{"job": "absent"}]), "DependencyNotFound", "apply it, or submit"
     ),
+    "child of a job that is none": (
+        job("bad", "ok", dependsOn=[{"job": "held", "index": 3}]),
+        "DependencyInvalid", "is no array: leave the dependency's index out",
+    ),
+    "sequence of one": (
+        job("bad", "ok", dependsOn=[{"type": "SEQUENTIAL"}]),
+        "DependencyInvalid", "this job is no array",
+    ),
+    "inactive revision": (job("bad", "half:1"), "JobDefinitionInactive", "revision 1 of"),
     "more than there can be": (
         job("bad", "ok", containerOverrides=[{"resources": {"requests": {"cpu": "99"}}}]),
         "ComputeEnvironmentMaxResource", "request less, or raise maxvCpus",
     ),
     "a feature of a later version": (
-        job("bad", "ok", timeout={"attemptDurationSeconds": 60}),
-        "UnsupportedFeature", "spec.timeout is not supported by this version",
+        job("bad", "ok", shareIdentifier="team"),
+        "UnsupportedFeature", "spec.shareIdentifier is not supported by this version",
     ),
 }  # fmt: skip
 FAILING: dict[str, tuple[dict[str, Any], str]] = {
@@ -162,6 +171,10 @@ FAILING: dict[str, tuple[dict[str, Any], str]] = {
     "unknown container": (
         job("bad", "ok", containerOverrides=[{"name": "mian", "image": "x"}]),
         "the definition has: main",
+    ),
+    "indexes that fall": (
+        job("bad", "ok", arrayProperties={"indexes": "5-3"}),
+        "must rise",
     ),
     "no CPU requested": (job("bad", "free"), "set resources.requests.cpu"),
 }
@@ -173,6 +186,8 @@ def definitions() -> list[dict[str, Any]]:
         definition("off", "true", state="INACTIVE"),
         definition("greet", "echo Ref::who"),
         definition("free", "true", resources={}),
+        definition("half", "true", inactiveRevisions=[1]),
+        job("held", "ok", suspend=True),
     ]
 
 
@@ -189,6 +204,16 @@ def test_what_can_be_mended_waits_and_says_how(kube: Kube, name: str) -> None:
 
     assert condition["reason"] == reason
     assert advice in condition["message"]
+
+
+def test_a_circle_of_dependencies_is_spelled_out(kube: Kube) -> None:
+    kube.apply(definition("ok", "true"), job("a", "ok", dependsOn=[{"job": "b"}]),
+               job("b", "ok", dependsOn=[{"job": "a"}]))  # fmt: skip
+
+    def said() -> str:
+        return str(kube.status("a").get("pending", {}).get("message", ""))
+
+    wait_for("the circle", lambda: "a → b → a" in said())
 
 
 def test_a_missing_definition_that_comes_later_lets_the_job_run(kube: Kube) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localcluster import programs
-from support.kube import ROOT, Kube, OperatorProcess, definition, job, wait_for
+from support.kube import EXAMPLES, ROOT, Kube, OperatorProcess, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,13 +28,13 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def helm(installed: Kube) -> Iterator[Kube]:
+def helm(installed: Kube, cluster_name: str) -> Iterator[Kube]:
     """The operator installed by Helm, from an image that no registry has seen."""
     made = subprocess.run(
         [sys.executable, "-m", "operatorimage"], capture_output=True, text=True, check=True
     )
     archive = made.stdout.split()[0]
-    subprocess.run([ROOT / "hack/cluster", "load", "--name", "e2e", archive], check=True)
+    subprocess.run([ROOT / "hack/cluster", "load", "--name", cluster_name, archive], check=True)
     programs.build([programs.HELM])
     base = [programs.path("helm"), "--kubeconfig", str(installed.kubeconfig), "-n", NAMESPACE]
     installed("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
@@ -47,17 +47,14 @@ def helm(installed: Kube) -> Iterator[Kube]:
     subprocess.run([*base, "uninstall", "batch-operator", "--wait"], check=True)
 
 
-def test_the_operator_works_as_a_pod(
+def test_the_examples_succeed_with_the_operator_as_a_pod(
     kube: Kube, operator_process: OperatorProcess, helm: Kube
 ) -> None:
     operator_process.stop()
     try:
-        kube.apply(
-            definition("d", "echo $AWS_BATCH_JOB_ARRAY_INDEX"),
-            job("a", "d", arrayProperties={"size": 5}),
-            job("b", "d", dependsOn=[{"job": "a"}]),
-        )
-        kube.wait_for_state("b", "SUCCEEDED", patience_s=90)
+        kube("apply", "-f", str(ROOT / "examples"))
+        for name in EXAMPLES:
+            kube.wait_for_state(name, "SUCCEEDED", patience_s=150)
         metrics = wait_for("the metrics", lambda: helm.run(
             "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/services/batch-operator-metrics"
             ":http/proxy/metrics").stdout)  # fmt: skip
@@ -65,7 +62,7 @@ def test_the_operator_works_as_a_pod(
     finally:
         operator_process.start()
 
-    assert 'batch_operator_job_transitions_total{queue="e2e",state="SUCCEEDED"} 2.0' in metrics
+    assert 'batch_operator_job_transitions_total{queue="main",state="SUCCEEDED"} 5.0' in metrics
     assert "Traceback" not in logs
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from batch_operator.api import meta
+from batch_operator.api.common import RetryStrategy
 from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
+from batch_operator.api.objects import Pod
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.lifecycle.plan import Definition
+from batch_operator.lifecycle.plan import Definition, Plan
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -137,3 +141,50 @@ def labels(**changes: str) -> dict[str, str]:
         meta.LABEL_COMPUTE_ENVIRONMENT: "local",
         **changes,
     }
+
+
+def pod(
+    *,
+    node: str = "node",
+    status: dict[str, Any] | None = None,
+    pod_labels: dict[str, str] | None = None,
+    spec: dict[str, Any] | None = None,
+    **metadata: Any,
+) -> Pod:
+    """A Pod of job `job` from the fields that `kubectl get -o yaml` shows, named by its labels."""
+    of = labels() if pod_labels is None else pod_labels
+    index = of.get(meta.LABEL_ARRAY_INDEX)
+    middle = "" if index is None else f"-{index}"
+    owner = {"kind": "BatchJob", "name": "job", "uid": "uid-job", "controller": True}
+    wire = {
+        "metadata": {
+            "namespace": "default",
+            "name": f"job-uid-job{middle}-{of.get(meta.LABEL_ATTEMPT)}",
+            "uid": "pod-uid",
+            "resourceVersion": "7",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": of,
+            "finalizers": [meta.FINALIZER_TRACKING],
+            "ownerReferences": [owner],
+            **metadata,
+        },
+        "spec": {**pod_template()["spec"], **({"nodeName": node} if node else {}), **(spec or {})},
+        "status": {"phase": "Pending", **(status or {})},
+    }
+    return msgspec.convert(wire, Pod)
+
+
+def plan(template: dict[str, Any] | None = None, **retry: Any) -> Plan:
+    """A plan of revision `work:1`; keyword arguments are fields of its retry strategy."""
+    base = template or pod_template()
+    return Plan(
+        definition="work:1",
+        revision=1,
+        generation=1,
+        template={
+            "metadata": base.get("metadata", {}),
+            "spec": {"initContainers": [], **base["spec"]},
+        },
+        milli_cpu=1000,
+        retry=RetryStrategy.model_validate(retry),
+    )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGE = "busybox:1"
+EXAMPLES = ("hello", "render", "prepare", "train", "report")
+"""The jobs under examples/."""
 
 
 def wait_for(what: str, ask: Callable[[], T | None], patience_s: float = 60) -> T:

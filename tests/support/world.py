@@ -10,19 +10,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api.names import pod_name
 from batch_operator.cluster.cache import Cache
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.lifecycle.evaluate import Policy
-from batch_operator.manifests.pods import pod_name
+from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import (
     CreateRevision,
     DeleteJob,
     DeletePod,
+    DeleteRevision,
     Mutation,
     ReleasePod,
     StartAttempt,
+    StopPod,
     WriteStatus,
 )
 from support.builders import START, definition, environment, queue
@@ -46,6 +48,7 @@ class World:
         self.environments = [environment(maxvCpus=max_vcpus)]
         self.definitions = [definition()]
         self.starts: list[tuple[str, int, int]] = []
+        self.started: list[StartAttempt] = []
         self.peak_milli = 0
         self.writes = 0
         self.crash_before: int | None = None
@@ -95,7 +98,7 @@ class World:
         """Let a Pod reach a phase."""
         self._version += 1
         if phase >= Phase.RUNNING:
-            fields.setdefault("started_at", self.now)
+            fields.setdefault("started_at", pod.started_at or self.now)
         if phase.ended:
             fields.setdefault("stopped_at", self.now)
             fields.setdefault("exit_code", 0 if phase is Phase.SUCCEEDED else 1)
@@ -131,15 +134,20 @@ class World:
                 self.cache.pods.forget(pod.pod_uid)
             case DeletePod(pod=pod):
                 self.move(pod, Phase.FAILED, deleting=True)
+            case StopPod(pod=pod):
+                on_node = pod.node_name is not None
+                how = {"deadline_exceeded": True} if on_node else {"deleting": True}
+                self.move(pod, Phase.FAILED, exit_code=143, **how)
             case DeleteJob(uid=uid):
                 self.cache.jobs.remove(self.jobs.pop(uid))
-            case CreateRevision():
+            case CreateRevision() | DeleteRevision():
                 raise AssertionError("definitions of this world are recorded already")
 
     def _start(self, start: StartAttempt) -> None:
         index = None if start.array_size is None else start.index
         name = pod_name(start.job.name, start.job.uid, index, start.number)
         assert name not in self.pods, f"{name} runs twice"
+        self.started.append(start)
         self.starts.append((start.job.name, start.index, start.number))
         pod = PodAttempt(
             namespace=start.job.namespace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # pydantic reads the annotations at run time
+from datetime import UTC, datetime  # pydantic reads the annotations at run time
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -25,9 +25,13 @@ class Model(BaseModel):
     )
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON form, without what is absent or empty."""
+        """The JSON form, without what is absent or, where that means the same, empty."""
         full = self.model_dump(by_alias=True, exclude_none=True, mode="json")
-        return {name: value for name, value in full.items() if value not in ([], {})}
+        fields = type(self).model_fields.values()
+        optional = {field.alias for field in fields if field.default is None}
+        return {
+            name: value for name, value in full.items() if value not in ([], {}) or name in optional
+        }
 
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
 
 def _rfc3339(value: datetime) -> str:
     """Kubernetes' own form: UTC, whole seconds."""
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 Time = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str)]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_INDEX = 99_999
 """The highest index that is ever accepted: it bounds the memory a hostile string can ask for."""
 
+_INTERVAL = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_DIGITS_MAX = 9  # more than any index has, and few enough to be read at once
+_SHOWN_MAX = 40  # characters of what is wrong that a sentence repeats
 _RUN_OF_ONES = re.compile("1+")
 
 
@@ -49,12 +52,14 @@ class IndexSet:
         """
         bits = 0
         for part in text.split(",") if text else ():
-            first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()):
-                raise ValueError(f"{part!r} is no index: write intervals such as 0-9,15")
-            low, high = int(first), int(last or first)
+            match = _INTERVAL.fullmatch(part.strip())
+            if match is None:
+                shown = part[:_SHOWN_MAX]
+                raise ValueError(f"{shown!r} is no index: write intervals such as 0-9,15")
+            low, high = _index(match[1]), _index(match[2] or match[1])
             if not low <= high <= MAX_INDEX:
-                raise ValueError(f"{part!r} must rise and end at or below {MAX_INDEX}")
+                shown = part[:_SHOWN_MAX]
+                raise ValueError(f"{shown!r} must rise and end at or below {MAX_INDEX}")
             bits |= ((1 << (high - low + 1)) - 1) << low
         return cls(bits)
 
@@ -101,3 +106,8 @@ class IndexSet:
             if len(found) >= count:
                 break
         return found
+
+
+def _index(digits: str) -> int:
+    """The number; of one that is too long for an index, only that it is above all of them."""
+    return int(digits) if len(digits) <= _DIGITS_MAX else MAX_INDEX + 1

@@ -99,6 +99,13 @@ class ArrayProperties(Model):
         le=10_000,
         description="Beyond AWS Batch: at most so many children at the same time.",
     )
+    max_failed_indexes: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000,
+        description="Beyond AWS Batch: once more children than this have failed, the rest are "
+        "stopped; 0 stops them at the first failure. Omitted: one failure stops no other child.",
+    )
 
 
 class EnvVar(Model):
@@ -385,6 +392,13 @@ class IndexAttempts(Model):
     indexes: Intervals = Field(description="The children, as index intervals.")
 
 
+class IndexEvents(Model):
+    """Children to which something happened equally often."""
+
+    times: int = Field(ge=1, le=1000, description="How often.")
+    indexes: Intervals = Field(description="The children, as index intervals.")
+
+
 class IndexFailure(Model):
     """Children that failed alike."""
 
@@ -415,6 +429,20 @@ class ArrayStatus(Model):
         default=[],
         max_length=10,
         description="Attempts used up by children that are not over.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    out_of_memory: list[IndexEvents] = Field(
+        default=[],
+        max_length=10,
+        description="Children that are not over and ran out of memory, by how often; kept when "
+        "retryStrategy.onOutOfMemory needs it.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    hosts_lost: list[IndexEvents] = Field(
+        default=[],
+        max_length=10,
+        description="Children that are not over and lost their node, by how often; kept when "
+        "retryStrategy.onHostLost needs it.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     failures: list[IndexFailure] = Field(

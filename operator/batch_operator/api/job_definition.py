@@ -118,6 +118,13 @@ class JobDefinitionSpec(Model):
         description="Revisions that take no new jobs.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+    revision_history_limit: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="Older revisions that are kept beside the latest; those that jobs still use "
+        "are kept in any case.",
+    )
 
 
 class JobDefinitionStatus(Model):
@@ -125,11 +132,19 @@ class JobDefinitionStatus(Model):
 
     observed_generation: ObservedGeneration = -1
     latest_revision: int | None = Field(
-        default=None, ge=1, le=2_147_483_647, description="The revision that new jobs get."
+        default=None,
+        ge=1,
+        le=2_147_483_647,
+        description="The revision that new jobs get: the latest that is ACTIVE.",
     )
     conditions: Conditions = Field(default=[])
 
 
 def revisioned(spec: JobDefinitionSpec) -> JobDefinitionSpec:
-    """The part of a definition that makes a revision: all but what says who may use it."""
-    return spec.model_copy(update={"state": JobDefinitionState.ACTIVE, "inactive_revisions": []})
+    """The part of a definition that makes a revision: all but what is said about revisions."""
+    fresh = {
+        "state": JobDefinitionState.ACTIVE,
+        "inactive_revisions": [],
+        "revision_history_limit": 10,
+    }
+    return spec.model_copy(update=fresh)

@@ -12,6 +12,8 @@ MANAGED_BY = "batch-operator"
 
 LABEL_ARRAY_INDEX = f"{GROUP}/array-index"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_CAPACITY_TYPE = f"{GROUP}/capacity-type"
+"""On nodes: `on-demand` or `spot`."""
 LABEL_COMPUTE_ENVIRONMENT = f"{GROUP}/compute-environment"
 LABEL_JOB_DEFINITION = f"{GROUP}/job-definition"
 LABEL_JOB_NAME = f"{GROUP}/job-name"
@@ -21,9 +23,6 @@ LABEL_REVISION = f"{GROUP}/job-definition-revision"
 LABEL_TRACKED = f"{GROUP}/tracked"
 """On a Pod from its creation until its outcome is counted. The operator watches only such Pods, so
 finished ones cost it nothing however long they are kept for their logs."""
-
-ANNOTATION_MILLI_CPU = f"{GROUP}/milli-cpu"
-"""What an attempt counts against its environment's maxvCpus, as decided when it was started."""
 
 FINALIZER_TRACKING = f"{GROUP}/tracking"
 """Keeps an ended Pod readable until its outcome is counted."""

@@ -72,8 +72,21 @@ class PodCondition(_Struct, frozen=True):
     last_transition_time: datetime | None = None
 
 
+class Resources(_Struct, frozen=True):
+    requests: dict[str, str] = {}
+
+
+class Container(_Struct, frozen=True):
+    restart_policy: str = ""
+    resources: Resources = Resources()
+
+
 class PodSpec(_Struct, frozen=True):
     node_name: str = ""
+    active_deadline_seconds: int | None = None
+    containers: list[Container] = []
+    init_containers: list[Container] = []
+    resources: Resources = Resources()
 
 
 class PodStatus(_Struct, frozen=True):

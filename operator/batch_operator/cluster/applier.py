@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, assert_never
 
 from batch_operator.api import meta
+from batch_operator.api.names import pod_name
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import (
     BATCH_JOBS,
@@ -21,19 +22,21 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
-from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.manifests.pods import pod, pod_name
-from batch_operator.manifests.revisions import controller_revision
+from batch_operator.lifecycle.attempt import STOP_DEADLINE_S, Phase, PodAttempt
+from batch_operator.lifecycle.evaluate import Refusal
+from batch_operator.manifests.pods import pod
+from batch_operator.manifests.revisions import controller_revision, revision_name
 from batch_operator.scheduling.mutations import (
     CreateRevision,
     DeleteJob,
     DeletePod,
+    DeleteRevision,
     Mutation,
     ReleasePod,
     StartAttempt,
+    StopPod,
     WriteStatus,
 )
-from batch_operator.scheduling.snapshot import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from batch_operator.cluster.cache import Cache
     from batch_operator.cluster.client import ApiClient
     from batch_operator.cluster.clock import Clock
+    from batch_operator.cluster.decoding import Revision
     from batch_operator.cluster.statuses import StatusWriter
 
 _LOG = logging.getLogger(__name__)
@@ -86,29 +90,35 @@ class Applier:
                     self._begin(f"release {target.pod_uid}", target.job_uid, self._release(target))
                 case DeletePod(pod=target):
                     self._begin(f"delete {target.pod_uid}", target.job_uid, self._delete(target))
+                case StopPod(pod=target):
+                    self._begin(f"stop {target.pod_uid}", target.job_uid, self._stop(target))
                 case DeleteJob():
                     self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job(mutation))
                 case CreateRevision():
                     key = f"revision {mutation.definition_uid} {mutation.revision}"
-                    self._begin(key, "", self._create_revision(mutation))
+                    self._begin(key, mutation.definition_uid, self._create_revision(mutation))
+                case DeleteRevision():
+                    self._delete_revision(mutation)
                 case _:
                     assert_never(mutation)
 
-    def _begin(self, key: str, job_uid: str, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, key: str, uid: str, work: Coroutine[Any, Any, None]) -> None:
         """Run one write unless the same is under way; after a failure it is decided anew."""
         if key in self._in_flight:
             work.close()
             return
-        self._in_flight[key] = asyncio.create_task(self._run(key, job_uid, work))
+        self._in_flight[key] = asyncio.create_task(self._run(key, uid, work))
 
-    async def _run(self, key: str, job_uid: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, key: str, uid: str, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
+        except Exception as error:  # noqa: BLE001  # lost, it would never be decided again
+            if not isinstance(error, ApiError):
+                _LOG.exception("%s failed, decided again in %.0f s", key, RETRY_S)
+            elif not (error.is_not_found or error.is_conflict):
                 _LOG.warning("%s failed, decided again in %.0f s: %s", key, RETRY_S, error)
             await asyncio.sleep(RETRY_S)
-            self._cache.touch(job_uid)
+            self._cache.touch(uid)
         finally:
             del self._in_flight[key]
             self._wake()
@@ -140,44 +150,40 @@ class Applier:
 
     async def _create_pod(self, key: str, name: str, start: StartAttempt) -> None:
         job = start.job
-        body = pod(
-            job,
-            start.plan,
-            index=start.index,
-            attempt=start.number,
-            array_size=start.array_size,
-            environment=start.environment,
-            node_selector=start.node_selector,
-        )
         try:
-            reply = await self._client.create(PODS, job.namespace, body)
+            reply = await self._create_or_find(start)
             self._cache.pods.upsert(decoding.attempt(reply))
             self._accepted(job.uid)
         except ApiError as error:
-            if error.is_conflict and error.reason == "AlreadyExists":
-                await self._adopt(name, start)
-            else:
-                self._refused(job.uid, error)
+            self._refused(job.uid, error)
+        except Exception as error:  # noqa: BLE001  # at once again would be for ever
+            _LOG.exception("Pod %s/%s cannot be made or read", job.namespace, name)
+            message = f"Pod {name} cannot be made or read, see the operator's log: {error!r}"
+            self._refused(job.uid, ApiError(0, "Unexpected", message))
         finally:
             self._creates -= 1
             self._cache.unassume(job.uid, name)
             del self._in_flight[key]
             self._wake()
 
-    async def _adopt(self, name: str, start: StartAttempt) -> None:
-        """The Pod exists: from a create whose reply was lost, or somebody else made it."""
-        job = start.job
+    async def _create_or_find(self, start: StartAttempt) -> bytes:
+        """The Pod that was created, or stands there from a create whose reply was lost.
+
+        Raises:
+            ApiError: refused; also when what stands under that name is not the job's.
+        """
+        job, body = start.job, pod(start)
         try:
-            found = await self._client.get(PODS, job.namespace, name)
+            return await self._client.create(PODS, job.namespace, body)
         except ApiError as error:
-            self._refused(job.uid, error)
-            return
-        owners = decoding.pod(found).metadata.owner_references
-        if any(owner.controller and owner.uid == job.uid for owner in owners):
-            self._cache.pods.upsert(decoding.attempt(found))
-            return
-        message = f"a Pod {name} exists that is not this job's: delete it"
-        self._refused(job.uid, ApiError(403, "Forbidden", message))
+            if not (error.is_conflict and error.reason == "AlreadyExists"):
+                raise
+        name = body["metadata"]["name"]
+        found = await self._client.get(PODS, job.namespace, name)
+        if decoding.controller_uid(found) != job.uid:
+            message = f"a Pod {name} exists that is not this job's: delete it"
+            raise ApiError(403, "Forbidden", message)
+        return found
 
     def _accepted(self, job_uid: str) -> None:
         self._refusals_in_a_row.pop(job_uid, None)
@@ -219,16 +225,36 @@ class Applier:
                 raise
         self._cache.pods.forget(target.pod_uid)
 
+    async def _stop(self, target: PodAttempt) -> None:
+        if target.node_name is None:
+            reply = await self._client.delete(
+                PODS,
+                target.namespace,
+                target.pod_name,
+                uid=target.pod_uid,
+                resource_version=target.resource_version,
+            )
+        else:
+            body = {
+                "metadata": {"uid": target.pod_uid},
+                "spec": {"activeDeadlineSeconds": STOP_DEADLINE_S},
+            }
+            reply = await self._client.patch(
+                PODS, target.namespace, target.pod_name, body, content_type=STRATEGIC_MERGE_PATCH
+            )
+        self._cache.pods.reply(decoding.attempt(reply))
+
     async def _delete(self, target: PodAttempt) -> None:
         reply = await self._client.delete(
             PODS, target.namespace, target.pod_name, uid=target.pod_uid
         )
-        self._cache.pods.upsert(decoding.attempt(reply))
+        self._cache.pods.reply(decoding.attempt(reply))
 
     async def _delete_job(self, target: DeleteJob) -> None:
         await self._client.delete(BATCH_JOBS, target.namespace, target.name, uid=target.uid)
 
     async def _create_revision(self, create: CreateRevision) -> None:
+        """Keep a revision; one that exists is from a create whose reply was lost, or a leftover."""
         body = controller_revision(create)
         try:
             reply = await self._client.create(CONTROLLER_REVISIONS, create.namespace, body)
@@ -237,4 +263,28 @@ class Applier:
                 raise
             name = body["metadata"]["name"]
             reply = await self._client.get(CONTROLLER_REVISIONS, create.namespace, name)
-        self._cache.revisions.upsert(decoding.revision(reply))
+        kept = decoding.revision(reply)
+        if (kept.definition, kept.number, kept.spec) != (
+            create.definition,
+            create.revision,
+            create.spec,
+        ):
+            raise ApiError(409, "Conflict", f"ControllerRevision {kept.uid} holds something else")
+        self._cache.revisions.upsert(kept)
+
+    def _delete_revision(self, delete: DeleteRevision) -> None:
+        wanted = (delete.namespace, delete.definition, delete.revision)
+        for kept in self._cache.revisions.items.values():
+            if (kept.namespace, kept.definition, kept.number) == wanted:
+                key = f"delete revision {kept.uid}"
+                self._begin(key, kept.uid, self._delete_kept(kept))
+                return
+
+    async def _delete_kept(self, kept: Revision) -> None:
+        name = revision_name(kept.definition, kept.number)
+        try:
+            await self._client.delete(CONTROLLER_REVISIONS, kept.namespace, name, uid=kept.uid)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+        self._cache.revisions.forget(kept.uid)

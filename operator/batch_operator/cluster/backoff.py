@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import random  # noqa: TID251  # the one place
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential delays with full jitter: at most `first_s` at first, at most `max_s` ever."""
+    """Exponential delays with jitter: at most `first_s` at first, at most `max_s` ever.
+
+    `uniform(low, high)` draws the jitter; a simulation hands in a seeded one.
+    """
 
     first_s: float = 0.5
     max_s: float = 30.0
     failures: int = 0
+    uniform: Callable[[float, float], float] = random.uniform
 
     def next_delay_s(self) -> float:
         """Seconds to wait after one more failure."""
         ceiling_s = min(self.max_s, self.first_s * float(1 << min(self.failures, 16)))
         self.failures += 1
-        return ceiling_s * (0.5 + random.random() / 2)  # noqa: S311  # no secret depends on it
+        return self.uniform(ceiling_s / 2, ceiling_s)
 
     def reset(self) -> None:
         self.failures = 0

@@ -9,7 +9,7 @@ that their capacity is taken and nobody starts them twice.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from batch_operator.api.stored import Stored
 from batch_operator.cluster.reflector import T
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
     from batch_operator.cluster.decoding import Revision
-    from batch_operator.lifecycle.evaluate import Policy
-    from batch_operator.scheduling.snapshot import Environment, Job, Key, Queue, Refusal
+    from batch_operator.lifecycle.evaluate import Refusal
+    from batch_operator.lifecycle.stops import Policy
+    from batch_operator.scheduling.snapshot import Environment, Job, Key, Queue
 
     DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
 
@@ -51,6 +52,11 @@ class Table(Generic[T]):
             return
         self.items[item.uid] = item
         self._changed(before, item)
+
+    def reply(self, item: T) -> None:
+        """Take the reply to an update of ours, unless the object went while it was on its way."""
+        if item.uid in self.items:
+            self.upsert(item)
 
     def remove(self, item: T) -> None:
         """The API server says that the object is gone (or out of the watch's selection)."""
@@ -96,6 +102,7 @@ class Cache:
         self._queues: dict[str, Queue] = {}
         self._environments: dict[str, Environment] = {}
         self._changed_jobs: set[str] = set()
+        self._removed_jobs: set[Key] = set()
         self._changed_definitions: set[Key] = set()
         self._changed_queues: set[str] = set()
         self._changed_environments: set[str] = set()
@@ -108,11 +115,13 @@ class Cache:
         """
         changes = Changes(
             jobs=self._changed_jobs,
+            removed_jobs=self._removed_jobs,
             definitions=self._changed_definitions,
             queues=self._changed_queues,
             environments=self._changed_environments,
         )
         self._changed_jobs = set()
+        self._removed_jobs = set()
         self._changed_definitions = set()
         self._changed_queues = set()
         self._changed_environments = set()
@@ -130,9 +139,18 @@ class Cache:
             start_budget=start_budget,
         )
 
-    def touch(self, job_uid: str) -> None:
-        """Have a job looked at again although nothing about it changed."""
-        self._changed_jobs.add(job_uid)
+    def touch(self, uid: str) -> None:
+        """Have an object of any kind looked at again although nothing about it changed."""
+        if definition := self.definitions.items.get(uid):
+            self._changed_definitions.add(definition.key)
+        elif revision := self.revisions.items.get(uid):
+            self._changed_definitions.add((revision.namespace, revision.definition))
+        elif queue := self.queues.items.get(uid):
+            self._changed_queues.add(queue.name)
+        elif environment := self.environments.items.get(uid):
+            self._changed_environments.add(environment.name)
+        else:
+            self._changed_jobs.add(uid)
 
     def assume(self, attempt: PodAttempt) -> None:
         """Count a create that is on its way as an attempt."""
@@ -167,9 +185,11 @@ class Cache:
         self._changed_jobs.add(known.uid)
         if after is not None:
             self._job_uids[after.key] = after.uid
-        elif self._job_uids.get(known.key) == known.uid:
-            del self._job_uids[known.key]
+        else:
+            self._removed_jobs.add(known.key)
             self.refusals.pop(known.uid, None)
+            if self._job_uids.get(known.key) == known.uid:
+                del self._job_uids[known.key]
 
     def _pod_changed(self, before: PodAttempt | None, after: PodAttempt | None) -> None:
         if after is not None:
@@ -194,8 +214,10 @@ class Cache:
     ) -> None:
         known = after or before
         assert known is not None  # a change has at least one side
-        revisions = self._definitions.get(known.key, Definition(None, {})).revisions
-        self._keep_definition(known.key, Definition(after, revisions))
+        current = self._definitions.get(known.key, Definition(None, {}))
+        if _succeeded(known, current.object):
+            return
+        self._keep_definition(known.key, Definition(after, current.revisions))
 
     def _keep_definition(self, key: Key, definition: Definition) -> None:
         if definition.object is None and not definition.revisions:
@@ -220,6 +242,8 @@ def _keep(
     """Index an administrators' object by name; an echo of our own status write is no change."""
     known = after or before
     assert known is not None  # a change has at least one side
+    if _succeeded(known, index.get(known.name)):
+        return
     if after is None:
         index.pop(known.name, None)
     else:
@@ -230,6 +254,18 @@ def _keep(
         or (before.generation, before.deleting) != (after.generation, after.deleting)
     ):
         changed.add(known.name)
+
+
+def _succeeded(known: Named[Any, Any], current: Named[Any, Any] | None) -> bool:
+    """Whether this is late news of one that was deleted and applied again under its name.
+
+    kopf keeps the order of one uid's events, not that of different ones.
+    """
+    return (
+        current is not None
+        and current.uid != known.uid
+        and current.resource_version > known.resource_version
+    )
 
 
 def counts(cache: Cache) -> Mapping[str, int]:

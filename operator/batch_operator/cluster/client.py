@@ -162,5 +162,11 @@ class ApiClient(Protocol):
     ) -> bytes: ...
 
     async def delete(
-        self, resource: Resource, namespace: str | None, name: str, *, uid: str
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str,
+        resource_version: int | None = None,
     ) -> bytes: ...

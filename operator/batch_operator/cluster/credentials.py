@@ -35,7 +35,7 @@ class Credentials:
     certificate: tuple[str, str] | None
     insecure: bool
     _read_token: Any
-    _token: str | None = None
+    _token: str | None = field(default=None, repr=False)
     _read_at: float = field(default=float("-inf"))
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -80,9 +80,10 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Credentia
     read: Any = kubernetes_config.load_kube_config  # the package is not typed
     try:
         read(kubeconfig, context, settings)
-    except kubernetes_config.ConfigException as error:
+    except Exception as error:  # ConfigException, or whatever its YAML or its folder gives rise to
+        problem = " ".join(str(error).split()).rstrip(".")
         raise NoCredentialsError(
-            f"no way to a Kubernetes API server: {error}. Set KUBECONFIG or --kubeconfig, or run "
+            f"no way to a Kubernetes API server: {problem}. Set KUBECONFIG or --kubeconfig, or run "
             f"the operator in a Pod with a service account"
         ) from error
     certificate = (
@@ -95,7 +96,7 @@ def load(kubeconfig: str | None = None, context: str | None = None) -> Credentia
         ca_file=settings.ssl_ca_cert,
         certificate=certificate,
         insecure=not settings.verify_ssl,
-        _read_token=lambda: settings.get_api_key_with_prefix("authorization"),
+        _read_token=lambda: settings.get_api_key_with_prefix("BearerToken", alias="authorization"),
     )
 
 

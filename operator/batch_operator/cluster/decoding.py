@@ -31,7 +31,12 @@ class _Envelope(msgspec.Struct):
     status: msgspec.Raw = msgspec.Raw(b"{}")
 
 
+class _Owned(msgspec.Struct):
+    metadata: Metadata
+
+
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
+_OWNED = msgspec.json.Decoder(_Owned)
 _POD = msgspec.json.Decoder(Pod)
 _REVISION = msgspec.json.Decoder(ControllerRevision)
 
@@ -95,8 +100,10 @@ def attempt(raw: msgspec.Raw | bytes) -> PodAttempt:
     return observed_attempt(_POD.decode(raw))
 
 
-def pod(raw: msgspec.Raw | bytes) -> Pod:
-    return _POD.decode(raw)
+def controller_uid(raw: msgspec.Raw | bytes) -> str | None:
+    """The uid of the object that controls this one, whatever its kind."""
+    owners = _OWNED.decode(raw).metadata.owner_references
+    return next((owner.uid for owner in owners if owner.controller), None)
 
 
 @dataclass(frozen=True, slots=True)

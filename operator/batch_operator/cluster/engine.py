@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from batch_operator.api import meta
 from batch_operator.cluster import decoding
 from batch_operator.cluster.applier import Applier
+from batch_operator.cluster.backoff import Backoff
 from batch_operator.cluster.cache import Cache, counts
 from batch_operator.cluster.client import (
     BATCH_JOBS,
@@ -32,12 +33,12 @@ from batch_operator.scheduling.cycle import CycleResult, run_cycle
 from batch_operator.scheduling.memo import Memo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from batch_operator.cluster.cache import Table
     from batch_operator.cluster.client import ApiClient, Resource
     from batch_operator.cluster.clock import Clock
-    from batch_operator.lifecycle.evaluate import Policy
+    from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.mutations import WriteStatus
 
 _LOG = logging.getLogger(__name__)
@@ -61,7 +62,12 @@ class Engine:
     """Everything between an API client and the decisions about what it holds."""
 
     def __init__(
-        self, client: ApiClient, clock: Clock, policy: Policy, observer: EngineObserver
+        self,
+        client: ApiClient,
+        clock: Clock,
+        policy: Policy,
+        observer: EngineObserver,
+        new_backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self.wake = asyncio.Event()
         self.cache = cache = Cache()
@@ -71,6 +77,7 @@ class Engine:
         self._clock = clock
         self._policy = policy
         self._observer = observer
+        self._new_backoff = new_backoff
         self._memo = Memo()
         jobs = decoding.job_decoder()
         jobs.reuse(cache.jobs.items)
@@ -118,6 +125,7 @@ class Engine:
             store=table,
             wake=self.wake.set,
             label_selector=selector,
+            backoff=self._new_backoff(),
         )
 
     async def turn(self, synced: Iterable[asyncio.Event]) -> None:
@@ -137,7 +145,7 @@ class Engine:
             self.turned_at = self._clock.monotonic()
             took_s = self.turned_at - begun
             self._observer.cycle_done(result, took_s)
-            wait_s = HEARTBEAT_S
+            wait_s = 0.0 if result.has_more else HEARTBEAT_S
             if result.wake_at is not None:
                 left_s = (result.wake_at - self._clock.now()).total_seconds()
                 wait_s = min(wait_s, max(GATHER_S, left_s))

@@ -27,7 +27,7 @@ REQUEST_TIMEOUT_S = 30.0
 TRIES = 4
 """Of one call, before its caller is told; the caller has a longer patience of its own."""
 CONNECTIONS = 64
-WATCH_SILENCE_MAX_S = 75.0
+WATCH_SILENCE_MAX_S = 100.0
 """Bookmarks come every minute: a watch that is silent for longer is dead."""
 LINE_LENGTH_MAX = 16 * 2**20
 USER_AGENT = f"batch-operator/{metadata.version('batch-operator')}"
@@ -41,7 +41,7 @@ class RequestObserver(Protocol):
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
+    resource_version: str
     continue_: str = msgspec.field(name="continue", default="")
 
 
@@ -101,7 +101,8 @@ class HttpApiClient:
         context = self._credentials.ssl_context() if self._is_tls else None
         connector = aiohttp.TCPConnector(limit=0, ssl=context or False)
         self._http = aiohttp.ClientSession(
-            self._credentials.server,
+            # With the slash, and paths without one, a server behind a path (Rancher) is reached.
+            self._credentials.server.rstrip("/") + "/",
             connector=connector,
             headers={"User-Agent": USER_AGENT},
             read_bufsize=2**20,
@@ -133,7 +134,11 @@ class HttpApiClient:
             query["labelSelector"] = label_selector
         if continue_token:
             query["continue"] = continue_token
-        page = _LIST.decode(await self._call("GET", resource, resource.path(), query=query))
+        reply = await self._call("GET", resource, resource.path(), query=query)
+        try:
+            page = _LIST.decode(reply)
+        except msgspec.MsgspecError as error:
+            raise ApiError(0, "Unreadable", f"the list of {resource.plural}: {error}") from error
         return ListPage(page.items, page.metadata.resource_version, page.metadata.continue_)
 
     async def create(
@@ -160,9 +165,18 @@ class HttpApiClient:
         return await self._call("PATCH", resource, path, body=body, content_type=content_type)
 
     async def delete(
-        self, resource: Resource, namespace: str | None, name: str, *, uid: str
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        uid: str,
+        resource_version: int | None = None,
     ) -> bytes:
-        body = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        preconditions = {"uid": uid}
+        if resource_version is not None:
+            preconditions["resourceVersion"] = str(resource_version)
+        body = {"preconditions": preconditions, "propagationPolicy": "Background"}
         return await self._call("DELETE", resource, resource.path(namespace, name), body=body)
 
     async def watch(
@@ -187,10 +201,10 @@ class HttpApiClient:
         headers = await self._headers()
         try:
             async with self._http.get(
-                resource.path(), params=query, headers=headers, timeout=timeout
+                resource.path().lstrip("/"), params=query, headers=headers, timeout=timeout
             ) as reply:
                 if reply.status != 200:
-                    raise status_error(await reply.read(), reply.status)
+                    raise _refusal(reply, await reply.read())
                 async for line in _lines(reply.content):
                     event = _EVENT.decode(line)
                     yield WatchEvent(event.type, event.object)
@@ -216,8 +230,7 @@ class HttpApiClient:
             headers = {"Content-Type": content_type, **await self._headers(renew=renew)}
             try:
                 async with self._slots:
-                    status, reply = await self._send(verb, path, query, data, headers)
-                error = status_error(reply, status) if status >= 400 else None
+                    status, reply, error = await self._send(verb, path, query, data, headers)
             except (aiohttp.ClientError, TimeoutError) as problem:
                 status, reply = 0, b""
                 error = ApiError(0, "NoReply", f"{type(problem).__name__}: {problem}")
@@ -226,8 +239,8 @@ class HttpApiClient:
                 self._observer.request_done(verb, resource.plural, status, seconds)
             if error is None:
                 return reply
-            renew = status == 401
-            if attempt == TRIES or not (error.is_retryable or renew):
+            has_renewed, renew = renew, status == 401
+            if attempt == TRIES or not (error.is_retryable or (renew and not has_renewed)):
                 raise error
             await asyncio.sleep(error.retry_after_s or backoff.next_delay_s())
         raise AssertionError("unreachable: the last try returns or raises")
@@ -239,17 +252,31 @@ class HttpApiClient:
         query: Mapping[str, str] | None,
         data: bytes | None,
         headers: Mapping[str, str],
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, ApiError | None]:
         assert self._http is not None  # used as a context manager
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
         async with self._http.request(
-            verb, path, params=query, data=data, headers=headers, timeout=timeout
+            verb, path.lstrip("/"), params=query, data=data, headers=headers, timeout=timeout
         ) as reply:
-            return reply.status, await reply.read()
+            body = await reply.read()
+            return reply.status, body, _refusal(reply, body) if reply.status >= 400 else None
 
     async def _headers(self, *, renew: bool = False) -> dict[str, str]:
-        value = await self._credentials.authorization(self._clock.monotonic(), renew=renew)
+        try:
+            value = await self._credentials.authorization(self._clock.monotonic(), renew=renew)
+        except Exception as error:
+            # A file that is being replaced, an exec plugin without a network: it may pass.
+            raise ApiError(0, "NoCredentials", f"the token cannot be read: {error}") from error
         return {"Authorization": value} if value else {}
+
+
+def _refusal(reply: aiohttp.ClientResponse, body: bytes) -> ApiError:
+    """The error that a reply is. Priority and fairness says when to come back in a header alone."""
+    error = status_error(body, reply.status)
+    header = reply.headers.get("Retry-After", "")
+    if error.retry_after_s is None and header.isdecimal():
+        error.retry_after_s = float(header)
+    return error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

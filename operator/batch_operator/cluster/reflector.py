@@ -109,13 +109,17 @@ class Reflector(Generic[T]):
                     await self._list()
                 await self._watch()
             except ApiError as error:
-                if error.is_gone or 400 <= error.status < 500:
+                # Whatever may pass by itself leaves the version as good as it was: to list anew
+                # is the last thing that an API server in trouble (429) needs.
+                if 400 <= error.status < 500 and not error.is_retryable:
                     self._resource_version = ""
-                if not error.is_gone:
+                if error.is_gone and not self._backoff.failures:
+                    self._backoff.next_delay_s()  # at once, but only the first time
+                else:
                     await self._pause(error)
 
     async def _pause(self, error: ApiError) -> None:
-        delay_s = self._backoff.next_delay_s()
+        delay_s = max(self._backoff.next_delay_s(), error.retry_after_s or 0)
         hint = (
             ": is its CustomResourceDefinition installed? (kubectl apply -f crds/)"
             if error.is_not_found
@@ -169,20 +173,20 @@ class Reflector(Generic[T]):
             self._alive_at = self._clock.monotonic()
             match event.type:
                 case "BOOKMARK":
-                    self._resource_version = _BOOKMARK.decode(
-                        event.object
-                    ).metadata.resource_version
+                    self._resource_version = _bookmarked_version(event.object)
                 case "ERROR":
                     raise status_error(event.object)
                 case kind:
-                    self._backoff.reset()
                     self._take(kind, event.object)
+            self._backoff.reset()
         if self._clock.monotonic() - begun < WATCH_LIFE_MIN_S:
             raise ApiError(0, "WatchEnded", "the watch ended as soon as it began")
 
     def _take(self, kind: str, raw: msgspec.Raw) -> None:
         item = self._read(raw)
         if item is None:
+            if kind == "DELETED":  # of what may have been readable once: a list tells what is left
+                raise ApiError(410, "Unreadable", "the deletion of an object cannot be read")
             return
         self._resource_version = str(item.resource_version)
         if kind == "DELETED":
@@ -197,3 +201,10 @@ class Reflector(Generic[T]):
         except Exception:  # noqa: BLE001  # whatever is wrong with one object must not stop the mirror
             _LOG.exception("a %s cannot be read and is ignored", self.resource.kind)
             return None
+
+
+def _bookmarked_version(raw: msgspec.Raw) -> str:
+    try:
+        return _BOOKMARK.decode(raw).metadata.resource_version
+    except msgspec.MsgspecError as error:
+        raise ApiError(0, "Unreadable", f"a bookmark: {error}") from error

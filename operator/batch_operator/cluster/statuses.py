@@ -28,6 +28,7 @@ SETTLE_S = {Urgency.LAZY: 2.0, Urgency.NORMAL: 0.3, Urgency.COUNTED: 0.0, Urgenc
 INTERVAL_S = 1.0
 """Between two writes of one object, unless the second is final."""
 RETRY_S = 2.0
+REFUSED_RETRY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,18 @@ class StatusWriter:
             self._wishes.pop(write.uid, None)
             return
         now_s = self._clock.monotonic()
-        due_s = now_s + SETTLE_S[write.urgency]
-        if write.urgency is not Urgency.FINAL:
-            due_s = max(due_s, self._last_s.get(write.uid, float("-inf")) + INTERVAL_S)
+        due_s = max(now_s + SETTLE_S[write.urgency], self._earliest_s(write))
         if (before := self._wishes.get(write.uid)) is not None:
             due_s = min(due_s, before.due_s)
         self._wishes[write.uid] = _Wish(write, due_s)
         if before is None or due_s < before.due_s:
             self._schedule(write.uid, due_s - now_s)
+
+    def _earliest_s(self, write: WriteStatus) -> float:
+        """When the object's last write allows the next."""
+        if write.urgency is Urgency.FINAL:
+            return float("-inf")
+        return self._last_s.get(write.uid, float("-inf")) + INTERVAL_S
 
     def _schedule(self, uid: str, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(max(0.0, delay_s), self._flush, uid)
@@ -109,6 +114,10 @@ class StatusWriter:
         try:
             if before is None or write.status is None:
                 return
+            if before.resource_version != write.decided_on:
+                # Decided on what is so no longer: a final state might be overwritten.
+                self._touch(write.uid)
+                return
             metadata = {
                 "name": write.name,
                 "uid": write.uid,
@@ -127,7 +136,7 @@ class StatusWriter:
             namespace = write.namespace or None
             reply = await self._client.replace_status(resource, namespace, write.name, body)
             after = target.decode(reply)
-            target.table.upsert(after)
+            target.table.reply(after)
             self._last_s[write.uid] = self._clock.monotonic()
             if write.urgency is Urgency.FINAL:
                 del self._last_s[write.uid]
@@ -136,8 +145,10 @@ class StatusWriter:
             self._failed(write, error)
         finally:
             self._in_flight.discard(write.uid)
-            if wish := self._wishes.get(write.uid):
-                self._schedule(write.uid, wish.due_s - self._clock.monotonic())
+            if wish := self._wishes.get(write.uid):  # made before this write was the last
+                due_s = max(wish.due_s, self._earliest_s(wish.write))
+                self._wishes[write.uid] = _Wish(wish.write, due_s)
+                self._schedule(write.uid, due_s - self._clock.monotonic())
             self._wake()
 
     def _failed(self, write: WriteStatus, error: ApiError) -> None:
@@ -149,8 +160,9 @@ class StatusWriter:
             asyncio.get_running_loop().call_later(INTERVAL_S, self._look_again, write.uid)
             return
         _LOG.warning("status of %s could not be written: %s", name, error)
-        if error.is_retryable:
-            asyncio.get_running_loop().call_later(RETRY_S, self._look_again, write.uid)
+        # What passes soon, or what somebody has to mend (RBAC, say): the object tells of neither.
+        delay_s = RETRY_S if error.is_retryable else REFUSED_RETRY_S
+        asyncio.get_running_loop().call_later(delay_s, self._look_again, write.uid)
 
     def _look_again(self, uid: str) -> None:
         self._touch(uid)

@@ -16,7 +16,7 @@ from batch_operator.cluster.clock import SystemClock
 from batch_operator.cluster.engine import Engine
 from batch_operator.cluster.http_client import HttpApiClient
 from batch_operator.controllers.administrators import Administrators
-from batch_operator.lifecycle.evaluate import Policy
+from batch_operator.lifecycle.stops import Policy
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 STUCK_S = 30.0
-SILENT_S = 240.0
+SILENT_S = 300.0
 """Three times the longest silence of a healthy watch."""
 
 

@@ -12,16 +12,20 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
+from batch_operator.api.index_set import MAX_INDEX
+from batch_operator.api.names import pod_suffix
+from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from batch_operator.api.objects import ContainerStatus, Pod
+    from batch_operator.api.objects import ContainerStatus, Pod, Resources
 
 EXITED = "Essential container in task exited"
 FAILED_TO_START = "Task failed to start"
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
+HOST_LOST = "Host EC2"
 
 # Reasons for which kubelet keeps a container waiting although it cannot start as it stands, and
 # AWS's word for each. Those in _HOPELESS cannot be mended by waiting for a registry or a secret.
@@ -41,8 +45,13 @@ _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 _HOST_REASONS = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
 )
+STOP_DEADLINE_S = 1
+"""A running Pod is stopped by this `activeDeadlineSeconds`: unlike a deletion it leaves the Pod and
+its log to be read. The kubelet sends SIGTERM and, when the grace period is over, SIGKILL."""
 REASON_LENGTH_MAX = 255
 """AWS's bound on a container's `reason`."""
+NUMBER_MAX = 1000
+"""The highest number of an attempt that a status can hold."""
 
 
 class Phase(IntEnum):
@@ -90,6 +99,12 @@ class PodAttempt:
     phase: Phase
     tracked: bool = False
     deleting: bool = False
+    stopping: bool = False
+    """We have asked its kubelet to end it."""
+    deadline_exceeded: bool = False
+    """Its kubelet ended it: because we asked, or by a deadline of the template's own."""
+    retryable: bool = True
+    """False once it has been judged cancelled, terminated or timed out: AWS never retries these."""
     node_name: str | None = None
     bound_at: datetime | None = None
     started_at: datetime | None = None
@@ -104,6 +119,14 @@ class PodAttempt:
     def uid(self) -> str:
         return self.pod_uid
 
+    @property
+    def ran_out_of_memory(self) -> bool:
+        return (self.reason or "").startswith(OUT_OF_MEMORY)
+
+    @property
+    def lost_its_host(self) -> bool:
+        return (self.status_reason or "").startswith(HOST_LOST)
+
 
 def observed_attempt(pod: Pod) -> PodAttempt:
     """The attempt that a Pod with our labels stands for.
@@ -112,6 +135,10 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         KeyError, ValueError: the labels are not those that we write; the Pod is not ours to judge.
     """
     labels = pod.metadata.labels
+    index = labels.get(meta.LABEL_ARRAY_INDEX)
+    array_index = None if index is None else _number(index, 0, MAX_INDEX)
+    number = _number(labels[meta.LABEL_ATTEMPT], 1, NUMBER_MAX)
+    job_uid = _owner(pod, array_index, number)
     phase = _phase(pod)
     outcome = _outcome(pod, phase) if phase.ended else _Outcome()
     started_at, stopped_at = _times(pod.status.container_statuses)
@@ -127,15 +154,17 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         pod_name=pod.metadata.name,
         pod_uid=pod.metadata.uid,
         resource_version=int(pod.metadata.resource_version),
-        job_uid=labels[meta.LABEL_JOB_UID],
-        index=int(labels.get(meta.LABEL_ARRAY_INDEX, "0")),
-        number=int(labels[meta.LABEL_ATTEMPT]),
-        revision=int(labels[meta.LABEL_REVISION]),
+        job_uid=job_uid,
+        index=array_index or 0,
+        number=number,
+        revision=_number(labels[meta.LABEL_REVISION], 1, LARGEST),
         environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
-        milli_cpu=int(pod.metadata.annotations[meta.ANNOTATION_MILLI_CPU]),
+        milli_cpu=_requested(pod),
         phase=phase,
         tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
         deleting=pod.metadata.deletion_timestamp is not None,
+        stopping=pod.spec.active_deadline_seconds == STOP_DEADLINE_S,
+        deadline_exceeded=pod.status.reason == "DeadlineExceeded",
         node_name=pod.spec.node_name or None,
         bound_at=_bound_at(pod),
         started_at=started_at,
@@ -145,6 +174,44 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         status_reason=outcome.status_reason,
         start_error=None if phase.ended else _start_error(pod),
         unschedulable=_unschedulable(pod) if phase is Phase.UNBOUND else None,
+    )
+
+
+def _number(text: str, low: int, high: int) -> int:
+    """A number from a label: whoever may patch Pods can write anything there."""
+    number = int(text)
+    if not low <= number <= high:
+        raise ValueError(f"{number} is not within {low} to {high}")
+    return number
+
+
+def _owner(pod: Pod, index: int | None, number: int) -> str:
+    """The uid of the job that the Pod belongs to.
+
+    A label can be put on any Pod by whoever may change it, so it has to agree with what cannot be
+    changed, the Pod's name, and with the owner that garbage collection goes by.
+    """
+    uid = pod.metadata.labels[meta.LABEL_JOB_UID]
+    owners = pod.metadata.owner_references
+    if not any(one.controller and one.kind == "BatchJob" and one.uid == uid for one in owners):
+        raise ValueError(
+            f"Pod {pod.metadata.name} says that it is of job {uid}, its owner does not"
+        )
+    if not pod.metadata.name.endswith(pod_suffix(uid, index, number)):
+        raise ValueError(f"Pod {pod.metadata.name} is not named as its labels say")
+    return uid
+
+
+def _requested(pod: Pod) -> int:
+    """Milli-CPU that the Pod holds; the API server has filled in what the template left out."""
+
+    def cpu(resources: Resources) -> int:
+        return milli_cpu(resources.requests.get("cpu", "0"))
+
+    return total_milli_cpu(
+        [cpu(one.resources) for one in pod.spec.containers],
+        [(one.restart_policy == "Always", cpu(one.resources)) for one in pod.spec.init_containers],
+        cpu(pod.spec.resources),
     )
 
 
@@ -178,7 +245,7 @@ def _outcome(pod: Pod, phase: Phase) -> _Outcome:
         # AWS names the instance.
         node = pod.spec.node_name or "unknown"
         reason = _cut(pod.status.message or pod.status.reason) or reason
-        return _Outcome(exit_code, reason, f"Host EC2 (instance {node}) terminated.")
+        return _Outcome(exit_code, reason, f"{HOST_LOST} (instance {node}) terminated.")
     if not pod.spec.node_name:
         return _Outcome(reason="Pod was deleted before it started", status_reason=FAILED_TO_START)
     if exit_code is None:
@@ -192,10 +259,11 @@ def _outcome(pod: Pod, phase: Phase) -> _Outcome:
 def _first_failure(pod: Pod) -> tuple[int | None, str | None]:
     """Exit code and reason of the container that failed the Pod.
 
-    Init containers run first, so they are asked first. When no container reports a failure (the
-    kubelet refused the Pod, say), there is no exit code.
+    The job's own containers are asked first: when an init container failed, none of them has
+    ended; and a sidecar, which counts among the init containers, is killed after they have. When
+    no container reports a failure (the kubelet refused the Pod, say), there is no exit code.
     """
-    for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+    for container in (*pod.status.container_statuses, *pod.status.init_container_statuses):
         ended = container.state.terminated
         if ended is None or ended.exit_code == 0:
             continue

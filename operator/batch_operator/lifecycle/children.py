@@ -15,9 +15,10 @@ count for its index has been counted before and is only released.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.retry import is_retried
@@ -25,7 +26,6 @@ from batch_operator.lifecycle.retry import is_retried
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from batch_operator.api.common import RetryStrategy
     from batch_operator.lifecycle.attempt import PodAttempt
 
 FailureKey = tuple[int | None, str | None, str | None]
@@ -41,11 +41,25 @@ class Counted:
     failed: IndexSet = IndexSet()
     attempts: Mapping[int, IndexSet] = field(default_factory=dict)
     """Indexes by number of attempts used up so far; those not yet final only."""
+    out_of_memory: Mapping[int, IndexSet] = field(default_factory=dict)
+    """Indexes by how often they ran out of memory; those not yet final, where a rule asks."""
+    hosts_lost: Mapping[int, IndexSet] = field(default_factory=dict)
+    """Indexes by how often they lost their node; those not yet final, where a rule asks."""
     failures: Mapping[FailureKey, IndexSet] = field(default_factory=dict)
 
     def used(self, index: int) -> int:
         """Attempts of `index` that have been counted as failed."""
-        return next((number for number, those in self.attempts.items() if index in those), 0)
+        return _times(self.attempts, index)
+
+    def times_out_of_memory(self, index: int) -> int:
+        return _times(self.out_of_memory, index)
+
+    def times_host_lost(self, index: int) -> int:
+        return _times(self.hosts_lost, index)
+
+
+def _times(events: Mapping[int, IndexSet], index: int) -> int:
+    return next((times for times, those in events.items() if index in those), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +95,18 @@ class Children:
 def children_of(
     stored: Counted,
     attempts: Iterable[PodAttempt],
-    retry: RetryStrategy,
-    given_up: Mapping[str, PodAttempt],
+    retry: RetryStrategy | None,
+    verdicts: Mapping[str, PodAttempt],
 ) -> Children:
     """Sort a job's children by state.
 
     Args:
         stored: what the job's stored status has counted.
         attempts: what its Pods show, one entry per Pod that the operator tracks.
-        retry: decides whether a failed attempt is followed by another.
-        given_up: attempts, by Pod uid, to count as failed though their Pods live: each as it is to
-            be counted, with its outcome filled in.
+        retry: decides whether a failed attempt is followed by another; while it is not known,
+            failures are not counted and their children stay where they are.
+        verdicts: attempts, by Pod uid, that count otherwise than their Pods show (see
+            `lifecycle.stops`): each as it is to be counted, with its outcome filled in.
     """
     sets: dict[Phase, list[int]] = defaultdict(list)
     ended: list[PodAttempt] = []
@@ -100,9 +115,13 @@ def children_of(
     overdue: list[PodAttempt] = []
     final = stored.succeeded | stored.failed
     for seen in sorted(attempts, key=lambda one: (one.index, one.number)):
-        attempt = given_up.get(seen.pod_uid, seen)
+        if seen.index not in stored.members:
+            continue  # labels can be changed by whoever may patch Pods: it is no child of this job
+        attempt = verdicts.get(seen.pod_uid, seen)
         is_counted = seen.index in final or seen.number <= stored.used(seen.index)
-        if is_counted or attempt.phase.ended:
+        if retry is None and not is_counted and attempt.phase is Phase.FAILED:
+            sets[Phase.RUNNING].append(seen.index)
+        elif is_counted or attempt.phase.ended:
             if not is_counted:
                 ended.append(attempt)
             if not seen.phase.ended:
@@ -116,7 +135,7 @@ def children_of(
         else:
             live.append(seen)
             sets[seen.phase].append(seen.index)
-    counted = _count(stored, ended, retry)
+    counted = _count(stored, ended, retry or RetryStrategy())
     done = counted.succeeded | counted.failed
     running = IndexSet.of(sets[Phase.RUNNING]) - done
     starting = IndexSet.of(sets[Phase.STARTING]) - done - running
@@ -137,36 +156,59 @@ def children_of(
     )
 
 
+def doomed(children: Children, indexes: IndexSet, key: FailureKey) -> Children:
+    """The children with those of `indexes` that wait counted as failed, without an attempt."""
+    lost = indexes & children.waiting
+    if not lost:
+        return children
+    counted = children.counted
+    failures = {**counted.failures, key: counted.failures.get(key, IndexSet()) | lost}
+    return replace(
+        children,
+        counted=Counted(
+            members=counted.members,
+            succeeded=counted.succeeded,
+            failed=counted.failed | lost,
+            attempts=_without(counted.attempts, lost),
+            out_of_memory=_without(counted.out_of_memory, lost),
+            hosts_lost=_without(counted.hosts_lost, lost),
+            failures=failures,
+        ),
+        waiting=children.waiting - lost,
+        retrying=children.retrying - lost,
+    )
+
+
+def _without(events: Mapping[int, IndexSet], lost: IndexSet) -> dict[int, IndexSet]:
+    return {times: left for times, those in events.items() if (left := those - lost)}
+
+
 def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Counted:
     """The stored counts with the outcomes of `ended` added."""
     if not ended:
         return stored
     succeeded: list[int] = []
     failed: list[int] = []
-    used = {index: number for number, those in stored.attempts.items() for index in those}
+    used = _by_index(stored.attempts)
+    out_of_memory = _by_index(stored.out_of_memory)
+    hosts_lost = _by_index(stored.hosts_lost)
     failures: dict[FailureKey, list[int]] = defaultdict(list)
     for attempt in ended:
+        index = attempt.index
         if attempt.phase is Phase.SUCCEEDED:
-            succeeded.append(attempt.index)
-            used.pop(attempt.index, None)
+            succeeded.append(index)
+        elif is_retried(retry, attempt, attempts_used=used.get(index, 0) + 1):
+            used[index] = used.get(index, 0) + 1
+            if retry.on_out_of_memory and attempt.ran_out_of_memory:
+                out_of_memory[index] = out_of_memory.get(index, 0) + 1
+            if retry.on_host_lost and attempt.lost_its_host:
+                hosts_lost[index] = hosts_lost.get(index, 0) + 1
             continue
-        number = used.get(attempt.index, 0) + 1
-        again = is_retried(
-            retry,
-            number,
-            exit_code=attempt.exit_code,
-            reason=attempt.reason,
-            status_reason=attempt.status_reason,
-        )
-        if again:
-            used[attempt.index] = number
         else:
-            used.pop(attempt.index, None)
-            failed.append(attempt.index)
-            failures[attempt.exit_code, attempt.reason, attempt.status_reason].append(attempt.index)
-    by_number: dict[int, list[int]] = defaultdict(list)
-    for index, number in used.items():
-        by_number[number].append(index)
+            failed.append(index)
+            failures[attempt.exit_code, attempt.reason, attempt.status_reason].append(index)
+        for open_only in (used, out_of_memory, hosts_lost):
+            open_only.pop(index, None)
     merged = dict(stored.failures)
     for key, indexes in failures.items():
         merged[key] = merged.get(key, IndexSet()) | IndexSet.of(indexes)
@@ -174,6 +216,19 @@ def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Co
         members=stored.members,
         succeeded=stored.succeeded | IndexSet.of(succeeded),
         failed=stored.failed | IndexSet.of(failed),
-        attempts={number: IndexSet.of(by_number[number]) for number in sorted(by_number)},
+        attempts=_by_times(used),
+        out_of_memory=_by_times(out_of_memory),
+        hosts_lost=_by_times(hosts_lost),
         failures=merged,
     )
+
+
+def _by_index(events: Mapping[int, IndexSet]) -> dict[int, int]:
+    return {index: times for times, those in events.items() for index in those}
+
+
+def _by_times(events: Mapping[int, int]) -> dict[int, IndexSet]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for index, times in events.items():
+        found[times].append(index)
+    return {times: IndexSet.of(found[times]) for times in sorted(found)}

@@ -1,7 +1,12 @@
-"""Whether a job's dependencies let it go on.
+"""Which children of a job its dependencies let go on, which never can, and why the rest waits.
 
-AWS: a job is PENDING until every job it depends on has SUCCEEDED; when one of them FAILED it fails
-at once with `Dependent Job failed`.
+AWS: a job is PENDING until every job it depends on has SUCCEEDED, and fails at once with
+`Dependent Job failed` when one of them FAILED. An array may also wait child by child: `N_TO_N` for
+the child with the same index of another array, `SEQUENTIAL` for its own child before. Beyond AWS:
+one child of an array, and `AFTER_ANY` and `AFTER_FAILED`.
+
+Dependencies are asked until they let a child through, and not again: what was let through stays so
+when the job that it waited for is deleted later.
 """
 
 from __future__ import annotations
@@ -9,38 +14,200 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batch_operator.api.job import JobState
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import DependencyType, JobState
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.states import FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from batch_operator.api.job import BatchJobSpec
+    from batch_operator.api.job import BatchJobSpec, Dependency
 
 DEPENDENT_JOB_FAILED = "Dependent Job failed"
+NEVER_SATISFIED = "Dependency never satisfied"
 _NAMED_MAX = 3  # a sentence names so many of them; the rest are counted
 
 
 @dataclass(frozen=True, slots=True)
-class DependencyFailed:
-    """One of the jobs that this one waits for has failed."""
+class Upstream:
+    """A job that another one depends on, as it is stored. `is_array` says that it has children."""
 
-    job: str
+    state: JobState
+    members: IndexSet
+    succeeded: IndexSet
+    failed: IndexSet
+    is_array: bool
+
+    @property
+    def never(self) -> IndexSet:
+        """Children that have failed, or that a job that is over will never run."""
+        return self.members - self.succeeded if self.state in FINAL else self.failed
 
 
-def dependency_hold(
-    spec: BatchJobSpec, states: Mapping[str, JobState]
-) -> Hold | DependencyFailed | None:
-    """None when every dependency has succeeded.
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """Why children that never ran count as failed: a statusReason, a token, and a sentence."""
 
-    `states` holds, by name, the jobs of the same namespace that this one depends on and that
-    exist; a missing one may still be applied, so the job waits for it, and says so.
+    status_reason: str
+    token: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What dependencies say of a job's children: `open` may run, `doomed` never can."""
+
+    open: IndexSet
+    doomed: IndexSet = IndexSet()
+    doom: Doom | None = None
+    hold: Hold | None = None
+    """Why children that are neither open nor doomed wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What one dependency says. `waits` describes what it waits for, e.g. `a to succeed`."""
+
+    open: IndexSet
+    doomed: IndexSet = IndexSet()
+    doom: Doom | None = None
+    waits: str = ""
+    hold: Hold | None = None
+
+
+def gate(
+    spec: BatchJobSpec,
+    own: Upstream,
+    passed: IndexSet,
+    upstreams: Mapping[str, Upstream],
+) -> Gate:
+    """Ask every dependency of a job.
+
+    Args:
+        spec: the job's.
+        own: the job itself, as its stored status counts it.
+        passed: children that were let through before.
+        upstreams: by name, the jobs of the same namespace that this one depends on and that exist;
+            a missing one may still be applied, so the job waits for it, and says so.
     """
-    names = [one.job for one in spec.depends_on if one.job is not None]
-    for name in names:
-        if states.get(name) is JobState.FAILED:
-            return DependencyFailed(name)
-    missing = [name for name in names if name not in states]
+    answers = [_ask(dependency, own, upstreams) for dependency in spec.depends_on]
+    open_ = own.members
+    doomed = IndexSet()
+    for answer in answers:
+        open_ &= answer.open
+        doomed |= answer.doomed
+    doomed -= passed
+    open_ = (open_ - doomed) | passed
+    doom = next((one.doom for one in answers if one.doom and one.doomed - passed), None)
+    return Gate(open_, doomed, doom, _hold(spec, own, answers, upstreams))
+
+
+def _ask(dependency: Dependency, own: Upstream, upstreams: Mapping[str, Upstream]) -> _Answer:
+    if dependency.job is None:
+        return _ask_predecessors(own)
+    upstream = upstreams.get(dependency.job)
+    if upstream is None:
+        return _Answer(IndexSet())
+    if problem := _mismatch(dependency, own, upstream):
+        return _Answer(IndexSet(), hold=problem)
+    if dependency.type is DependencyType.N_TO_N:
+        return _ask_same_index(dependency, own, upstream)
+    return _ask_outcome(dependency, own, upstream)
+
+
+def _ask_predecessors(own: Upstream) -> _Answer:
+    """SEQUENTIAL: the lowest child that has not succeeded may run; a failure dooms those after."""
+    if not own.is_array:
+        return _Answer(
+            IndexSet(),
+            hold=_invalid("type SEQUENTIAL orders an array's children, but this job is no array"),
+        )
+    left = (own.members - own.succeeded).first(1)
+    failed = own.failed.first(1)
+    waits = "the child before to succeed"
+    if not failed:
+        return _Answer(own.succeeded | IndexSet.of(left), waits=waits)
+    before = IndexSet.range(failed[0] + 1)
+    doom = Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", f"child {failed[0]} failed")
+    return _Answer(own.members & before, own.members - before, doom, waits)
+
+
+def _ask_same_index(dependency: Dependency, own: Upstream, upstream: Upstream) -> _Answer:
+    message = f"the child with the same index of job {dependency.job} failed"
+    return _Answer(
+        own.members & upstream.succeeded,
+        own.members & upstream.never,
+        Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", message),
+        f"the child with the same index of {dependency.job} to succeed",
+    )
+
+
+def _ask_outcome(dependency: Dependency, own: Upstream, upstream: Upstream) -> _Answer:
+    """A job as a whole, or one child of it."""
+    name = dependency.job if dependency.index is None else f"{dependency.job}:{dependency.index}"
+    succeeded, failed = _outcome(dependency, upstream)
+    everything, nothing = own.members, IndexSet()
+    match dependency.type:
+        case DependencyType.AFTER_ANY:
+            return _Answer(everything if succeeded or failed else nothing, waits=f"{name} to end")
+        case DependencyType.AFTER_FAILED:
+            message = f"{name} succeeded, and this job runs only after its failure"
+            return _Answer(
+                everything if failed else nothing,
+                everything if succeeded else nothing,
+                Doom(NEVER_SATISFIED, "DependencyNeverSatisfied", message),
+                f"{name} to fail",
+            )
+        case _:
+            message = f"job {name}, which this one depends on, failed"
+            return _Answer(
+                everything if succeeded else nothing,
+                everything if failed else nothing,
+                Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", message),
+                f"{name} to succeed",
+            )
+
+
+def _outcome(dependency: Dependency, upstream: Upstream) -> tuple[bool, bool]:
+    """Whether what is waited for has succeeded, and whether it has failed."""
+    if dependency.index is None:
+        return upstream.state is JobState.SUCCEEDED, upstream.state is JobState.FAILED
+    return dependency.index in upstream.succeeded, dependency.index in upstream.never
+
+
+def _mismatch(dependency: Dependency, own: Upstream, upstream: Upstream) -> Hold | None:
+    name = dependency.job
+    if dependency.index is not None:
+        if not upstream.is_array:
+            return _invalid(f"{name} is no array: leave the dependency's index out")
+        if dependency.index not in upstream.members:
+            return _invalid(f"{name} has no child {dependency.index}: name one of its indexes")
+    if dependency.type is DependencyType.N_TO_N:
+        if not (own.is_array and upstream.is_array):
+            return _invalid(f"type N_TO_N needs two arrays: this job and {name}")
+        if own.members != upstream.members:
+            return _invalid(
+                f"type N_TO_N needs the same indexes on both sides: {name} has "
+                f"{len(upstream.members)}, this job {len(own.members)}"
+            )
+    return None
+
+
+def _invalid(problem: str) -> Hold:
+    return Hold(
+        Reason.DEPENDENCY_INVALID, f"{problem}; submit the job again, corrected", stalled=True
+    )
+
+
+def _hold(
+    spec: BatchJobSpec,
+    own: Upstream,
+    answers: Sequence[_Answer],
+    upstreams: Mapping[str, Upstream],
+) -> Hold | None:
+    named = [one.job for one in spec.depends_on if one.job is not None]
+    missing = [name for name in named if name not in upstreams]
     if missing:
         return Hold(
             Reason.DEPENDENCY_NOT_FOUND,
@@ -49,17 +216,68 @@ def dependency_hold(
             blocked_by=tuple(missing[:_NAMED_MAX]),
             stalled=True,
         )
-    open_ones = [name for name in names if states[name] is not JobState.SUCCEEDED]
-    if open_ones:
-        return Hold(
-            Reason.WAITING_FOR_DEPENDENCIES,
-            f"waits for {_listed(open_ones)} to succeed",
-            blocked_by=tuple(open_ones[:_NAMED_MAX]),
-        )
-    return None
+    if problem := next((one.hold for one in answers if one.hold), None):
+        return problem
+    waits = [
+        (dependency, answer)
+        for dependency, answer in zip(spec.depends_on, answers, strict=True)
+        if answer.open | answer.doomed != own.members
+    ]
+    if not waits:
+        return None
+    blocking = [dependency.job for dependency, _ in waits if dependency.job is not None]
+    return Hold(
+        Reason.WAITING_FOR_DEPENDENCIES,
+        f"waits for {_listed([answer.waits for _, answer in waits])}",
+        blocked_by=tuple(dict.fromkeys(blocking))[:_NAMED_MAX],
+    )
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     listed = ", ".join(names[:_NAMED_MAX])
     more = len(names) - _NAMED_MAX
     return f"{listed} and {more} more" if more > 0 else listed
+
+
+def circular_hold(circle: Sequence[str]) -> Hold:
+    return Hold(
+        Reason.CIRCULAR_DEPENDENCY,
+        f"waits for ever: dependencies form a circle, {_circle(circle)}; delete one of these jobs "
+        f"and submit it without that dependency",
+        blocked_by=tuple(circle[:_NAMED_MAX]),
+        stalled=True,
+    )
+
+
+def _circle(names: Sequence[str]) -> str:
+    shown = [*names, names[0]] if len(names) <= 10 else [*names[:9], "…", names[0]]
+    return " → ".join(shown)
+
+
+def names_of(spec: BatchJobSpec) -> set[str]:
+    """The jobs that a job depends on."""
+    return {one.job for one in spec.depends_on if one.job is not None}
+
+
+def cycle_from(name: str, edges: Callable[[str], Iterable[str]], proven: set[str]) -> list[str]:
+    """A circle of dependencies that can be reached from a job, as names in order; empty if none.
+
+    `edges` gives what a job waits for. Jobs that no circle can be reached from are added to
+    `proven`, and not followed again; so asking for every job costs each edge once.
+    """
+    path, on_path = [name], {name}
+    left = [iter(sorted(edges(name)))]
+    while path:
+        following = next(left[-1], None)
+        if following is None:
+            left.pop()
+            done = path.pop()
+            on_path.discard(done)
+            proven.add(done)
+        elif following in on_path:
+            return path[path.index(following) :]
+        elif following not in proven:
+            path.append(following)
+            on_path.add(following)
+            left.append(iter(sorted(edges(following))))
+    return []

@@ -7,40 +7,48 @@ start, and then asks `lifecycle.status` for the status to write.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.attempt import EXITED, FAILED_TO_START, Phase
-from batch_operator.lifecycle.children import Children, Counted, children_of
-from batch_operator.lifecycle.dependencies import DEPENDENT_JOB_FAILED, DependencyFailed
+from batch_operator.lifecycle.attempt import EXITED, HOST_LOST, OUT_OF_MEMORY
+from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
+from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
+from batch_operator.lifecycle.states import FINAL
+from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.api.job import BatchJobSpec, BatchJobStatus
+    from batch_operator.api.common import Timeout
+    from batch_operator.api.job import BatchJobSpec, BatchJobStatus, IndexEvents
     from batch_operator.api.stored import Stored
     from batch_operator.lifecycle.attempt import PodAttempt
 
     Job = Stored[BatchJobSpec, BatchJobStatus]
 
-FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED})
+ARRAY_CHILD_FAILED = "Array Child Job failed"
 STATUS_REASON_LENGTH_MAX = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """The operator's settings that rules depend on."""
+class Refusal:
+    """The API server's answer to a Pod of a job: when it may be tried again, and what it said.
 
-    start_failure_grace_s: float = 60.0
-    """How long a container on a node may fail to start (an image that cannot be pulled) before
-    the attempt is given up."""
+    `final` marks a Pod that no retry can make acceptable (HTTP 422: the template is invalid).
+    `window` bounds the starts of the job until the API server accepts its Pods again.
+    """
+
+    message: str
+    retry_at: datetime
+    final: bool
+    window: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +65,8 @@ class Ending:
 class Evaluation:
     """What one look at a job found. `hold` is why it may not start more, when it is not capacity.
 
-    `startable` are the indexes that may start now if there is room, `retries` the part of them
-    that goes to the front of the queue.
+    `startable` are the indexes that may start now if there is room (`start_limit` of them at
+    most), and `gated` those that wait for their dependencies.
     """
 
     job: Job
@@ -67,7 +75,12 @@ class Evaluation:
     ending: Ending | None
     hold: Hold | None
     startable: IndexSet = IndexSet()
+    gated: IndexSet = IndexSet()
     start_limit: int = 0
+    gate_hold: Hold | None = None
+    """Why `gated` children wait."""
+    to_stop: tuple[PodAttempt, ...] = ()
+    """Attempts that have to be ended now."""
     usage: Mapping[str, int] = field(default_factory=dict)
     """Milli-CPU that live attempts hold, by compute environment."""
     expired: bool = False
@@ -76,23 +89,37 @@ class Evaluation:
 
 
 def dependencies_met(status: BatchJobStatus) -> bool:
-    """Whether the stored status already says that the job is past its dependencies.
-
-    Dependencies are asked once: a job that was let through stays through when the job that it
-    waited for is deleted later.
-    """
+    """Whether the stored status already says that all of the job is past its dependencies."""
     if status.array is not None:
         summary = status.array.status_summary
         return not (summary.get(JobState.SUBMITTED) or summary.get(JobState.PENDING))
     return status.state not in {JobState.SUBMITTED, JobState.PENDING}
 
 
+def passed_in(job: Job) -> IndexSet:
+    """The children that the stored status says are past their dependencies."""
+    array = job.status.array
+    if job.spec.array_properties is None:
+        return members_of(job.spec) if dependencies_met(job.status) else IndexSet()
+    if array is None:
+        return IndexSet()
+    passed = IndexSet()
+    for state in ("runnable", "starting", "running", "succeeded", "failed"):
+        passed |= IndexSet.parse(getattr(array.indexes, state) or "")
+    return passed
+
+
 def members_of(spec: BatchJobSpec) -> IndexSet:
-    """The indexes that a job consists of; `{0}` for a job that is no array."""
+    """The indexes that a job consists of; `{0}` for a job that is no array, or names none right."""
     array = spec.array_properties
     if array is None:
         return IndexSet.range(1)
-    return IndexSet.range(array.size) if array.size else IndexSet.parse(array.indexes or "")
+    if array.size:
+        return IndexSet.range(array.size)
+    try:
+        return IndexSet.parse(array.indexes or "0")
+    except ValueError:
+        return IndexSet.range(1)  # `plan` says what is wrong with it
 
 
 def counted_in(job: Job) -> Counted:
@@ -100,13 +127,7 @@ def counted_in(job: Job) -> Counted:
     members = members_of(job.spec)
     status = job.status
     if job.spec.array_properties is None:
-        used = sum(1 for row in status.attempts if row.stopped_at is not None)
-        return Counted(
-            members=members,
-            succeeded=members if status.state is JobState.SUCCEEDED else IndexSet(),
-            failed=members if status.state is JobState.FAILED else IndexSet(),
-            attempts={used: members} if used and status.state not in FINAL else {},
-        )
+        return _counted_rows(status, members)
     if status.array is None:
         return Counted(members=members)
     return Counted(
@@ -114,6 +135,8 @@ def counted_in(job: Job) -> Counted:
         succeeded=IndexSet.parse(status.array.indexes.succeeded or ""),
         failed=IndexSet.parse(status.array.indexes.failed or ""),
         attempts={row.attempts: IndexSet.parse(row.indexes) for row in status.array.attempts},
+        out_of_memory=_events(status.array.out_of_memory),
+        hosts_lost=_events(status.array.hosts_lost),
         failures={
             (row.exit_code, row.reason, row.status_reason): IndexSet.parse(row.indexes)
             for row in status.array.failures
@@ -121,9 +144,36 @@ def counted_in(job: Job) -> Counted:
     )
 
 
+def _counted_rows(status: BatchJobStatus, members: IndexSet) -> Counted:
+    """A job that is no array keeps a row for each attempt."""
+    ended = [row for row in status.attempts if row.stopped_at is not None]
+    out_of_memory = sum((row.reason or "").startswith(OUT_OF_MEMORY) for row in ended)
+    hosts_lost = sum((row.status_reason or "").startswith(HOST_LOST) for row in ended)
+    is_open = status.state not in FINAL
+    return Counted(
+        members=members,
+        succeeded=members if status.state is JobState.SUCCEEDED else IndexSet(),
+        failed=members if status.state is JobState.FAILED else IndexSet(),
+        attempts={len(ended): members} if ended and is_open else {},
+        out_of_memory={out_of_memory: members} if out_of_memory and is_open else {},
+        hosts_lost={hosts_lost: members} if hosts_lost and is_open else {},
+    )
+
+
+def _events(rows: Sequence[IndexEvents]) -> dict[int, IndexSet]:
+    return {row.times: IndexSet.parse(row.indexes) for row in rows}
+
+
+def upstream_of(job: Job) -> Upstream:
+    """A job as those see it that depend on it."""
+    is_array = job.spec.array_properties is not None
+    counted = counted_in(job)
+    return Upstream(job.status.state, counted.members, counted.succeeded, counted.failed, is_array)
+
+
 def evaluate_final(job: Job, attempts: Sequence[PodAttempt], now: datetime) -> Evaluation:
     """Look at a job that is over: only its Pods and its time to live are left to see to."""
-    children = children_of(counted_in(job), attempts, RetryStrategy(), given_up={})
+    children = children_of(counted_in(job), attempts, RetryStrategy(), {})
     expires_at = _expires_at(job)
     return Evaluation(
         job=job,
@@ -141,10 +191,12 @@ def evaluate(
     job: Job,
     attempts: Sequence[PodAttempt],
     plan: Plan | Hold | Invalid,
-    dependencies: Hold | DependencyFailed | None,
-    queue_hold: Hold | None,
+    gate: Gate,
+    *,
     policy: Policy,
     now: datetime,
+    queue_hold: Hold | None = None,
+    refusal: Refusal | None = None,
 ) -> Evaluation:
     """Look at one job that is not over.
 
@@ -152,86 +204,130 @@ def evaluate(
         job: as stored, with the last written status.
         attempts: what its Pods show, and creates that are on their way.
         plan: what its attempts run, or why that is not known (yet).
-        dependencies: what `dependency_hold` says; not asked again once the job was let through.
-        queue_hold: why its queue takes nothing now, if so.
+        gate: what its dependencies let through.
         policy: operator settings.
         now: the time of this look.
+        queue_hold: why its queue takes nothing now, if so.
+        refusal: what the API server said to its last Pod, if it refused it.
     """
-    retry = plan.retry if isinstance(plan, Plan) else RetryStrategy()
-    given_up, deadline = _given_up(attempts, policy, now)
-    children = children_of(counted_in(job), attempts, retry, given_up)
+    stored = counted_in(job)
+    stop = stop_of(job.spec, stored)
+    retry, timeout = _rules(job, plan)
+    reviewed = review(attempts, stop, timeout, policy, now)
+    children = children_of(stored, attempts, retry, reviewed.verdicts)
     usage = _usage(children.live)
-    ending = _ending(job.spec, children, plan, dependencies)
-    if ending and not children.all_final:
-        children = _all_failed(children)
-    hold = (plan if isinstance(plan, Hold) else None) or _open(dependencies) or queue_hold
-    limit = 0 if hold or ending or job.deleting else _start_limit(job.spec, children)
+    children, doom = _doomed(children, plan, gate, stop, refusal)
+    gated = children.waiting - gate.open
+    held = refusal if refusal and now < refusal.retry_at else None
+    gate_hold = gate.hold if gated and gated == children.waiting else None
+    hold = _hold(job, plan, gate_hold, queue_hold, held, stop)
+    limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
+    times = [hold.look_again_at if hold else None, reviewed.look_again_at]
     return Evaluation(
         job=job,
         plan=plan if isinstance(plan, Plan) else None,
         children=children,
-        ending=ending,
+        ending=_ending(job, children, stop, doom) if children.all_final else None,
         hold=hold,
-        startable=children.waiting if limit else IndexSet(),
+        startable=children.waiting - gated if limit else IndexSet(),
+        gated=gated,
+        gate_hold=gate.hold,
         start_limit=limit,
+        to_stop=reviewed.to_stop,
         usage=usage,
-        look_again_at=deadline,
+        look_again_at=min((one for one in times if one is not None), default=None),
     )
 
 
-def _open(dependencies: Hold | DependencyFailed | None) -> Hold | None:
-    return dependencies if isinstance(dependencies, Hold) else None
+def _rules(job: Job, plan: Plan | Hold | Invalid) -> tuple[RetryStrategy | None, Timeout | None]:
+    """Retry strategy (None while it is not known) and timeout: the job's own, else the plan's."""
+    if isinstance(plan, Plan):
+        return plan.retry, plan.timeout
+    known = RetryStrategy() if isinstance(plan, Invalid) else None
+    return job.spec.retry_strategy or known, job.spec.timeout
 
 
-def _ending(
-    spec: BatchJobSpec,
+def _doomed(
     children: Children,
     plan: Plan | Hold | Invalid,
-    dependencies: Hold | DependencyFailed | None,
-) -> Ending | None:
-    """Whether the job is over. A job with Pods alive is not, whatever its plan says."""
-    if children.all_final:
-        return _counted_ending(spec, children)
-    if children.live or children.newly_ended:
-        return None
-    if isinstance(dependencies, DependencyFailed):
-        message = f"job {dependencies.job}, which this one depends on, failed"
-        return Ending(JobState.FAILED, DEPENDENT_JOB_FAILED, "DependencyFailed", message)
-    if isinstance(plan, Invalid):
-        reason = f"{INVALID_STATUS_REASON}: {plan.message}"[:STATUS_REASON_LENGTH_MAX]
-        return Ending(JobState.FAILED, reason, "InvalidJob", plan.message)
-    return None
+    gate: Gate,
+    stop: Stop | None,
+    refusal: Refusal | None,
+) -> tuple[Children, Doom | None]:
+    """Count what waits and can never run as failed; and why, for the job's last words."""
+    causes: list[tuple[Doom, IndexSet]] = []
+    if stop:
+        causes.append((Doom(stop.status_reason, stop.token, stop.message), children.waiting))
+    if gate.doom:
+        causes.append((gate.doom, gate.doomed))
+    problem = plan.message if isinstance(plan, Invalid) else None
+    if problem is None and refusal and refusal.final:
+        problem = f"the API server refused its Pod: {refusal.message}"
+    if problem is not None:
+        reason = f"{INVALID_STATUS_REASON}: {problem}"[:STATUS_REASON_LENGTH_MAX]
+        causes.append((Doom(reason, "InvalidJob", problem), children.waiting))
+    for doom, indexes in causes:
+        children = doomed(children, indexes, (None, None, doom.status_reason))
+    return children, causes[0][0] if causes else None
 
 
-def _counted_ending(spec: BatchJobSpec, children: Children) -> Ending:
+def _hold(
+    job: Job,
+    plan: Plan | Hold | Invalid,
+    gate_hold: Hold | None,
+    queue_hold: Hold | None,
+    refusal: Refusal | None,
+    stop: Stop | None,
+) -> Hold | None:
+    """Why the job starts nothing, in the order in which a user would want to know."""
+    reasons = (
+        Hold(Reason.STOPPING, f"{stop.message}; its Pods are being stopped") if stop else None,
+        plan if isinstance(plan, Hold) else None,
+        gate_hold,
+        _SUSPENDED if job.spec.suspend else None,
+        queue_hold,
+        _refused_hold(refusal) if refusal else None,
+    )
+    return next((one for one in reasons if one is not None), None)
+
+
+_SUSPENDED = Hold(Reason.SUSPENDED, "spec.suspend is true: it starts nothing until it is false")
+
+
+def _refused_hold(refusal: Refusal) -> Hold:
+    """The API server would not take a Pod of this job: a quota, a policy, a limit range."""
+    return Hold(
+        Reason.POD_REFUSED,
+        f"the API server refused the Pod: {refusal.message}; tried again at "
+        f"{refusal.retry_at:%H:%M:%S}Z",
+        look_again_at=refusal.retry_at,
+    )
+
+
+def _ending(job: Job, children: Children, stop: Stop | None, doom: Doom | None) -> Ending:
     """The outcome that the children's outcomes give (AWS: SUCCEEDED iff all children did)."""
     counted = children.counted
-    total, failed = len(counted.members), len(counted.failed)
-    if spec.array_properties is not None:
-        if not failed:
-            message = f"all {total} children succeeded"
-            return Ending(JobState.SUCCEEDED, EXITED, "Succeeded", message)
-        message = f"{failed} of {total} children failed"
-        return Ending(JobState.FAILED, "Array Child Job failed", "ArrayChildJobFailed", message)
-    if not failed:
-        return Ending(JobState.SUCCEEDED, EXITED, "Succeeded", "the job succeeded")
-    exit_code, reason, status_reason = next(iter(counted.failures), (None, None, None))
+    if not counted.failed:
+        message = f"all {len(counted.members)} children succeeded"
+        if job.spec.array_properties is None:
+            message = "the job succeeded"
+        return Ending(JobState.SUCCEEDED, EXITED, "Succeeded", message)
+    kinds = list(counted.failures)
+    if stop and any(reason == stop.status_reason for _, _, reason in kinds):
+        return Ending(JobState.FAILED, stop.status_reason, stop.token, stop.message)
+    if doom and kinds == [(None, None, doom.status_reason)] and not counted.succeeded:
+        return Ending(JobState.FAILED, doom.status_reason, doom.token, doom.message)
+    if job.spec.array_properties is not None:
+        message = f"{len(counted.failed)} of {len(counted.members)} children failed"
+        return Ending(JobState.FAILED, ARRAY_CHILD_FAILED, "ArrayChildJobFailed", message)
+    exit_code, reason, status_reason = kinds[0] if kinds else (None, None, None)
     detail = [status_reason or "the last attempt failed"]
     if exit_code is not None:
         detail.append(f"exit code {exit_code}")
     if reason:
         detail.append(reason)
-    return Ending(JobState.FAILED, detail[0], "AttemptFailed", "; ".join(detail))
-
-
-def _all_failed(children: Children) -> Children:
-    counted = children.counted
-    return replace(
-        children,
-        counted=replace(counted, failed=counted.members - counted.succeeded, attempts={}),
-        waiting=IndexSet(),
-        retrying=IndexSet(),
-    )
+    token = "TimedOut" if status_reason == TIMED_OUT else "AttemptFailed"
+    return Ending(JobState.FAILED, detail[0], token, "; ".join(detail))
 
 
 def _usage(live: Sequence[PodAttempt]) -> Mapping[str, int]:
@@ -241,38 +337,17 @@ def _usage(live: Sequence[PodAttempt]) -> Mapping[str, int]:
     return usage
 
 
-def _start_limit(spec: BatchJobSpec, children: Children) -> int:
+def _start_limit(
+    spec: BatchJobSpec, children: Children, gated: IndexSet, refusal: Refusal | None
+) -> int:
     """How many more children may start now, room permitting (`arrayProperties.maxParallel`)."""
-    waiting = len(children.waiting)
+    limit = len(children.waiting - gated)
     array = spec.array_properties
-    if array is None or array.max_parallel is None:
-        return waiting
-    return max(0, min(waiting, array.max_parallel - len(children.live)))
-
-
-def _given_up(
-    attempts: Sequence[PodAttempt], policy: Policy, now: datetime
-) -> tuple[dict[str, PodAttempt], datetime | None]:
-    """Attempts whose containers cannot start and have had their grace; and the next such time."""
-    given_up: dict[str, PodAttempt] = {}
-    deadlines: list[datetime] = []
-    for attempt in attempts:
-        error = attempt.start_error
-        if error is None or attempt.deleting:
-            continue
-        grace_s = 0.0 if error.hopeless else policy.start_failure_grace_s
-        since = attempt.bound_at or now
-        if now >= since + timedelta(seconds=grace_s):
-            given_up[attempt.pod_uid] = replace(
-                attempt,
-                phase=Phase.FAILED,
-                stopped_at=now.replace(microsecond=0),
-                reason=error.reason,
-                status_reason=FAILED_TO_START,
-            )
-        else:
-            deadlines.append(since + timedelta(seconds=grace_s))
-    return given_up, min(deadlines, default=None)
+    if array is not None and array.max_parallel is not None:
+        limit = min(limit, array.max_parallel - len(children.live))
+    if refusal is not None:
+        limit = min(limit, refusal.window)
+    return max(0, limit)
 
 
 def _expires_at(job: Job) -> datetime | None:
@@ -280,11 +355,3 @@ def _expires_at(job: Job) -> datetime | None:
     if ttl_s is None or job.deleting:
         return None
     return (job.status.stopped_at or job.created_at) + timedelta(seconds=ttl_s)
-
-
-def refused_hold(message: str, *, retry_at: datetime) -> Hold:
-    """The API server would not take a Pod of this job: a quota, a policy, a limit range."""
-    return Hold(
-        Reason.POD_REFUSED,
-        f"the API server refused the Pod: {message}; tried again at {retry_at:%H:%M:%S}Z",
-    )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Reason(StrEnum):
@@ -13,6 +17,8 @@ class Reason(StrEnum):
     BEHIND_OTHERS = "BehindOthers"
     COMPUTE_ENVIRONMENT_MAX_RESOURCE = "ComputeEnvironmentMaxResource"
     CONTAINERS_STARTING = "ContainersStarting"
+    CIRCULAR_DEPENDENCY = "CircularDependency"
+    DEPENDENCY_INVALID = "DependencyInvalid"
     DEPENDENCY_NOT_FOUND = "DependencyNotFound"
     INSUFFICIENT_CAPACITY = "InsufficientCapacity"
     JOB_DEFINITION_INACTIVE = "JobDefinitionInactive"
@@ -24,7 +30,10 @@ class Reason(StrEnum):
     MAX_PARALLEL_REACHED = "MaxParallelReached"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     NO_COMPUTE_ENVIRONMENT = "NoComputeEnvironment"
+    OPERATOR_ERROR = "OperatorError"
     POD_REFUSED = "PodRefused"
+    STOPPING = "Stopping"
+    SUSPENDED = "Suspended"
     UNSCHEDULABLE = "Unschedulable"
     UNSUPPORTED_FEATURE = "UnsupportedFeature"
     WAITING_FOR_DEPENDENCIES = "WaitingForDependencies"
@@ -45,3 +54,5 @@ class Hold:
     position: int | None = None
     stalled: bool = False
     status_reason: str | None = None
+    look_again_at: datetime | None = None
+    """When it may pass by itself, if that is known."""

@@ -21,6 +21,19 @@ def placeholders(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for word in words for name in _PLACEHOLDER.findall(word)))
 
 
+def substituted_length(words: Sequence[str], parameters: Mapping[str, str]) -> int:
+    """How many characters `substituted` would return, without making them."""
+    return sum(
+        len(word)
+        + sum(
+            len(parameters[match[1]]) - len(match[0])
+            for match in _PLACEHOLDER.finditer(word)
+            if match[1] in parameters
+        )
+        for word in words
+    )
+
+
 def substituted(words: Sequence[str], parameters: Mapping[str, str]) -> list[str]:
     """The words with every `Ref::name` replaced by its value; unknown names stay as they are.
 

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import RetryStrategy
+from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job_definition import JobDefinitionState
-from batch_operator.api.quantity import milli_cpu
+from batch_operator.api.quantity import milli_cpu, total_milli_cpu
 from batch_operator.lifecycle.holds import Hold, Reason
-from batch_operator.lifecycle.parameters import placeholders, substituted
+from batch_operator.lifecycle.parameters import placeholders, substituted, substituted_length
 from batch_operator.lifecycle.unsupported import unsupported_in_definition, unsupported_in_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus, ContainerOverride
     from batch_operator.api.job_definition import (
         JobDefinitionSpec,
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
     from batch_operator.api.stored import Stored
 
 INVALID_STATUS_REASON = "Invalid job"
+COMMAND_LENGTH_MAX = 256 * 1024
+"""Of one container's command or args: a template may repeat a long parameter without end."""
+ARRAY_SIZE_MAX = 10_000
+"""AWS: an array has at most so many children."""
+RESERVED_PREFIX = "AWS_BATCH"
+"""AWS: no variable of a user's begins so; Kubernetes would let it hide the operator's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class Plan:
     template: Mapping[str, Any]
     milli_cpu: int
     retry: RetryStrategy
+    timeout: Timeout | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,8 @@ def make_plan(
     if isinstance(template, Invalid):
         return template
     parameters = {**definition_spec.parameters, **spec.parameters}
-    problem = _substitute(template, parameters, name)
+    problem = _index_problem(spec) or _variable_problem(template, name)
+    problem = problem or _substitute(template, parameters, name)
     if problem:
         return problem
     cpu = requested_milli_cpu(template)
@@ -96,7 +106,14 @@ def make_plan(
         template=template,
         milli_cpu=cpu,
         retry=spec.retry_strategy or definition_spec.retry_strategy or RetryStrategy(),
+        timeout=spec.timeout or definition_spec.timeout,
     )
+
+
+def latest_active(definition: Definition) -> int | None:
+    """The revision that a job gets which names none (AWS: the latest ACTIVE one)."""
+    inactive = definition.object.spec.inactive_revisions if definition.object else []
+    return max((number for number in definition.revisions if number not in inactive), default=None)
 
 
 def _revision(
@@ -104,28 +121,21 @@ def _revision(
 ) -> tuple[int, JobDefinitionSpec] | Hold:
     current = definition.object if definition else None
     revisions = definition.revisions if definition else {}
-    if not given and current is None:
-        return Hold(
-            Reason.JOB_DEFINITION_NOT_FOUND,
-            f"there is no JobDefinition {name} in namespace {namespace}: apply it, "
-            f"or name one of `kubectl get jobdefinitions`",
-            stalled=True,
-        )
-    if not given and current is not None and current.spec.state is JobDefinitionState.INACTIVE:
-        return Hold(
-            Reason.JOB_DEFINITION_INACTIVE,
-            f"JobDefinition {name} is INACTIVE: set its spec.state to ACTIVE, or name another",
-            stalled=True,
-        )
+    if not given:
+        problem = _refused(namespace, name, revision, current)
+        if problem:
+            return problem
     if revision is None and current is not None:
         if current.status.observed_generation != current.generation:
             # The revision of what was just applied is about to be recorded; an older one would
-            # be the wrong one (AWS: no revision named means the latest active one).
+            # be the wrong one.
             return Hold(
                 Reason.JOB_DEFINITION_NOT_READY,
                 f"the latest revision of JobDefinition {name} is being recorded",
             )
         revision = current.status.latest_revision
+        if revision is None:
+            return _inactive(f"every revision of JobDefinition {name}")
     if revision is None or revision not in revisions:
         have = ", ".join(str(number) for number in sorted(revisions)) or "none"
         return Hold(
@@ -135,6 +145,39 @@ def _revision(
             stalled=True,
         )
     return revision, revisions[revision]
+
+
+def _refused(
+    namespace: str,
+    name: str,
+    revision: int | None,
+    current: Stored[JobDefinitionSpec, JobDefinitionStatus] | None,
+) -> Hold | None:
+    """Why a definition takes no new job; jobs that were given a revision before are not asked."""
+    if current is None or current.deleting:
+        return Hold(
+            Reason.JOB_DEFINITION_NOT_FOUND,
+            f"there is no JobDefinition {name} in namespace {namespace}: apply it, "
+            f"or name one of `kubectl get jobdefinitions`",
+            stalled=True,
+        )
+    if current.spec.state is JobDefinitionState.INACTIVE:
+        return Hold(
+            Reason.JOB_DEFINITION_INACTIVE,
+            f"JobDefinition {name} is INACTIVE: set its spec.state to ACTIVE, or name another",
+            stalled=True,
+        )
+    if revision in current.spec.inactive_revisions:
+        return _inactive(f"revision {revision} of JobDefinition {name}")
+    return None
+
+
+def _inactive(what: str) -> Hold:
+    return Hold(
+        Reason.JOB_DEFINITION_INACTIVE,
+        f"{what} is INACTIVE: name another, or take it off the definition's spec.inactiveRevisions",
+        stalled=True,
+    )
 
 
 def _merged(base: Mapping[str, Any], spec: BatchJobSpec) -> dict[str, Any] | Invalid:
@@ -178,6 +221,35 @@ def _override(container: dict[str, Any], override: ContainerOverride) -> None:
         container["resources"] = resources
 
 
+def _index_problem(spec: BatchJobSpec) -> Invalid | None:
+    """What is wrong with `arrayProperties.indexes`; the CRD's pattern cannot compare numbers."""
+    array = spec.array_properties
+    if array is None or array.indexes is None:
+        return None
+    try:
+        count = len(IndexSet.parse(array.indexes))
+    except ValueError as error:
+        return Invalid(f"spec.arrayProperties.indexes: {error}")
+    if count > ARRAY_SIZE_MAX:
+        return Invalid(
+            f"spec.arrayProperties.indexes names {count} indexes: name at most {ARRAY_SIZE_MAX}, "
+            f"and the others in another job"
+        )
+    return None
+
+
+def _variable_problem(template: Mapping[str, Any], definition: str) -> Invalid | None:
+    for container in (*template["spec"]["containers"], *template["spec"]["initContainers"]):
+        for variable in container.get("env") or ():
+            if variable["name"].startswith(RESERVED_PREFIX):
+                return Invalid(
+                    f"container {container['name']} sets {variable['name']}, but names that start "
+                    f"with {RESERVED_PREFIX} are the operator's: choose another name in "
+                    f"JobDefinition {definition}"
+                )
+    return None
+
+
 def _substitute(
     template: dict[str, Any], parameters: Mapping[str, str], definition: str
 ) -> Invalid | None:
@@ -191,29 +263,33 @@ def _substitute(
                         f"there is no such parameter: add {name} to the job's spec.parameters, "
                         f"or a default to JobDefinition {definition}"
                     )
-            if words:
-                container[field] = substituted(words, parameters)
+            if not words:
+                continue
+            length = substituted_length(words, parameters)
+            if length > COMMAND_LENGTH_MAX:
+                return Invalid(
+                    f"container {container['name']}'s {field} has {length} characters once its "
+                    f"parameters are filled in: {COMMAND_LENGTH_MAX} are the most; pass a file"
+                )
+            container[field] = substituted(words, parameters)
     return None
 
 
 def requested_milli_cpu(template: Mapping[str, Any]) -> int | Invalid:
-    """What the Pod asks of a node in milli-CPU, by Kubernetes' own rule.
-
-    Containers run side by side and are summed; init containers run one after the other, so the
-    largest counts when it exceeds the sum; sidecars (`restartPolicy: Always`) stay and are summed.
-    """
+    """What the Pod asks of a node in milli-CPU."""
     spec = template["spec"]
+    inits = [(one.get("restartPolicy") == "Always", one) for one in spec["initContainers"]]
     try:
-        together = sum(_container_milli_cpu(one) for one in spec["containers"])
-        largest_init = sidecars = 0
-        for one in spec["initContainers"]:
-            if one.get("restartPolicy") == "Always":
-                sidecars += _container_milli_cpu(one)
-            else:
-                largest_init = max(largest_init, sidecars + _container_milli_cpu(one))
+        whole = ((spec.get("resources") or {}).get("requests") or {}).get("cpu", 0)
+        total = total_milli_cpu(
+            [_milli_cpu_of(one) for one in spec["containers"]],
+            [(stays, _milli_cpu_of(one)) for stays, one in inits],
+            milli_cpu(whole),
+        )
+        # The limit of the Pod as a whole is its request only where no container asks.
+        total = total or _milli_cpu_of(spec)
     except ValueError as error:
         return Invalid(f"the template's CPU request cannot be read: {error}")
-    total = max(together + sidecars, largest_init)
     if total <= 0:
         # AWS: vCPU must be present after the merge. Without it maxvCpus would bound nothing.
         return Invalid(
@@ -223,8 +299,9 @@ def requested_milli_cpu(template: Mapping[str, Any]) -> int | Invalid:
     return total
 
 
-def _container_milli_cpu(container: Mapping[str, Any]) -> int:
-    resources = container.get("resources") or {}
+def _milli_cpu_of(holder: Mapping[str, Any]) -> int:
+    """What a container, or the Pod as a whole, asks for in its `resources`."""
+    resources = holder.get("resources") or {}
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     # Kubernetes copies a missing request from the limit.
     return milli_cpu(requests.get("cpu", limits.get("cpu", 0)))

@@ -12,23 +12,32 @@ from batch_operator.api.common import RetryAction
 
 if TYPE_CHECKING:
     from batch_operator.api.common import EvaluateOnExit, RetryStrategy
+    from batch_operator.lifecycle.attempt import PodAttempt
 
 
-def is_retried(
-    strategy: RetryStrategy,
-    attempts_used: int,
-    *,
-    exit_code: int | None,
-    reason: str | None,
-    status_reason: str | None,
-) -> bool:
+def is_retried(strategy: RetryStrategy, failed: PodAttempt, *, attempts_used: int) -> bool:
     """Whether another attempt follows, `attempts_used` including the one that just failed."""
-    if attempts_used >= strategy.attempts:
+    if not failed.retryable or attempts_used >= strategy.attempts:
         return False
     for rule in strategy.evaluate_on_exit:
-        if _matches(rule, exit_code, reason, status_reason):
+        if _matches(rule, failed.exit_code, failed.reason, failed.status_reason):
             return rule.action is RetryAction.RETRY
     return True
+
+
+def memory_factor(strategy: RetryStrategy, times_out_of_memory: int) -> float:
+    """What the memory of the next attempt is multiplied by (beyond AWS Batch).
+
+    It compounds: with factor 2 the third attempt that follows two losses has four times the memory.
+    """
+    rule = strategy.on_out_of_memory
+    return rule.factor**times_out_of_memory if rule else 1.0
+
+
+def needs_on_demand(strategy: RetryStrategy, times_host_lost: int) -> bool:
+    """Whether the next attempt keeps away from spot capacity (beyond AWS Batch)."""
+    rule = strategy.on_host_lost
+    return rule is not None and times_host_lost >= rule.move_to_on_demand_after
 
 
 def _matches(

@@ -17,21 +17,22 @@ from batch_operator.api.job import (
     Attempt,
     BatchJobStatus,
     IndexAttempts,
+    IndexEvents,
     IndexFailure,
     JobState,
     Pending,
 )
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.lifecycle.evaluate import FINAL, dependencies_met
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.states import FINAL, may_follow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.children import FailureKey
-    from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.lifecycle.evaluate import Evaluation, Job
 
 FAILURE_ROWS_MAX = 20
 MESSAGE_LENGTH_MAX = 1024
@@ -39,7 +40,7 @@ _OTHER_FAILURES: FailureKey = (None, "further kinds of failure", None)
 
 
 def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobStatus:
-    """The status that this look at the job calls for; a final one is returned as it is stored.
+    """The status that this look at the job calls for; one that is final is kept as it is.
 
     Args:
         look: what `evaluate` found.
@@ -48,13 +49,16 @@ def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobSta
     """
     stored = look.job.status
     if stored.state in FINAL:
-        return stored
+        return stored.model_copy(update={"observed_generation": look.job.generation})
     now = now.replace(microsecond=0)
     hold = look.hold or hold
     is_array = look.job.spec.array_properties is not None
     state = look.ending.state if look.ending else _state(look, is_array=is_array)
+    assert may_follow(stored.state, state), f"{stored.state} -> {state}"
     attempts = list(stored.attempts) if is_array else _rows(look)
-    newest = look.children.live[-1] if look.children.live else None
+    # A very short attempt is first seen when it has ended.
+    latest = look.children.live or look.children.newly_ended
+    newest = latest[-1] if latest else None
     return BatchJobStatus(
         observed_generation=look.job.generation,
         state=state,
@@ -71,11 +75,37 @@ def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobSta
     )
 
 
+def status_after_fault(job: Job, now: datetime) -> BatchJobStatus:
+    """What to say of a job that this program stumbles over."""
+    message = "the operator met an error of its own with this job; its log has the details"
+    stored, now = job.status, now.replace(microsecond=0)
+    known = stored.pending or None
+    is_known = known is not None and known.reason == Reason.OPERATOR_ERROR
+    since = known.since if known is not None and is_known else now
+    condition = Condition(
+        type="Stalled",
+        status=ConditionStatus.TRUE,
+        reason=Reason.OPERATOR_ERROR,
+        message=message,
+        observed_generation=job.generation,
+        last_transition_time=since,
+    )
+    pending = Pending(
+        reason=Reason.OPERATOR_ERROR, message=message, queue=job.spec.job_queue, since=since
+    )
+    said = {
+        "observed_generation": job.generation,
+        "pending": pending,
+        "conditions": [condition],
+    }
+    return stored.model_copy(update=said)
+
+
 def _state(look: Evaluation, *, is_array: bool) -> JobState:
     """AWS: an array's parent is PENDING from its first runnable child until all have ended."""
     children = look.children
     if is_array:
-        begun = bool(children.active or children.newly_ended)
+        begun = bool(children.active or children.newly_ended or look.gated)
         return JobState.PENDING if begun else _parent_state(_idle_state(look))
     if children.running:
         return JobState.RUNNING
@@ -83,7 +113,7 @@ def _state(look: Evaluation, *, is_array: bool) -> JobState:
         return JobState.STARTING
     if children.unbound:
         return JobState.RUNNABLE
-    return _idle_state(look)
+    return JobState.PENDING if look.gated else _idle_state(look)
 
 
 def _parent_state(idle: JobState) -> JobState:
@@ -91,14 +121,18 @@ def _parent_state(idle: JobState) -> JobState:
 
 
 def _idle_state(look: Evaluation) -> JobState:
-    """The state of a job, or of those children of an array, that has no Pod."""
-    hold = look.hold
-    if hold is None or hold.reason in _QUEUE_HOLDS:
+    """The state of a job, or of those children of an array, that no dependency and no Pod has."""
+    if look.hold is None or look.hold.reason in _QUEUE_HOLDS:
         return JobState.RUNNABLE
-    if hold.reason in {Reason.WAITING_FOR_DEPENDENCIES, Reason.DEPENDENCY_NOT_FOUND}:
-        return JobState.PENDING
     # What the job should run is not known (any more): states are not walked backwards.
-    return JobState.RUNNABLE if dependencies_met(look.job.status) else JobState.SUBMITTED
+    stored = look.job.status
+    if stored.array is not None:
+        summary = stored.array.status_summary
+        early = (state for state in (JobState.PENDING, JobState.SUBMITTED) if summary.get(state))
+        return next(early, JobState.RUNNABLE)
+    if stored.state in {JobState.SUBMITTED, JobState.PENDING}:
+        return stored.state
+    return JobState.RUNNABLE
 
 
 _QUEUE_HOLDS = frozenset(
@@ -109,6 +143,7 @@ _QUEUE_HOLDS = frozenset(
         Reason.NAMESPACE_NOT_ALLOWED,
         Reason.NO_COMPUTE_ENVIRONMENT,
         Reason.POD_REFUSED,
+        Reason.SUSPENDED,
     }
 )
 
@@ -185,7 +220,7 @@ def _pending(
 def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | None:
     """Why a single job is where it is: its Pod's obstacle if it has a Pod, else the queue's."""
     attempt = look.children.live[-1] if look.children.live else None
-    if attempt is None:
+    if attempt is None or (hold and hold.reason is Reason.STOPPING):
         return hold
     if attempt.unschedulable:
         message = f"Pod {attempt.pod_name} fits on no node: {attempt.unschedulable}"
@@ -213,16 +248,20 @@ def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
         for those, word in (
             (children.running, "running"),
             (children.starting, "starting"),
-            (children.unbound | children.waiting, "runnable"),
+            (children.unbound | (children.waiting - look.gated), "runnable"),
+            (look.gated, "pending"),
         )
         if those
     ]
     message = ", ".join(parts)
     array = look.job.spec.array_properties
-    if children.waiting and array and array.max_parallel and not look.startable:
+    ready = children.waiting - look.gated
+    if ready and array and array.max_parallel and not hold and not look.start_limit:
         message += f" (maxParallel {array.max_parallel})"
-    elif children.waiting and hold:
+    elif hold and (children.waiting or hold.reason is Reason.STOPPING):
         message += f"; {hold.message}"
+    if look.gated and look.gate_hold and look.gate_hold is not hold:
+        message += f"; {look.gate_hold.message}"
     stuck = next((one for one in children.live if one.start_error or one.unschedulable), None)
     if stuck is not None:
         detail = stuck.start_error.message if stuck.start_error else stuck.unschedulable
@@ -241,7 +280,8 @@ def _array(look: Evaluation) -> ArrayStatus:
         JobState.SUCCEEDED: counted.succeeded,
         JobState.FAILED: counted.failed,
     }
-    sets[_idle_state(look)] |= children.waiting
+    sets[JobState.PENDING] |= look.gated
+    sets[_idle_state(look)] |= children.waiting - look.gated
     return ArrayStatus(
         size=len(counted.members),
         status_summary={state: len(those) for state, those in sets.items()},
@@ -256,15 +296,22 @@ def _array(look: Evaluation) -> ArrayStatus:
             IndexAttempts(attempts=number, indexes=str(those))
             for number, those in counted.attempts.items()
         ],
-        failures=_failure_rows(counted.failures.items()),
+        out_of_memory=_event_rows(counted.out_of_memory),
+        hosts_lost=_event_rows(counted.hosts_lost),
+        failures=_failure_rows(counted.failures),
     )
 
 
-def _failure_rows(failures: Iterable[tuple[FailureKey, IndexSet]]) -> list[IndexFailure]:
+def _event_rows(events: Mapping[int, IndexSet]) -> list[IndexEvents]:
+    return [IndexEvents(times=times, indexes=str(those)) for times, those in events.items()]
+
+
+def _failure_rows(failures: Mapping[FailureKey, IndexSet]) -> list[IndexFailure]:
     """One row per kind of failure, most frequent first; what exceeds the bound is summed up."""
-    ordered = sorted(failures, key=lambda one: (-len(one[1]), str(one[0])))
-    if len(ordered) > FAILURE_ROWS_MAX:
-        rest = IndexSet()
+    kinds = [one for one in failures.items() if one[0] != _OTHER_FAILURES]
+    ordered = sorted(kinds, key=lambda one: (-len(one[1]), str(one[0])))
+    rest = failures.get(_OTHER_FAILURES, IndexSet())
+    if rest or len(ordered) > FAILURE_ROWS_MAX:
         for _, those in ordered[FAILURE_ROWS_MAX - 1 :]:
             rest |= those
         ordered = [*ordered[: FAILURE_ROWS_MAX - 1], (_OTHER_FAILURES, rest)]

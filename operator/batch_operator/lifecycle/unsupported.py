@@ -12,9 +12,6 @@ from batch_operator.api.compute_environment import ComputeEnvironmentType
 from batch_operator.api.job_definition import JobDefinitionType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from batch_operator.api.common import RetryStrategy
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.api.job import BatchJobSpec
     from batch_operator.api.job_definition import JobDefinitionSpec
@@ -23,28 +20,16 @@ if TYPE_CHECKING:
 
 def unsupported_in_job(spec: BatchJobSpec) -> str | None:
     return _sentence(
-        ("spec.timeout", spec.timeout is not None),
         ("spec.nodeOverrides", spec.node_overrides is not None),
         ("spec.consumableResources", bool(spec.consumable_resources)),
         ("spec.shareIdentifier", spec.share_identifier is not None),
-        ("spec.suspend", spec.suspend),
-        ("spec.cancel", spec.cancel is not None),
-        ("spec.terminate", spec.terminate is not None),
-        (
-            "spec.dependsOn[].type and index",
-            any(one.type is not None or one.index is not None for one in spec.depends_on),
-        ),
-        *_retry_fields("spec.retryStrategy", spec.retry_strategy),
     )
 
 
 def unsupported_in_definition(spec: JobDefinitionSpec) -> str | None:
     return _sentence(
         ("the definition's type multinode", spec.type is JobDefinitionType.MULTINODE),
-        ("the definition's timeout", spec.timeout is not None),
         ("the definition's consumableResources", bool(spec.consumable_resources)),
-        ("the definition's inactiveRevisions", bool(spec.inactive_revisions)),
-        *_retry_fields("the definition's retryStrategy", spec.retry_strategy),
     )
 
 
@@ -63,11 +48,6 @@ def unsupported_in_queue(spec: JobQueueSpec) -> str | None:
 
 def unsupported_in_environment(spec: ComputeEnvironmentSpec) -> str | None:
     return _sentence(("type MANAGED", spec.type is not ComputeEnvironmentType.UNMANAGED))
-
-
-def _retry_fields(where: str, retry: RetryStrategy | None) -> Iterable[tuple[str, bool]]:
-    yield f"{where}.onOutOfMemory", retry is not None and retry.on_out_of_memory is not None
-    yield f"{where}.onHostLost", retry is not None and retry.on_host_lost is not None
 
 
 def _sentence(*fields: tuple[str, bool]) -> str | None:

@@ -1,85 +1,56 @@
-"""The Pod of one attempt.
-
-Its name follows from the job's uid, the index and the attempt, so that asking for the same attempt
-twice meets `AlreadyExists` instead of running it twice.
-"""
+"""The Pod of one attempt."""
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
+from batch_operator.api.names import pod_name
+from batch_operator.api.quantity import memory_bytes, memory_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batch_operator.api.job import BatchJobSpec, BatchJobStatus
-    from batch_operator.api.stored import Stored
-    from batch_operator.lifecycle.plan import Plan
-
-_NAME_PREFIX_MAX = 36
-"""Leaves room for `-<8 of uid>-<index>-<attempt>` within the 63 characters of a host name."""
+    from batch_operator.api.common import OnOutOfMemory
+    from batch_operator.scheduling.mutations import StartAttempt
 
 
-def pod_name(job_name: str, job_uid: str, index: int | None, attempt: int) -> str:
-    """`render-1b4f9d2a-17-1`: job, part of its uid, array index (arrays only), attempt.
+def pod(start: StartAttempt) -> dict[str, Any]:
+    """The Pod that runs one attempt.
 
-    The uid keeps a job that was deleted and submitted again under its name apart from its
-    predecessor, whose Pods may still be terminating.
+    The compute environment's node selector comes on top of the template's own. Templates are shared
+    between attempts, so everything that differs is copied here and nothing is changed.
     """
-    prefix = job_name[:_NAME_PREFIX_MAX].rstrip("-.")
-    middle = "" if index is None else f"-{index}"
-    return f"{prefix}-{job_uid[:8]}{middle}-{attempt}"
-
-
-def pod(
-    job: Stored[BatchJobSpec, BatchJobStatus],
-    plan: Plan,
-    *,
-    index: int,
-    attempt: int,
-    array_size: int | None,
-    environment: str,
-    node_selector: Mapping[str, str],
-) -> dict[str, Any]:
-    """The Pod that runs attempt number `attempt` of child `index`.
-
-    `array_size` is None, and `index` 0, for a job that is no array. `node_selector` is the compute
-    environment's; the template's own narrows it further. Templates are shared between attempts, so
-    everything that differs is copied here and nothing is changed.
-    """
-    array_index = None if array_size is None else index
+    job, plan = start.job, start.plan
+    array_index = None if start.array_size is None else start.index
     template_spec = plan.template["spec"]
     template_meta = plan.template["metadata"]
-    env = _environment_variables(job, array_index, attempt, array_size, environment)
+    env = _environment_variables(start, array_index)
+    toleration = {
+        "key": meta.TAINT_COMPUTE_ENVIRONMENT,
+        "operator": "Equal",
+        "value": start.environment,
+    }
     spec = {
         **template_spec,
         "restartPolicy": "Never",
-        "containers": [_with_env(one, env) for one in template_spec["containers"]],
-        "nodeSelector": {**(template_spec.get("nodeSelector") or {}), **node_selector},
-        "tolerations": [
-            *(template_spec.get("tolerations") or ()),
-            {"key": meta.TAINT_COMPUTE_ENVIRONMENT, "operator": "Equal", "value": environment},
-        ],
+        "containers": [_container(one, env, start) for one in template_spec["containers"]],
+        "nodeSelector": {**(template_spec.get("nodeSelector") or {}), **start.node_selector},
+        "tolerations": [*(template_spec.get("tolerations") or ()), toleration],
     }
     if inits := template_spec["initContainers"]:
-        spec["initContainers"] = [_with_env(one, env) for one in inits]
+        spec["initContainers"] = [_container(one, env, start) for one in inits]
     else:
         del spec["initContainers"]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": pod_name(job.name, job.uid, array_index, attempt),
+            "name": pod_name(job.name, job.uid, array_index, start.number),
             "namespace": job.namespace,
-            "labels": {
-                **(template_meta.get("labels") or {}),
-                **_labels(job, plan, array_index, attempt, environment),
-            },
-            "annotations": {
-                **(template_meta.get("annotations") or {}),
-                meta.ANNOTATION_MILLI_CPU: str(plan.milli_cpu),
-            },
+            "labels": {**_users(template_meta.get("labels")), **_labels(start, array_index)},
+            "annotations": dict(template_meta.get("annotations") or {}),
             "finalizers": [meta.FINALIZER_TRACKING],
             "ownerReferences": [
                 {
@@ -98,21 +69,21 @@ def pod(
     }
 
 
-def _labels(
-    job: Stored[BatchJobSpec, BatchJobStatus],
-    plan: Plan,
-    array_index: int | None,
-    attempt: int,
-    environment: str,
-) -> dict[str, str]:
+def _users(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """The labels that a template may set: ours mean something where they are absent too."""
+    ours = f"{meta.GROUP}/"
+    return {key: value for key, value in (labels or {}).items() if not key.startswith(ours)}
+
+
+def _labels(start: StartAttempt, array_index: int | None) -> dict[str, str]:
     labels = {
         meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
-        meta.LABEL_JOB_NAME: job.name,
-        meta.LABEL_JOB_UID: job.uid,
-        meta.LABEL_QUEUE: job.spec.job_queue,
-        meta.LABEL_COMPUTE_ENVIRONMENT: environment,
-        meta.LABEL_ATTEMPT: str(attempt),
-        meta.LABEL_REVISION: str(plan.revision),
+        meta.LABEL_JOB_NAME: start.job.name,
+        meta.LABEL_JOB_UID: start.job.uid,
+        meta.LABEL_QUEUE: start.job.spec.job_queue,
+        meta.LABEL_COMPUTE_ENVIRONMENT: start.environment,
+        meta.LABEL_ATTEMPT: str(start.number),
+        meta.LABEL_REVISION: str(start.plan.revision),
         meta.LABEL_TRACKED: "true",
     }
     if array_index is not None:
@@ -120,27 +91,40 @@ def _labels(
     return labels
 
 
-def _environment_variables(
-    job: Stored[BatchJobSpec, BatchJobStatus],
-    array_index: int | None,
-    attempt: int,
-    array_size: int | None,
-    environment: str,
-) -> list[dict[str, str]]:
+def _environment_variables(start: StartAttempt, array_index: int | None) -> list[dict[str, str]]:
     """What AWS Batch sets in every container (user guide, "job environment variables")."""
     variables = {
-        "AWS_BATCH_JOB_ID": job.uid,
-        "AWS_BATCH_JOB_ATTEMPT": str(attempt),
-        "AWS_BATCH_JQ_NAME": job.spec.job_queue,
-        "AWS_BATCH_CE_NAME": environment,
+        "AWS_BATCH_JOB_ID": start.job.uid,
+        "AWS_BATCH_JOB_ATTEMPT": str(start.number),
+        "AWS_BATCH_JQ_NAME": start.job.spec.job_queue,
+        "AWS_BATCH_CE_NAME": start.environment,
     }
     if array_index is not None:
-        variables["AWS_BATCH_JOB_ID"] = f"{job.uid}:{array_index}"
+        variables["AWS_BATCH_JOB_ID"] = f"{start.job.uid}:{array_index}"
         variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(array_index)
-        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(array_size)
+        variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(start.array_size)
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def _with_env(container: Mapping[str, Any], env: list[dict[str, str]]) -> dict[str, Any]:
+def _container(
+    container: Mapping[str, Any], env: list[dict[str, str]], start: StartAttempt
+) -> dict[str, Any]:
     # Ours come first: a user's variable may refer to one of them as $(AWS_BATCH_JOB_ID).
-    return {**container, "env": [*env, *(container.get("env") or ())]}
+    made = {**container, "env": [*env, *(container.get("env") or ())]}
+    rule = start.plan.retry.on_out_of_memory
+    if rule is not None and start.memory_factor > 1 and "resources" in container:
+        made["resources"] = _grown(container["resources"], start.memory_factor, rule)
+    return made
+
+
+def _grown(resources: Mapping[str, Any], factor: float, rule: OnOutOfMemory) -> dict[str, Any]:
+    """Requests and limits with more memory, up to the rule's cap but never less than before."""
+    cap = memory_bytes(rule.max_memory)
+    grown = dict(resources)
+    for part in ("requests", "limits"):
+        amounts = resources.get(part) or {}
+        if "memory" in amounts:
+            before = memory_bytes(amounts["memory"])
+            after = max(before, min(cap, ceil(before * factor)))
+            grown[part] = {**amounts, "memory": memory_text(after)}
+    return grown

@@ -10,31 +10,26 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.mutations import CreateRevision
 
 
+def revision_name(definition: str, revision: int) -> str:
+    return f"{definition}-{revision}"
+
+
 def controller_revision(create: CreateRevision) -> dict[str, Any]:
     """The ControllerRevision that holds one revision's spec.
 
-    The definition owns it, so deleting a definition deletes its revisions.
+    It has no owner: jobs go on running what they were given when their definition is deleted, so
+    the operator deletes a revision itself, once nobody uses it.
     """
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": {
-            "name": f"{create.definition}-{create.revision}",
+            "name": revision_name(create.definition, create.revision),
             "namespace": create.namespace,
             "labels": {
                 meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
                 meta.LABEL_JOB_DEFINITION: create.definition,
             },
-            "ownerReferences": [
-                {
-                    "apiVersion": meta.API_VERSION,
-                    "kind": "JobDefinition",
-                    "name": create.definition,
-                    "uid": create.definition_uid,
-                    "controller": True,
-                    "blockOwnerDeletion": False,
-                }
-            ],
         },
         "revision": create.revision,
         "data": create.spec.to_wire(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import Condition, ConditionStatus
@@ -12,55 +14,85 @@ from batch_operator.api.compute_environment import (
 )
 from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
 from batch_operator.api.job_queue import JobQueueStatus
+from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import (
     unsupported_in_definition,
     unsupported_in_environment,
     unsupported_in_queue,
 )
 from batch_operator.scheduling.memo import OPEN_STATES
-from batch_operator.scheduling.mutations import CreateRevision, Mutation, Urgency, WriteStatus
+from batch_operator.scheduling.mutations import (
+    CreateRevision,
+    DeleteRevision,
+    Mutation,
+    Urgency,
+    WriteStatus,
+)
 from batch_operator.scheduling.placement import usable_environments, vcpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.job import JobState
     from batch_operator.lifecycle.plan import Definition
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.snapshot import Environment, Queue, Snapshot
+    from batch_operator.scheduling.snapshot import Environment, Key, Queue, Snapshot
 
+_NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
 _NOT_READY = "NotReady"
 _READY = "Ready"
 
 
-def mutations(snapshot: Snapshot, memo: Memo) -> list[Mutation]:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An object that could not be seen to: an error in this program, kept away from the others."""
+
+    name: str
+    error: Exception
+
+
+def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutation]:
     """Revisions to keep and statuses to write, for what changed or was counted anew."""
     changes = snapshot.changes
-    everything = memo.is_empty
-    found: list[Mutation] = []
-    for key in sorted(snapshot.definitions if everything else changes.definitions):
-        if definition := snapshot.definitions.get(key):
-            found += _definition(definition, snapshot.now)
+    everything = not memo.is_administered
+    definitions = changes.definitions | memo.touched_definitions
     queues: Iterable[str] = changes.queues | memo.touched_queues
     if everything or changes.environments:
         queues = snapshot.queues
+    environments = changes.environments | memo.touched_environments
+    found: list[Mutation] = []
+    for key in sorted(snapshot.definitions if everything else definitions):
+        if definition := snapshot.definitions.get(key):
+            with _kept_away(f"definition {'/'.join(key)}", faults):
+                found += _definition(key, definition, memo, snapshot.now)
     for name in sorted(queues):
         if queue := snapshot.queues.get(name):
-            found.append(_queue(queue, snapshot, memo))
-    environments = changes.environments | memo.touched_environments
+            with _kept_away(f"queue {name}", faults):
+                found.append(_queue(queue, snapshot, memo))
     for name in sorted(snapshot.environments if everything else environments):
         if environment := snapshot.environments.get(name):
-            found.append(_environment(environment, memo, snapshot.now))
+            with _kept_away(f"environment {name}", faults):
+                found.append(_environment(environment, memo, snapshot.now))
+    memo.touched_definitions.clear()
     memo.touched_queues.clear()
     memo.touched_environments.clear()
+    memo.is_administered = True
     return found
 
 
-def _definition(definition: Definition, now: datetime) -> list[Mutation]:
+@contextmanager
+def _kept_away(name: str, faults: list[Fault]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # one broken object must not stop the others
+        faults.append(Fault(name, error))
+
+
+def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> list[Mutation]:
     stored = definition.object
     if stored is None or stored.deleting:
-        return []
+        return _superfluous(key, definition, memo, kept=0)
     latest = max(definition.revisions, default=0)
     if not latest or definition.revisions[latest] != revisioned(stored.spec):
         # The status follows once the API server holds the revision.
@@ -73,26 +105,41 @@ def _definition(definition: Definition, now: datetime) -> list[Mutation]:
                 spec=revisioned(stored.spec),
             )
         ]
+    newest = latest_active(definition)
     status = JobDefinitionStatus(
         observed_generation=stored.generation,
-        latest_revision=latest,
+        latest_revision=newest,
         conditions=_conditions(
             unsupported_in_definition(stored.spec),
-            f"revision {latest} is the latest",
+            f"revision {latest} is the latest"
+            + ("" if newest == latest else f", revision {newest or 'none'} the latest ACTIVE one"),
             stored.status.conditions,
             stored.generation,
             now,
         ),
     )
     return [
+        *_superfluous(key, definition, memo, kept=1 + stored.spec.revision_history_limit),
         WriteStatus(
             kind="JobDefinition",
             namespace=stored.namespace,
             name=stored.name,
             uid=stored.uid,
+            decided_on=stored.resource_version,
             status=None if status == stored.status else status,
             urgency=Urgency.COUNTED,
-        )
+        ),
+    ]
+
+
+def _superfluous(key: Key, definition: Definition, memo: Memo, *, kept: int) -> list[Mutation]:
+    """Revisions beyond the newest `kept` that no open job runs."""
+    namespace, name = key
+    beyond = sorted(definition.revisions, reverse=True)[kept:]
+    return [
+        DeleteRevision(namespace, name, number)
+        for number in sorted(beyond)
+        if not memo.revision_users.get((namespace, name, number))
     ]
 
 
@@ -115,6 +162,7 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
         namespace="",
         name=queue.name,
         uid=queue.uid,
+        decided_on=queue.resource_version,
         status=None if status == queue.status else status,
         urgency=_urgency(queue.status.conditions, status.conditions),
     )
@@ -126,9 +174,11 @@ def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
     named = [one.compute_environment for one in queue.spec.compute_environment_order]
     missing = [name for name in named if name not in snapshot.environments]
     if missing:
+        listed = ", ".join(missing[:_NAMED_MAX])
+        more = len(missing) - _NAMED_MAX
         return (
-            f"there is no ComputeEnvironment {', '.join(missing)}: apply it, or name others in "
-            f"spec.computeEnvironmentOrder"
+            f"there is no ComputeEnvironment {listed}{f' and {more} more' if more > 0 else ''}: "
+            f"apply it, or name others in spec.computeEnvironmentOrder"
         )
     if not usable_environments(queue, snapshot.environments):
         return "none of its compute environments takes work: see their conditions and state"
@@ -153,6 +203,7 @@ def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteSt
         namespace="",
         name=environment.name,
         uid=environment.uid,
+        decided_on=environment.resource_version,
         status=None if status == environment.status else status,
         urgency=_urgency(environment.status.conditions, status.conditions),
     )

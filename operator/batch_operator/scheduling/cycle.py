@@ -18,21 +18,29 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.lifecycle.dependencies import DependencyFailed, dependency_hold
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
 from batch_operator.lifecycle.evaluate import (
-    FINAL,
     Evaluation,
     dependencies_met,
     evaluate,
     evaluate_final,
-    refused_hold,
+    members_of,
+    passed_in,
+    upstream_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import Invalid, Plan, make_plan
-from batch_operator.lifecycle.status import status_of
+from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
+from batch_operator.lifecycle.states import FINAL
+from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.scheduling import administration
+from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.backlog import RETRY
 from batch_operator.scheduling.mutations import (
     DeleteJob,
@@ -40,6 +48,7 @@ from batch_operator.scheduling.mutations import (
     Mutation,
     ReleasePod,
     StartAttempt,
+    StopPod,
     Urgency,
     WriteStatus,
 )
@@ -60,83 +69,118 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.snapshot import Environment, Job, Snapshot
+    from batch_operator.scheduling.snapshot import Environment, Job, Key, Snapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A job that could not be looked at: an error in this program, kept away from other jobs."""
-
-    uid: str
-    name: str
-    error: Exception
+LOOKS_MAX = 2000
+"""Looks, and statuses composed, in one cycle. What is left waits for the next, a moment later: the
+first survey of a large cluster and an edit of a busy queue must not stop everything else."""
+DEPENDENT_TTL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class CycleResult:
-    """What a cycle decided. `mutations` are in the order in which they should be sent."""
+    """What a cycle decided. `mutations` are in the order in which they should be sent.
+
+    `has_more`: work was left for another cycle, which should follow soon.
+    """
 
     mutations: tuple[Mutation, ...]
     wake_at: datetime | None
     looked_at: int
     faults: tuple[Fault, ...] = ()
+    has_more: bool = False
 
 
 def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     """Decide once. `memo` is updated; an empty one gives the same decisions, at a higher cost."""
     faults: list[Fault] = []
     mutations: list[Mutation] = []
-    looked: list[str] = []
-    for uid in _to_look_at(snapshot, memo):
+    looked = _mark(snapshot, memo)
+    for uid in looked:
         try:
             mutations += _look(snapshot, memo, uid)
-            looked.append(uid)
         except Exception as error:  # noqa: BLE001  # one broken job must not stop the others
-            job = snapshot.jobs.get(uid)
-            faults.append(Fault(uid, f"{job.namespace}/{job.name}" if job else uid, error))
-    starts, moved_heads = _place(snapshot, memo)
+            mutations += _after_fault(snapshot, memo, uid)
+            faults.append(_fault(snapshot, uid, error))
+    if memo.to_look and not memo.is_surveyed:
+        return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
+    memo.is_surveyed = True
+    starts, moved_heads = _place(snapshot, memo, faults)
     mutations += starts
-    started = {start.job.uid for start in starts}
-    composed = dict.fromkeys((*looked, *moved_heads))
-    for uid in composed:
-        # A job that starts something is looked at in the next cycle, with its creates in it.
-        if uid not in started and (look := memo.looks.get(uid)) is not None:
-            mutations.append(_job_status(snapshot, memo, look))
-    mutations += administration.mutations(snapshot, memo)
-    memo.is_empty = False
-    return CycleResult(tuple(mutations), memo.next_deadline(), len(looked), tuple(faults))
+    memo.to_compose.update(dict.fromkeys(moved_heads))
+    mutations += _compose(snapshot, memo, {start.job.uid for start in starts}, faults)
+    mutations += administration.mutations(snapshot, memo, faults)
+    has_more = bool(memo.to_look or memo.to_compose)
+    wake_at = memo.next_deadline()
+    return CycleResult(tuple(mutations), wake_at, len(looked), tuple(faults), has_more)
+
+
+def _fault(snapshot: Snapshot, uid: str, error: Exception) -> Fault:
+    job = snapshot.jobs.get(uid)
+    return Fault(f"job {job.namespace}/{job.name}" if job else f"job {uid}", error)
 
 
 # Phase 1
 
 
-def _to_look_at(snapshot: Snapshot, memo: Memo) -> list[str]:
-    """Uids of the jobs that something changed about, in order of submission."""
+def _mark(snapshot: Snapshot, memo: Memo) -> list[str]:
+    """Uids of the jobs to look at now, in order of submission; what exceeds the bound is kept."""
+    found = _changed(snapshot, memo)
+    memo.to_look.update(
+        dict.fromkeys(sorted(found, key=lambda uid: _order(snapshot.jobs.get(uid), uid)))
+    )
+    memo.is_empty = False
+    now = list(islice(memo.to_look, LOOKS_MAX))
+    for uid in now:
+        del memo.to_look[uid]
+    return now
+
+
+def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
+    """Jobs about which something changed that a look depends on."""
     if memo.is_empty:
-        found = {*snapshot.jobs, *snapshot.attempts}
-    else:
-        changes = snapshot.changes
-        found = {*changes.jobs, *memo.due(snapshot.now)}
-        for uid in changes.jobs:
-            job = snapshot.jobs.get(uid)
-            key = job.key if job else memo.key_of(uid)
-            if key is not None:
-                found |= memo.dependents.get(key, set())
-        for definition in changes.definitions:
-            found |= memo.by_definition.get(definition, set())
-        queues = set(changes.queues)
-        if changes.environments:
-            queues |= {
-                name
-                for name, queue in snapshot.queues.items()
-                if any(
-                    one.compute_environment in changes.environments
-                    for one in queue.spec.compute_environment_order
-                )
-            }
-        for name in queues:
-            found |= memo.by_queue.get(name, set())
-    return sorted(found, key=lambda uid: _order(snapshot.jobs.get(uid), uid))
+        return {*snapshot.jobs, *snapshot.attempts}
+    changes = snapshot.changes
+    found = {*changes.jobs, *memo.due(snapshot.now)}
+    for uid in changes.jobs:
+        job = snapshot.jobs.get(uid)
+        if job is not None and job.key in memo.dependents:
+            found |= _told(memo, job.key, _outcome(job))
+    for key in changes.removed_jobs:
+        if key in memo.dependents and key not in snapshot.job_uids:
+            found |= _told(memo, key, None)
+    for definition in changes.definitions:
+        found |= memo.by_definition.get(definition, set())
+    queues = set(changes.queues)
+    if changes.environments:
+        queues |= {
+            name
+            for name, queue in snapshot.queues.items()
+            if any(
+                one.compute_environment in changes.environments
+                for one in queue.spec.compute_environment_order
+            )
+        }
+    for name in queues:
+        found |= memo.by_queue.get(name, set())
+    return found
+
+
+def _told(memo: Memo, key: Key, outcome: tuple[object, ...] | None) -> set[str]:
+    """Those who depend on a job, if what they depend on has changed."""
+    if key in memo.outcomes and memo.outcomes[key] == outcome:
+        return set()
+    if memo.outcomes.get(key) is None or outcome is None:
+        memo.proven.pop(key[0], None)  # a name appeared or went: circles may have, too
+    memo.outcomes[key] = outcome
+    return memo.dependents[key]
+
+
+def _outcome(job: Job) -> tuple[object, ...]:
+    """All that a job which depends on this one can see of it."""
+    array = job.status.array
+    indexes = (array.indexes.succeeded, array.indexes.failed) if array else ()
+    return (job.uid, job.status.state, *indexes)
 
 
 def _order(job: Job | None, uid: str) -> tuple[float, str]:
@@ -148,30 +192,65 @@ def _look(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     attempts = list(snapshot.attempts.get(uid, {}).values())
     if job is None:
         return _look_at_orphans(memo, uid, attempts)
+    # A Pod elsewhere that claims this job for its owner is somebody's mischief.
+    attempts = [one for one in attempts if one.namespace == job.namespace]
+    mutations: list[Mutation] = []
     if job.status.state in FINAL:
         look = evaluate_final(job, attempts, snapshot.now)
         memo.forget(uid, look.usage)
-        memo.watch_deadline(uid, None if look.expired else look.look_again_at)
+        mutations += _last_things(snapshot, memo, look)
     else:
         look = _evaluation(snapshot, memo, job, attempts)
         memo.remember(look)
-    mutations: list[Mutation] = [ReleasePod(one) for one in look.children.releasable]
+        memo.to_compose[uid] = None
+    mutations += [ReleasePod(one) for one in look.children.releasable]
     mutations += [DeletePod(one) for one in look.children.overdue]
+    mutations += [StopPod(one) for one in look.to_stop]
     if job.deleting:
-        mutations += [ReleasePod(one) for one in attempts if one.deleting and one.tracked]
-    if look.expired:
-        mutations.append(DeleteJob(job.namespace, job.name, job.uid))
+        mutations += _let_go(attempts)
     return mutations
 
 
-def _look_at_orphans(memo: Memo, uid: str, attempts: Iterable[PodAttempt]) -> list[Mutation]:
+def _last_things(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutation]:
+    """What is left for a job that is over: to note a change of its spec, and its time to live."""
+    job, again_at = look.job, look.look_again_at
+    mutations: list[Mutation] = []
+    if job.status.observed_generation != job.generation and not job.deleting:
+        mutations.append(_write(look, status_of(look, None, snapshot.now), Urgency.NORMAL))
+    if look.expired:
+        again_at = None
+        if memo.dependents.get(job.key):
+            # Those who wait for it and for others would take it for one that never was.
+            again_at = snapshot.now + timedelta(seconds=DEPENDENT_TTL_S)
+        else:
+            mutations.append(DeleteJob(job.namespace, job.name, job.uid))
+    memo.watch_deadline(job.uid, again_at)
+    return mutations
+
+
+def _look_at_orphans(memo: Memo, uid: str, attempts: list[PodAttempt]) -> list[Mutation]:
     """Pods whose job is gone: garbage collection deletes them, we only let them go."""
     usage: Counter[str] = Counter()
     for one in attempts:
         if not one.phase.ended:
             usage[one.environment] += one.milli_cpu
     memo.forget(uid, usage)
-    return [ReleasePod(one) for one in attempts if one.tracked and one.deleting]
+    return _let_go(attempts)
+
+
+def _let_go(attempts: Iterable[PodAttempt]) -> list[Mutation]:
+    """Pods that are being deleted with their job, once they hold nothing any more."""
+    return [ReleasePod(one) for one in attempts if one.tracked and one.deleting and one.phase.ended]
+
+
+def _after_fault(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
+    """A job that cannot be looked at starts nothing, and says so."""
+    memo.set_aside(uid)
+    job = snapshot.jobs.get(uid)
+    if job is None or job.status.state in FINAL:
+        return []
+    status = status_after_fault(job, snapshot.now)
+    return [_write_job(job, status, Urgency.NORMAL)]
 
 
 def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]) -> Evaluation:
@@ -180,14 +259,16 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
     plan = _plan(snapshot, memo, job, attempts)
     if isinstance(plan, Plan) and held is None and queue is not None:
         held = never_fits_hold(queue, snapshot.environments, plan.milli_cpu)
-    refusal = snapshot.refusals.get(job.uid)
-    if refusal is not None:
-        if refusal.final:
-            plan = Invalid(f"the API server refused its Pod: {refusal.message}")
-        elif snapshot.now < refusal.retry_at:
-            held = held or refused_hold(refusal.message, retry_at=refusal.retry_at)
-    dependencies = _dependencies(snapshot, job)
-    return evaluate(job, attempts, plan, dependencies, held, snapshot.policy, snapshot.now)
+    return evaluate(
+        job,
+        attempts,
+        plan,
+        _gate(snapshot, memo, job),
+        policy=snapshot.policy,
+        now=snapshot.now,
+        queue_hold=held,
+        refusal=snapshot.refusals.get(job.uid),
+    )
 
 
 def _plan(
@@ -204,21 +285,45 @@ def _plan(
     return make_plan(job, snapshot.definitions.get((job.namespace, name)), revision)
 
 
-def _dependencies(snapshot: Snapshot, job: Job) -> Hold | DependencyFailed | None:
-    if not job.spec.depends_on or dependencies_met(job.status):
-        return None
-    states: dict[str, JobState] = {}
-    for dependency in job.spec.depends_on:
-        uid = snapshot.job_uids.get((job.namespace, dependency.job or ""))
-        if uid is not None and dependency.job is not None:
-            states[dependency.job] = snapshot.jobs[uid].status.state
-    return dependency_hold(job.spec, states)
+def _gate(snapshot: Snapshot, memo: Memo, job: Job) -> Gate:
+    """What the job's dependencies let through."""
+    if not job.spec.depends_on:
+        return Gate(members_of(job.spec))
+    passed = passed_in(job)
+    own = upstream_of(job)
+    if passed == own.members:
+        return Gate(passed)
+    circle = cycle_from(
+        job.name,
+        lambda name: _waits_for(snapshot, job.namespace, name),
+        memo.proven[job.namespace],
+    )
+    if circle:
+        return Gate(passed, hold=circular_hold(circle))
+    names = sorted(names_of(job.spec))
+    uids = {name: snapshot.job_uids.get((job.namespace, name)) for name in names}
+    found = {name: snapshot.jobs[uid] for name, uid in uids.items() if uid is not None}
+    for name in names:
+        memo.outcomes.setdefault(
+            (job.namespace, name), _outcome(found[name]) if name in found else None
+        )
+    return gate(job.spec, own, passed, {name: upstream_of(one) for name, one in found.items()})
+
+
+def _waits_for(snapshot: Snapshot, namespace: str, name: str) -> Iterable[str]:
+    uid = snapshot.job_uids.get((namespace, name))
+    if uid is None:
+        return ()
+    job = snapshot.jobs[uid]
+    return () if dependencies_met(job.status) else names_of(job.spec)
 
 
 # Phase 2
 
 
-def _place(snapshot: Snapshot, memo: Memo) -> tuple[list[StartAttempt], list[str]]:
+def _place(
+    snapshot: Snapshot, memo: Memo, faults: list[Fault]
+) -> tuple[list[StartAttempt], list[str]]:
     """Starts for what fits, and the uids of jobs that began or ceased to block their queue."""
     starts: list[StartAttempt] = []
     moved: list[str] = []
@@ -232,7 +337,11 @@ def _place(snapshot: Snapshot, memo: Memo) -> tuple[list[StartAttempt], list[str
         blocked = None
         if backlog:
             usable = usable_environments(queue, snapshot.environments)
-            new, blocked = _place_queue(memo, backlog, usable, used, budget)
+            try:
+                new, blocked = _place_queue(memo, backlog, usable, used, budget)
+            except Exception as error:  # noqa: BLE001  # one broken queue must not stop the others
+                faults.append(Fault(f"queue {queue.name}", error))
+                continue
             starts += new
         before = memo.blocked.pop(queue.name, None)
         if blocked is not None:
@@ -276,6 +385,9 @@ def _wanted(look: Evaluation, rank: int, already_placed: int) -> list[int]:
     return those.first(look.start_limit - already_placed)
 
 
+_ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
+
+
 def _starts(
     look: Evaluation, wanted: list[int], usable: list[Environment], used: Counter[str]
 ) -> list[StartAttempt]:
@@ -291,21 +403,44 @@ def _starts(
         for _ in range(min(len(left), max(0, free) // plan.milli_cpu)):
             index = left.pop()
             used[environment.name] += plan.milli_cpu
+            counted = look.children.counted
+            on_demand = needs_on_demand(plan.retry, counted.times_host_lost(index))
             starts.append(
                 StartAttempt(
                     job=look.job,
                     plan=plan,
                     index=index,
-                    number=look.children.counted.used(index) + 1,
+                    number=counted.used(index) + 1,
                     array_size=size,
                     environment=environment.name,
-                    node_selector=selector,
+                    node_selector={**selector, **_ON_DEMAND} if on_demand else selector,
+                    memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),
                 )
             )
     return starts
 
 
 # Phase 3
+
+
+def _compose(
+    snapshot: Snapshot, memo: Memo, started: set[str], faults: list[Fault]
+) -> list[Mutation]:
+    """The statuses of jobs that were looked at, or began or ceased to block their queue."""
+    mutations: list[Mutation] = []
+    for uid in list(islice(memo.to_compose, LOOKS_MAX)):
+        del memo.to_compose[uid]
+        look = memo.looks.get(uid)
+        # A job that starts something is looked at in the next cycle, with its creates in it; but
+        # one that starts something in every cycle must not keep its outcomes to itself.
+        if look is None or (uid in started and not look.children.newly_ended):
+            continue
+        try:
+            mutations.append(_job_status(snapshot, memo, look))
+        except Exception as error:  # noqa: BLE001  # one broken job must not stop the others
+            mutations += _after_fault(snapshot, memo, uid)
+            faults.append(_fault(snapshot, uid, error))
+    return mutations
 
 
 def _job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
@@ -318,13 +453,22 @@ def _job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus
         hold = _behind(backlog.position(job.uid), job.spec.job_queue)
     status = status_of(look, hold, snapshot.now)
     memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))
+    return _write(look, status, _urgency(look, status))
+
+
+def _write(look: Evaluation, status: BatchJobStatus, urgency: Urgency) -> WriteStatus:
+    return _write_job(look.job, status, urgency)
+
+
+def _write_job(job: Job, status: BatchJobStatus, urgency: Urgency) -> WriteStatus:
     return WriteStatus(
         kind="BatchJob",
         namespace=job.namespace,
         name=job.name,
         uid=job.uid,
+        decided_on=job.resource_version,
         status=None if status == job.status else status,
-        urgency=_urgency(look, status),
+        urgency=urgency,
     )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.evaluate import FINAL
+from batch_operator.lifecycle.dependencies import names_of
+from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Backlog, Entry
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.holds import Hold
     from batch_operator.lifecycle.plan import Plan
-    from batch_operator.scheduling.snapshot import Key
+    from batch_operator.scheduling.snapshot import Job, Key
 
+K = TypeVar("K")
 OPEN_STATES = tuple(state for state in JobState if state not in FINAL)
 
 
@@ -32,6 +34,13 @@ class Memo:
 
     def __init__(self) -> None:
         self.is_empty = True
+        self.to_look: dict[str, None] = {}
+        """Jobs that are still to be looked at, in order: a cycle's work is bounded."""
+        self.is_administered = False
+        self.is_surveyed = False
+        """Every job has been looked at once; before that nothing can be placed."""
+        self.to_compose: dict[str, None] = {}
+        """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
         self.plans: dict[str, Plan] = {}
         self.blocked: dict[str, tuple[str, Hold]] = {}
@@ -39,12 +48,19 @@ class Memo:
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self.used_milli: Counter[str] = Counter()
         self.dependents: dict[Key, set[str]] = defaultdict(set)
+        self.outcomes: dict[Key, tuple[object, ...] | None] = {}
+        """What those who depend on a job were last told of it."""
+        self.proven: dict[str, set[str]] = defaultdict(set)
+        """By namespace: jobs from which no circle of dependencies can be reached."""
         self.by_queue: dict[str, set[str]] = defaultdict(set)
         self.by_definition: dict[Key, set[str]] = defaultdict(set)
         self.queue_totals: dict[str, Counter[JobState]] = defaultdict(Counter)
         self.touched_queues: set[str] = set()
         self.touched_environments: set[str] = set()
-        self._keys: dict[str, Key] = {}
+        self.touched_definitions: set[Key] = set()
+        self.revision_users: Counter[tuple[str, str, int]] = Counter()
+        """Open jobs by namespace, definition and revision that they run."""
+        self._revision_of: dict[str, tuple[str, str, int]] = {}
         self._usage: dict[str, Mapping[str, int]] = {}
         self._totals: dict[str, tuple[str, Mapping[JobState, int]]] = {}
         self._deadlines: list[tuple[datetime, str]] = []
@@ -54,15 +70,14 @@ class Memo:
         """Keep a look at a job in place of the one before."""
         job = look.job
         self.looks[job.uid] = look
-        self._keys[job.uid] = job.key
         if look.plan is not None:
             self.plans[job.uid] = look.plan
         self.by_queue[job.spec.job_queue].add(job.uid)
         definition = job.spec.job_definition.partition(":")[0]
         self.by_definition[job.namespace, definition].add(job.uid)
-        for dependency in job.spec.depends_on:
-            if dependency.job is not None:
-                self.dependents[job.namespace, dependency.job].add(job.uid)
+        for name in names_of(job.spec):
+            self.dependents[job.namespace, name].add(job.uid)
+        self._use_revision(job)
         self._set_usage(job.uid, look.usage)
         self.backlogs[job.spec.job_queue].set(job.uid, _entries(look))
         self.watch_deadline(job.uid, look.look_again_at)
@@ -73,18 +88,24 @@ class Memo:
         self.watch_deadline(uid, None)
         self.plans.pop(uid, None)
         self.count_states(uid, None)
-        self._keys.pop(uid, None)
         look = self.looks.pop(uid, None)
         if look is None:
             return
         job = look.job
         self.backlogs[job.spec.job_queue].set(uid, ())
-        self.by_queue[job.spec.job_queue].discard(uid)
+        self._unuse_revision(uid)
+        _discard(self.by_queue, job.spec.job_queue, uid)
         definition = job.spec.job_definition.partition(":")[0]
         _discard(self.by_definition, (job.namespace, definition), uid)
-        for dependency in job.spec.depends_on:
-            if dependency.job is not None:
-                _discard(self.dependents, (job.namespace, dependency.job), uid)
+        for name in names_of(job.spec):
+            _discard(self.dependents, (job.namespace, name), uid)
+            if (job.namespace, name) not in self.dependents:
+                self.outcomes.pop((job.namespace, name), None)
+
+    def set_aside(self, uid: str) -> None:
+        """Start nothing of a job that could not be looked at."""
+        if look := self.looks.get(uid):
+            self.backlogs[look.job.spec.job_queue].set(uid, ())
 
     def watch_deadline(self, uid: str, at: datetime | None) -> None:
         """Have the job looked at again at that time, instead of at the one set before."""
@@ -111,8 +132,25 @@ class Memo:
             heapq.heappop(self._deadlines)  # replaced or withdrawn since
         return None
 
-    def key_of(self, uid: str) -> Key | None:
-        return self._keys.get(uid)
+    def _use_revision(self, job: Job) -> None:
+        """Note which revision an open job runs, once it has been given one."""
+        given = job.status.job_definition
+        plan = self.plans.get(job.uid)
+        if job.uid in self._revision_of or not (given or plan):
+            return
+        name, _, number = (given or (plan.definition if plan else "")).partition(":")
+        used = (job.namespace, name, int(number))
+        self._revision_of[job.uid] = used
+        self.revision_users[used] += 1
+
+    def _unuse_revision(self, uid: str) -> None:
+        used = self._revision_of.pop(uid, None)
+        if used is None:
+            return
+        self.revision_users[used] -= 1
+        if not self.revision_users[used]:
+            del self.revision_users[used]
+            self.touched_definitions.add(used[:2])
 
     def count_states(self, uid: str, counts: tuple[str, Mapping[JobState, int]] | None) -> None:
         """Put a job's children by state into its queue's totals; a plain job counts as one."""
@@ -137,7 +175,7 @@ class Memo:
             self._usage.pop(uid, None)
 
 
-def _discard(index: dict[Key, set[str]], key: Key, uid: str) -> None:
+def _discard(index: dict[K, set[str]], key: K, uid: str) -> None:
     members = index.get(key)
     if members is not None:
         members.discard(uid)

@@ -42,6 +42,8 @@ class StartAttempt:
     array_size: int | None
     environment: str
     node_selector: Mapping[str, str]
+    memory_factor: float = 1.0
+    """What the template's memory is multiplied by, after attempts that ran out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,18 @@ class ReleasePod:
 
 
 @dataclass(frozen=True, slots=True)
+class StopPod:
+    """End an attempt: on a node by its kubelet, so that its log stays; on none by deleting it.
+
+    One on no node is deleted only as it was seen: cancel spares what a node has got meanwhile.
+    """
+
+    pod: PodAttempt
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePod:
-    """Stop an attempt that has been given up."""
+    """Remove the Pod of an attempt that was counted although it lives."""
 
     pod: PodAttempt
 
@@ -79,15 +91,37 @@ class CreateRevision:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteRevision:
+    """Forget a revision that no job uses any more."""
+
+    namespace: str
+    definition: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class WriteStatus:
-    """Make an object's status read so. None for `status` withdraws a write that still waits."""
+    """Make an object's status read so. None for `status` withdraws a write that still waits.
+
+    `decided_on` is the resource version of the object that the decision was taken on.
+    """
 
     kind: str
     namespace: str
     name: str
     uid: str
+    decided_on: int
     status: BatchJobStatus | JobDefinitionStatus | JobQueueStatus | ComputeEnvironmentStatus | None
     urgency: Urgency = Urgency.NORMAL
 
 
-Mutation = StartAttempt | ReleasePod | DeletePod | DeleteJob | CreateRevision | WriteStatus
+Mutation = (
+    StartAttempt
+    | ReleasePod
+    | StopPod
+    | DeletePod
+    | DeleteJob
+    | CreateRevision
+    | DeleteRevision
+    | WriteStatus
+)

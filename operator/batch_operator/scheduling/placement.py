@@ -103,7 +103,7 @@ def never_fits_hold(
 def capacity_hold(usable: list[Environment], used: Mapping[str, int], milli_cpu: int) -> Hold:
     """The sentence for a job at the head of its queue for which there is no room now."""
     room = ", ".join(
-        f"{one.name} has {vcpus(capacity_milli(one) - used.get(one.name, 0))} of "
+        f"{one.name} has {vcpus(max(0, capacity_milli(one) - used.get(one.name, 0)))} of "
         f"{one.spec.max_vcpus} free"
         for one in usable[:3]
     )
@@ -117,4 +117,5 @@ def capacity_hold(usable: list[Environment], used: Mapping[str, int], milli_cpu:
 
 def vcpus(milli_cpu: int) -> str:
     """Milli-CPU as a decimal number of vCPUs: 1500 is `1.5`."""
-    return f"{milli_cpu / 1000:g}"
+    whole, thousandths = divmod(milli_cpu, 1000)
+    return f"{whole}.{thousandths:03}".rstrip("0").rstrip(".")

@@ -9,7 +9,7 @@ from batch_operator.api.compute_environment import ComputeEnvironmentSpec, Compu
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
 from batch_operator.api.stored import Stored
-from batch_operator.lifecycle.evaluate import Policy
+from batch_operator.lifecycle.stops import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.plan import Definition
 
 Job = Stored[BatchJobSpec, BatchJobStatus]
@@ -27,22 +28,14 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """The API server's answer to a Pod of a job: when it may be tried again, and what it said.
+class Changes:
+    """What has changed since the last cycle: job uids, and keys or names of the other kinds.
 
-    `final` marks a Pod that no retry can make acceptable (HTTP 422: the template is invalid).
+    `removed_jobs` are the keys of those among `jobs` that are gone.
     """
 
-    message: str
-    retry_at: datetime
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What has changed since the last cycle: job uids, and keys or names of the other kinds."""
-
     jobs: AbstractSet[str] = frozenset()
+    removed_jobs: AbstractSet[Key] = frozenset()
     definitions: AbstractSet[Key] = frozenset()
     queues: AbstractSet[str] = frozenset()
     environments: AbstractSet[str] = frozenset()

@@ -1,0 +1,25 @@
+"""Names of what the operator creates: they follow from what they stand for.
+
+Asking for the same thing twice meets `AlreadyExists` instead of making it twice.
+"""
+
+from __future__ import annotations
+
+_PREFIX_MAX = 36
+"""Leaves room for `-<8 of uid>-<index>-<attempt>` within the 63 characters of a host name."""
+
+
+def pod_name(job_name: str, job_uid: str, index: int | None, attempt: int) -> str:
+    """`render-1b4f9d2a-17-1`: job, part of its uid, array index (arrays only), attempt.
+
+    The uid keeps a job that was deleted and submitted again under its name apart from its
+    predecessor, whose Pods may still be terminating.
+    """
+    prefix = job_name[:_PREFIX_MAX].rstrip("-.")
+    return f"{prefix}{pod_suffix(job_uid, index, attempt)}"
+
+
+def pod_suffix(job_uid: str, index: int | None, attempt: int) -> str:
+    """The part of a Pod's name that says which attempt of which job it is."""
+    middle = "" if index is None else f"-{index}"
+    return f"-{job_uid[:8]}{middle}-{attempt}"

@@ -1,0 +1,492 @@
+"""What a Pod's fields mean for the attempt it runs, in AWS Batch's words."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from batch_operator.api import meta
+from batch_operator.lifecycle.attempt import Phase, StartError, observed_attempt
+from support.builders import START, labels, pod
+
+EXITED = "Essential container in task exited"
+NOT_STARTED = "Task failed to start"
+LOST = "Host EC2 (instance node) terminated."
+DELETED = {"deletionTimestamp": "2026-01-01T00:01:00Z"}
+
+
+def ended(exit_code: int, reason: str = "Error", name: str = "main", **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "state": {"terminated": {"exitCode": exit_code, "reason": reason, **more}},
+    }
+
+
+def waiting(reason: str, message: str = "", name: str = "main") -> dict[str, Any]:
+    return {"name": name, "state": {"waiting": {"reason": reason, "message": message}}}
+
+
+def running(started_at: str = "2026-01-01T00:00:10Z", name: str = "main") -> dict[str, Any]:
+    return {"name": name, "state": {"running": {"startedAt": started_at}}}
+
+
+def failed(*containers: dict[str, Any], **status: Any) -> dict[str, Any]:
+    return {"status": {"phase": "Failed", "containerStatuses": list(containers), **status}}
+
+
+def condition(kind: str, status: str = "True", **more: str) -> dict[str, Any]:
+    return {"type": kind, "status": status, **more}
+
+
+Outcome = tuple[Phase, int | None, str | None, str | None]
+OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
+    "waits for a node": ({"node": ""}, (Phase.UNBOUND, None, None, None)),
+    "has a node": ({}, (Phase.STARTING, None, None, None)),
+    "runs": (
+        {"status": {"phase": "Running", "containerStatuses": [running()]}},
+        (Phase.RUNNING, None, None, None),
+    ),
+    "cannot pull its image": (
+        {"status": {"containerStatuses": [waiting("ImagePullBackOff")]}},
+        (Phase.STARTING, None, None, None),
+    ),
+    "exits with 0": (
+        {"status": {"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]}},
+        (Phase.SUCCEEDED, 0, None, EXITED),
+    ),
+    "exits with another code": (failed(ended(3)), (Phase.FAILED, 3, None, EXITED)),
+    "is killed for its memory": (
+        failed(ended(137, "OOMKilled")),
+        (
+            Phase.FAILED,
+            137,
+            "OutOfMemoryError: Container killed due to memory usage",
+            EXITED,
+        ),
+    ),
+    "ends for a reason of the runtime": (
+        failed(ended(128, "StartError", message='exec: "nosuch": not found')),
+        (Phase.FAILED, 128, 'StartError: exec: "nosuch": not found', EXITED),
+    ),
+    "ends for a reason without a message": (
+        failed(ended(137, "ContainerStatusUnknown")),
+        (Phase.FAILED, 137, "ContainerStatusUnknown", EXITED),
+    ),
+    "fails in an init container": (
+        failed(waiting("PodInitializing"), initContainerStatuses=[ended(2, name="fetch")]),
+        (Phase.FAILED, 2, None, EXITED),
+    ),
+    "fails in the second init container": (
+        failed(
+            waiting("PodInitializing"),
+            initContainerStatuses=[ended(0, "Completed", "one"), ended(5, name="two")],
+        ),
+        (Phase.FAILED, 5, None, EXITED),
+    ),
+    "fails in one of several containers": (
+        failed(ended(0, "Completed", "a"), ended(4, name="b"), ended(0, "Completed", "c")),
+        (Phase.FAILED, 4, None, EXITED),
+    ),
+    "fails in several containers: the first of the template counts": (
+        failed(ended(6, name="a"), ended(7, name="b")),
+        (Phase.FAILED, 6, None, EXITED),
+    ),
+    "fails, and its sidecar is killed afterwards": (
+        failed(ended(3), initContainerStatuses=[ended(143, name="proxy")]),
+        (Phase.FAILED, 3, None, EXITED),
+    ),
+    "is evicted for the node's memory": (
+        failed(ended(137), reason="Evicted", message="The node was low on resource: memory."),
+        (Phase.FAILED, 137, "The node was low on resource: memory.", LOST),
+    ),
+    "is evicted before a container ran": (
+        failed(reason="Evicted", message="The node had condition: [DiskPressure]."),
+        (Phase.FAILED, None, "The node had condition: [DiskPressure].", LOST),
+    ),
+    "loses its spot node": (
+        failed(
+            ended(143),
+            conditions=[condition("DisruptionTarget", reason="DeletionByTaintManager")],
+        ),
+        (Phase.FAILED, 143, None, LOST),
+    ),
+    "was no disruption target after all": (
+        failed(ended(1), conditions=[condition("DisruptionTarget", "False")]),
+        (Phase.FAILED, 1, None, EXITED),
+    ),
+    "runs on a node that shuts down": (
+        failed(
+            ended(137),
+            reason="NodeShutdown",
+            message="Pod was terminated in response to imminent node shutdown.",
+        ),
+        (
+            Phase.FAILED,
+            137,
+            "Pod was terminated in response to imminent node shutdown.",
+            LOST,
+        ),
+    ),
+    "runs on a node that is gone": (
+        failed(running(), reason="NodeLost"),
+        (Phase.FAILED, None, "NodeLost", LOST),
+    ),
+    "exits with 0 although its node is going": (
+        {
+            "status": {
+                "phase": "Succeeded",
+                "containerStatuses": [ended(0, "Completed")],
+                "conditions": [condition("DisruptionTarget")],
+            }
+        },
+        (Phase.SUCCEEDED, 0, None, EXITED),
+    ),
+    "is deleted before it has a node": (
+        {"node": "", **DELETED},
+        (Phase.FAILED, None, "Pod was deleted before it started", NOT_STARTED),
+    ),
+    "is deleted while it starts": (DELETED, (Phase.STARTING, None, None, None)),
+    "is deleted while it runs": (
+        {"status": {"phase": "Running", "containerStatuses": [running()]}, **DELETED},
+        (Phase.RUNNING, None, None, None),
+    ),
+    "has ended because it was deleted": (
+        {**failed(ended(143)), **DELETED},
+        (Phase.FAILED, 143, "Pod was deleted", EXITED),
+    ),
+    "runs out of memory while it is deleted": (
+        {**failed(ended(137, "OOMKilled")), **DELETED},
+        (
+            Phase.FAILED,
+            137,
+            "OutOfMemoryError: Container killed due to memory usage",
+            EXITED,
+        ),
+    ),
+    "exits with 0 while it is deleted": (
+        {
+            "status": {"phase": "Succeeded", "containerStatuses": [ended(0, "Completed")]},
+            **DELETED,
+        },
+        (Phase.SUCCEEDED, 0, None, EXITED),
+    ),
+    "is refused by its node for want of CPU": (
+        failed(
+            reason="OutOfcpu",
+            message="Pod was rejected: Node didn't have enough resource: cpu",
+        ),
+        (
+            Phase.FAILED,
+            None,
+            "Pod was rejected: Node didn't have enough resource: cpu",
+            NOT_STARTED,
+        ),
+    ),
+    "is refused by its node for a device": (
+        failed(reason="UnexpectedAdmissionError", message="Allocate failed: no GPU left"),
+        (Phase.FAILED, None, "Allocate failed: no GPU left", NOT_STARTED),
+    ),
+    "is refused by its node without a message": (
+        failed(reason="NodeAffinity"),
+        (Phase.FAILED, None, "NodeAffinity", NOT_STARTED),
+    ),
+    "ends with more words than AWS allows": (
+        failed(reason="OutOfpods", message="x" * 300),
+        (Phase.FAILED, None, "x" * 255, NOT_STARTED),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_pod_that(name: str) -> None:
+    """AWS Batch, job states and statusReason; the words are what evaluateOnExit matches."""
+    fields, expected = OUTCOMES[name]
+    found = observed_attempt(pod(**fields))
+
+    assert (found.phase, found.exit_code, found.reason, found.status_reason) == expected
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_only_an_attempt_that_has_ended_has_an_outcome(name: str) -> None:
+    fields, (phase, *_) = OUTCOMES[name]
+    found = observed_attempt(pod(**fields))
+
+    assert (found.status_reason is not None) == phase.ended
+    assert (found.stopped_at is not None) == phase.ended
+
+
+START_ERRORS: dict[str, tuple[dict[str, Any], StartError | None]] = {
+    "an image that a registry may still get": (
+        waiting("ImagePullBackOff", 'Back-off pulling image "x"'),
+        StartError(
+            'CannotPullContainerError: Back-off pulling image "x"',
+            'container main: ImagePullBackOff: Back-off pulling image "x"',
+            hopeless=False,
+        ),
+    ),
+    "a pull that has just failed": (
+        waiting("ErrImagePull", "not found"),
+        StartError(
+            "CannotPullContainerError: not found",
+            "container main: ErrImagePull: not found",
+            hopeless=False,
+        ),
+    ),
+    "an image that is never pulled": (
+        waiting("ErrImageNeverPull", "policy is Never"),
+        StartError(
+            "CannotPullContainerError: policy is Never",
+            "container main: ErrImageNeverPull: policy is Never",
+            hopeless=True,
+        ),
+    ),
+    "a name that is no image's": (
+        waiting("InvalidImageName"),
+        StartError(
+            "CannotPullContainerError: InvalidImageName",
+            "container main: InvalidImageName: InvalidImageName",
+            hopeless=True,
+        ),
+    ),
+    "a secret that may still come": (
+        waiting("CreateContainerConfigError", 'secret "s" not found'),
+        StartError(
+            'CannotCreateContainerError: secret "s" not found',
+            'container main: CreateContainerConfigError: secret "s" not found',
+            hopeless=False,
+        ),
+    ),
+    "a program that cannot be run": (
+        waiting("RunContainerError", "exec failed"),
+        StartError(
+            "CannotStartContainerError: exec failed",
+            "container main: RunContainerError: exec failed",
+            hopeless=False,
+        ),
+    ),
+    "images on their way": (waiting("ContainerCreating"), None),
+    "init containers at work": (waiting("PodInitializing"), None),
+    "nothing: it runs": (running(), None),
+}
+
+
+@pytest.mark.parametrize("name", START_ERRORS)
+def test_a_container_that_cannot_start_says_why_in_aws_words(name: str) -> None:
+    container, expected = START_ERRORS[name]
+
+    assert observed_attempt(pod(status={"containerStatuses": [container]})).start_error == expected
+
+
+def test_an_init_container_that_cannot_start_is_found_behind_the_others() -> None:
+    status = {
+        "initContainerStatuses": [waiting("ErrImageNeverPull", name="fetch")],
+        "containerStatuses": [waiting("PodInitializing")],
+    }
+    error = observed_attempt(pod(status=status)).start_error
+
+    assert error is not None
+    assert error.message.startswith("container fetch: ")
+
+
+def test_an_attempt_that_has_ended_has_no_start_error() -> None:
+    fields = failed(waiting("ImagePullBackOff"), reason="Evicted")
+
+    assert observed_attempt(pod(**fields)).start_error is None
+
+
+def test_a_long_start_error_is_cut_to_the_length_of_a_reason() -> None:
+    status = {"containerStatuses": [waiting("ErrImagePull", "x" * 2000)]}
+    error = observed_attempt(pod(status=status)).start_error
+
+    assert error is not None
+    assert len(error.reason) == 255
+
+
+UNSCHEDULABLE: dict[str, tuple[str, str]] = {
+    "too little CPU": (
+        "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, "
+        "preemption: 0/3 nodes are available",
+        "0/3 nodes are available: 3 Insufficient cpu.",
+    ),
+    "no node with the label": (
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. "
+        "preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.",
+    ),
+    "no message": ("", "Unschedulable"),
+}
+
+
+@pytest.mark.parametrize("name", UNSCHEDULABLE)
+def test_why_no_node_takes_the_pod_is_told_without_what_is_always_the_same(name: str) -> None:
+    message, expected = UNSCHEDULABLE[name]
+    told = condition("PodScheduled", "False", reason="Unschedulable", message=message)
+
+    assert observed_attempt(pod(node="", status={"conditions": [told]})).unschedulable == expected
+
+
+def test_a_pod_with_a_node_is_not_unschedulable() -> None:
+    told = condition("PodScheduled", "False", reason="Unschedulable", message="0/3 nodes")
+
+    assert observed_attempt(pod(status={"conditions": [told]})).unschedulable is None
+
+
+def test_an_attempt_runs_from_its_first_container_to_its_last() -> None:
+    """AWS Batch, job timeouts: time in init containers is STARTING and does not count."""
+    fields = failed(
+        ended(0, "Completed", "a", startedAt="2026-01-01T00:00:20Z"),
+        ended(
+            1,
+            name="b",
+            startedAt="2026-01-01T00:00:10Z",
+            finishedAt="2026-01-01T00:00:40Z",
+        ),
+        ended(0, "Completed", "c", finishedAt="2026-01-01T00:00:30Z"),
+        initContainerStatuses=[
+            ended(
+                0,
+                "Completed",
+                "init",
+                startedAt="2026-01-01T00:00:01Z",
+                finishedAt="2026-01-01T00:00:59Z",
+            )
+        ],
+    )
+    found = observed_attempt(pod(**fields))
+
+    assert found.started_at == START + timedelta(seconds=10)
+    assert found.stopped_at == START + timedelta(seconds=40)
+
+
+ENDS: dict[str, tuple[dict[str, Any], int]] = {
+    "deleted without a node": ({"node": "", **DELETED}, 60),
+    "refused by its node": (failed(reason="OutOfcpu", startTime="2026-01-01T00:00:05Z"), 5),
+    "of which nothing is known": (failed(), 0),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_pod_that_ran_nothing_ends_when_that_was_found(name: str) -> None:
+    fields, after_s = ENDS[name]
+    found = observed_attempt(pod(**fields))
+
+    assert found.started_at is None
+    assert found.stopped_at == START + timedelta(seconds=after_s)
+
+
+BOUND: dict[str, tuple[dict[str, Any], int]] = {
+    "when it was scheduled": (
+        {
+            "startTime": "2026-01-01T00:00:09Z",
+            "conditions": [condition("PodScheduled", lastTransitionTime="2026-01-01T00:00:03Z")],
+        },
+        3,
+    ),
+    "when its node took it, where nobody scheduled it": (
+        {"startTime": "2026-01-01T00:00:09Z"},
+        9,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOUND)
+def test_a_pod_is_bound(name: str) -> None:
+    status, after_s = BOUND[name]
+
+    assert observed_attempt(pod(status=status)).bound_at == START + timedelta(seconds=after_s)
+
+
+def test_an_attempt_carries_what_it_was_started_with() -> None:
+    marks = {meta.LABEL_ARRAY_INDEX: "17", meta.LABEL_ATTEMPT: "2", meta.LABEL_REVISION: "3"}
+    found = observed_attempt(pod(pod_labels=labels(**marks)))
+
+    assert (found.job_uid, found.index, found.number, found.revision) == ("uid-job", 17, 2, 3)
+    assert (found.environment, found.node_name) == ("local", "node")
+    assert (found.pod_name, found.uid) == ("job-uid-job-17-2", "pod-uid")
+    assert found.tracked
+    assert not found.deleting
+
+
+def asks(cpu: str | None, **container: Any) -> dict[str, Any]:
+    requests = {"requests": {"cpu": cpu}} if cpu else {}
+    return {"name": "c", "resources": requests, **container}
+
+
+CPUS: dict[str, tuple[dict[str, Any], int]] = {
+    "one container": ({"containers": [asks("500m")]}, 500),
+    "containers side by side": ({"containers": [asks("1"), asks("250m"), asks(None)]}, 1250),
+    "a larger init container": (
+        {"containers": [asks("1")], "initContainers": [asks("3"), asks("2")]},
+        3000,
+    ),
+    "a sidecar": (
+        {
+            "containers": [asks("1")],
+            "initContainers": [asks("500m", restartPolicy="Always"), asks("100m")],
+        },
+        1500,
+    ),
+    "the Pod as a whole": (
+        {"containers": [asks("1")], "resources": {"requests": {"cpu": "4"}}},
+        4000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_an_attempt_holds_what_its_pod_asks_of_the_node(name: str) -> None:
+    """Kubernetes' own rule, on the Pod as the API server has it: labels cannot change that."""
+    spec, expected = CPUS[name]
+
+    assert observed_attempt(pod(spec=spec)).milli_cpu == expected
+
+
+def test_a_pod_that_we_have_asked_to_stop_is_known_by_its_deadline() -> None:
+    """Its kubelet ends it and says why; a deletion would leave nothing to read."""
+    asked = observed_attempt(pod(spec={"activeDeadlineSeconds": 1}))
+    ended_by_it = observed_attempt(
+        pod(**failed(ended(143), reason="DeadlineExceeded", message="active too long"))
+    )
+
+    assert (asked.stopping, asked.deadline_exceeded) == (True, False)
+    assert ended_by_it.deadline_exceeded
+    assert not observed_attempt(pod()).stopping
+
+
+def test_an_attempt_of_a_job_that_is_no_array_has_index_0() -> None:
+    assert observed_attempt(pod()).index == 0
+
+
+def test_a_pod_without_our_finalizer_is_settled() -> None:
+    assert not observed_attempt(pod(finalizers=["example.com/other"])).tracked
+
+
+OTHER = {"kind": "BatchJob", "name": "other", "uid": "uid-other", "controller": True}
+FORGED: dict[str, dict[str, Any]] = {
+    "no job": {"pod_labels": {}},
+    "no owner": {"ownerReferences": []},
+    "another owner": {"ownerReferences": [OTHER]},
+    "an owner that does not control it": {
+        "ownerReferences": [{"kind": "BatchJob", "name": "job", "uid": "uid-job"}]
+    },
+    "an owner of another kind": {"ownerReferences": [{**OTHER, "kind": "Job", "uid": "uid-job"}]},
+    "the name of another attempt": {"name": "job-uid-job-2"},
+    "the name of a child, but no index": {"name": "job-uid-job-0-1"},
+    "an index that is no number": {"pod_labels": labels(**{meta.LABEL_ARRAY_INDEX: "x"})},
+    "a negative index": {"pod_labels": labels(**{meta.LABEL_ARRAY_INDEX: "-1"})},
+    "an index that would fill the memory": {
+        "pod_labels": labels(**{meta.LABEL_ARRAY_INDEX: "99999999999"})
+    },
+    "attempt 0": {"pod_labels": labels(**{meta.LABEL_ATTEMPT: "0"})},
+    "an attempt that no status can hold": {"pod_labels": labels(**{meta.LABEL_ATTEMPT: "5000"})},
+    "revision 0": {"pod_labels": labels(**{meta.LABEL_REVISION: "0"})},
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_pod_with_marks_that_are_not_ours_is_not_judged(name: str) -> None:
+    """Labels can be changed by whoever may patch Pods in the namespace; names cannot."""
+    with pytest.raises((KeyError, ValueError)):
+        observed_attempt(pod(**FORGED[name]))

@@ -1,0 +1,141 @@
+"""Cancel, terminate, timeout and the limit on failures: what they do to attempts and children."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from batch_operator.api.common import Timeout
+from batch_operator.api.index_set import IndexSet
+from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
+from batch_operator.lifecycle.children import Counted
+from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
+from support.builders import START, attempt, job
+
+CANCEL = Stop("no more", "Cancelled", "cancelled: no more", spares_started=True)
+TERMINATE = Stop("no more", "Terminated", "terminated: no more")
+TIMEOUT = Timeout(attempt_duration_seconds=60)
+STARTED = START + timedelta(seconds=10)
+UNBOUND: dict[str, Any] = {"node_name": None, "started_at": None}
+
+
+def outcome(seen: PodAttempt, stop: Stop | None, *, after_s: float = 20) -> PodAttempt:
+    """The attempt as it counts."""
+    found = review([seen], stop, TIMEOUT, Policy(), START + timedelta(seconds=after_s))
+    return found.verdicts.get(seen.pod_uid, seen)
+
+
+def is_stopped(seen: PodAttempt, stop: Stop | None, *, after_s: float = 20) -> bool:
+    found = review([seen], stop, TIMEOUT, Policy(), START + timedelta(seconds=after_s))
+    return found.to_stop == (seen,)
+
+
+@pytest.mark.parametrize(
+    ("phase", "fields", "cancelled", "terminated"),
+    [
+        (Phase.ASSUMED, UNBOUND, False, False),  # it cannot be deleted before it is there
+        (Phase.UNBOUND, UNBOUND, True, True),
+        (Phase.STARTING, {"started_at": None}, False, True),
+        (Phase.RUNNING, {}, False, True),
+        (Phase.RUNNING, {"deleting": True}, False, False),
+        (Phase.RUNNING, {"stopping": True}, False, False),
+        (Phase.SUCCEEDED, {}, False, False),
+    ],
+)
+def test_cancel_spares_what_has_started_and_terminate_spares_nothing(
+    phase: Phase, fields: dict[str, Any], *, cancelled: bool, terminated: bool
+) -> None:
+    """AWS Batch, CancelJob and TerminateJob by state."""
+    seen = attempt(phase, **fields)
+
+    assert is_stopped(seen, CANCEL) == cancelled
+    assert is_stopped(seen, TERMINATE) == terminated
+    assert not is_stopped(seen, None)
+
+
+def test_a_terminated_attempt_fails_with_the_request_s_reason_whatever_its_exit_code() -> None:
+    stopped = attempt(Phase.SUCCEEDED, deadline_exceeded=True)
+    counted = outcome(stopped, TERMINATE)
+
+    assert counted.phase is Phase.FAILED
+    assert counted.status_reason == "no more"
+    assert counted.exit_code == 0
+    assert not counted.retryable
+
+
+def test_what_ended_by_itself_before_the_request_keeps_its_outcome_but_is_not_retried() -> None:
+    done = outcome(attempt(Phase.SUCCEEDED), TERMINATE)
+    failed = outcome(attempt(Phase.FAILED), TERMINATE)
+
+    assert done.phase is Phase.SUCCEEDED
+    assert failed.status_reason == "Essential container in task exited"
+    assert not failed.retryable
+
+
+def test_a_timeout_counts_from_when_the_containers_run() -> None:
+    """AWS Batch, job timeouts: time in STARTING does not count."""
+    running = attempt(Phase.RUNNING)
+    starting = attempt(Phase.STARTING, started_at=None)
+
+    assert not is_stopped(running, None, after_s=69)
+    assert is_stopped(running, None, after_s=70)
+    assert not is_stopped(starting, None, after_s=5000)
+
+
+def test_a_timed_out_attempt_fails_even_when_it_obeys_the_signal_and_is_not_retried() -> None:
+    """AWS Batch, job timeouts: timed-out jobs are not retried."""
+    counted = outcome(attempt(Phase.SUCCEEDED, deadline_exceeded=True), None)
+
+    assert (counted.phase, counted.status_reason) == (Phase.FAILED, TIMED_OUT)
+    assert not counted.retryable
+
+
+def test_a_pod_that_a_user_deletes_has_not_timed_out() -> None:
+    seen = attempt(Phase.FAILED, deleting=True)
+
+    assert outcome(seen, None, after_s=90) is seen
+
+
+def test_the_next_deadline_is_when_to_look_again() -> None:
+    attempts = [
+        attempt(Phase.RUNNING),
+        attempt(Phase.RUNNING, index=1, started_at=START),
+        attempt(
+            Phase.STARTING,
+            index=2,
+            started_at=None,
+            bound_at=START,
+            start_error=StartError("CannotPullContainerError: x", "x", hopeless=False),
+        ),
+    ]
+    now = START + timedelta(seconds=20)
+
+    assert review(attempts[:2], None, TIMEOUT, Policy(), now).look_again_at == START + timedelta(
+        seconds=60
+    )
+    assert review(attempts, None, None, Policy(30), now).look_again_at == START + timedelta(
+        seconds=30
+    )
+    assert review(attempts[:2], None, None, Policy(), now).look_again_at is None
+
+
+@pytest.mark.parametrize(
+    ("failed", "limit", "is_stop"), [("", 0, False), ("3", 0, True), ("3", 1, False)]
+)
+def test_an_array_stops_when_more_children_failed_than_it_allows(
+    failed: str, limit: int, *, is_stop: bool
+) -> None:
+    spec = job("a", arrayProperties={"size": 9, "maxFailedIndexes": limit}).spec
+    counted = Counted(IndexSet.range(9), failed=IndexSet.parse(failed))
+
+    assert (stop_of(spec, counted) is not None) == is_stop
+
+
+def test_terminate_wins_over_cancel() -> None:
+    spec = job("a", cancel={"reason": "a"}, terminate={"reason": "b"}).spec
+    stop = stop_of(spec, Counted(IndexSet.range(1)))
+
+    assert stop is not None
+    assert (stop.status_reason, stop.spares_started) == ("b", False)

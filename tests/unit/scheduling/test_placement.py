@@ -1,0 +1,233 @@
+"""Which compute environments take a queue's jobs, and what a job says that none takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batch_operator.scheduling.placement import (
+    capacity_hold,
+    capacity_milli,
+    never_fits_hold,
+    node_selector,
+    queue_hold,
+    usable_environments,
+    vcpus,
+)
+from support.builders import environment, queue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.scheduling.snapshot import Environment, Queue
+
+MANAGED = {"type": "MANAGED", "instanceTypes": [{"name": "m", "vcpus": 2, "memory": "4Gi"}]}
+
+
+def known(*environments: Environment) -> Mapping[str, Environment]:
+    return {one.name: one for one in environments}
+
+
+def ordered(*names: str) -> list[dict[str, Any]]:
+    """computeEnvironmentOrder, written in the wrong order."""
+    return [
+        {"order": order, "computeEnvironment": name}
+        for order, name in reversed([*enumerate(names)])
+    ]
+
+
+def test_environments_are_tried_in_ascending_order() -> None:
+    """AWS Batch, job queues: computeEnvironmentOrder, the lowest first."""
+    order = queue(computeEnvironmentOrder=ordered("c", "a", "b"))
+    found = usable_environments(order, known(*map(environment, "abc")))
+
+    assert [one.name for one in found] == ["c", "a", "b"]
+
+
+UNUSABLE: dict[str, Environment | None] = {
+    "does not exist": None,
+    "is DISABLED": environment("bad", state="DISABLED"),
+    "is being deleted": replace(environment("bad"), deleting=True),
+    "is of a type that this version cannot use": environment("bad", **MANAGED),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_an_environment_is_passed_over_that(name: str) -> None:
+    """AWS Batch, compute environments: nothing new is placed on one that is not VALID+ENABLED."""
+    bad = UNUSABLE[name]
+    environments = known(environment("good"), *([bad] if bad else []))
+    found = usable_environments(queue(computeEnvironmentOrder=ordered("bad", "good")), environments)
+
+    assert [one.name for one in found] == ["good"]
+
+
+SELECTORS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "its own label, where nothing is said": (
+        {},
+        {"batch-operator.io/compute-environment": "local"},
+    ),
+    "the labels that it names": ({"nodeSelector": {"pool": "batch"}}, {"pool": "batch"}),
+    "every node that takes Pods": ({"nodeSelector": {}}, {}),
+}
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_an_environment_is_made_of_nodes_with(name: str) -> None:
+    spec, expected = SELECTORS[name]
+
+    assert node_selector(environment(**spec)) == expected
+
+
+def test_an_environment_holds_its_max_vcpus() -> None:
+    assert capacity_milli(environment(maxvCpus=3)) == 3000
+
+
+HOLDS: dict[str, tuple[Queue | None, str, str, bool]] = {
+    "it does not exist": (None, "JobQueueNotFound", "there is no JobQueue main: apply it", True),
+    "it is being deleted": (
+        replace(queue(), deleting=True),
+        "JobQueueNotFound",
+        "apply it, or name one of `kubectl get jobqueues`",
+        True,
+    ),
+    "it wants what this version cannot do": (
+        queue(schedulingPolicy="fair"),
+        "JobQueueNotReady",
+        "spec.schedulingPolicy is not supported by this version",
+        True,
+    ),
+    "the namespace is not allowed": (
+        queue(allowedNamespaces={"names": ["team-a", "team-b"]}),
+        "NamespaceNotAllowed",
+        "takes no jobs from namespace default: add it to the queue's",
+        True,
+    ),
+    "no namespace is allowed": (
+        queue(allowedNamespaces={"names": []}),
+        "NamespaceNotAllowed",
+        "use another queue",
+        True,
+    ),
+    "it is DISABLED": (
+        queue(state="DISABLED"),
+        "JobQueueDisabled",
+        "is DISABLED: it starts nothing new",
+        False,
+    ),
+    "none of its environments takes work": (
+        queue(computeEnvironmentOrder=ordered("off", "absent")),
+        "NoComputeEnvironment",
+        "see `kubectl get computeenvironments`",
+        True,
+    ),
+}
+ENVIRONMENTS = known(environment("local"), environment("off", state="DISABLED"))
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_a_queue_takes_nothing_when(name: str) -> None:
+    found, reason, words, stalled = HOLDS[name]
+    hold = queue_hold("main", found, "default", ENVIRONMENTS)
+
+    assert hold is not None
+    assert hold.reason == reason
+    assert words in hold.message
+    assert hold.stalled is stalled
+
+
+def test_a_queue_without_environments_says_so_in_aws_words() -> None:
+    """AWS Batch, blocked queues: statusReason of the jobs at their head."""
+    hold = queue_hold("main", HOLDS["none of its environments takes work"][0], "default", {})
+
+    assert hold is not None
+    assert hold.status_reason == (
+        "ACTION_REQUIRED - CE(s) associated with the job queue are invalid."
+    )
+
+
+TAKEN: dict[str, Queue] = {
+    "any namespace": queue(),
+    "a namespace that is named": queue(allowedNamespaces={"names": ["other", "default"]}),
+    "one environment of two": queue(computeEnvironmentOrder=ordered("off", "local")),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_queue_takes_jobs_with(name: str) -> None:
+    assert queue_hold("main", TAKEN[name], "default", ENVIRONMENTS) is None
+
+
+def test_a_job_above_every_max_vcpus_says_what_to_change() -> None:
+    environments = known(environment("small", maxvCpus=2), environment("large", maxvCpus=8))
+    both = queue(computeEnvironmentOrder=ordered("small", "large"))
+    hold = never_fits_hold(both, environments, 8001)
+
+    assert never_fits_hold(both, environments, 8000) is None
+    assert hold is not None
+    assert hold.stalled
+    assert "needs 8.001 vCPUs" in hold.message
+    assert "maxvCpus above 8: request less, or raise maxvCpus" in hold.message
+    assert (hold.status_reason or "").startswith(
+        "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"
+    )
+
+
+def test_a_job_does_not_fit_for_ever_into_what_is_disabled_now() -> None:
+    environments = known(environment("small", maxvCpus=2), environment("off", state="DISABLED"))
+    both = queue(computeEnvironmentOrder=ordered("small", "off"))
+
+    assert never_fits_hold(both, environments, 4000) is not None
+
+
+def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
+    usable = [environment("a", maxvCpus=4), environment("b", maxvCpus=2)]
+    hold = capacity_hold(usable, {"a": 2500}, 3000)
+
+    assert hold.reason == "InsufficientCapacity"
+    assert hold.message == "needs 3 vCPUs: a has 1.5 of 4 free, b has 2 of 2 free"
+    assert hold.blocked_by == ("a", "b")
+    assert hold.position == 1
+    assert not hold.stalled
+
+
+def test_an_environment_that_was_made_smaller_than_its_use_has_no_room() -> None:
+    hold = capacity_hold([environment("a", maxvCpus=1)], {"a": 3000}, 1000)
+
+    assert hold.message == "needs 1 vCPUs: a has 0 of 1 free"
+
+
+def test_of_many_environments_three_are_named() -> None:
+    hold = capacity_hold([environment(f"e{number}") for number in range(20)], {}, 9000)
+
+    assert hold.message.count(" free") == 3
+    assert hold.blocked_by == ("e0", "e1", "e2")
+
+
+VCPUS: dict[str, tuple[int, str]] = {
+    "none": (0, "0"),
+    "one": (1000, "1"),
+    "one and a half": (1500, "1.5"),
+    "a thousandth": (1, "0.001"),
+    "ten": (10_000, "10"),
+    "seven digits": (1_234_567, "1234.567"),
+    "a million": (1_000_000_000, "1000000"),
+    "the most that an environment may have": (10_000_000_000, "10000000"),
+    "one thousandth less": (9_999_999_999, "9999999.999"),
+}
+
+
+@pytest.mark.parametrize("name", VCPUS)
+def test_vcpus_are_written_as_plain_decimal_numbers(name: str) -> None:
+    milli, expected = VCPUS[name]
+
+    assert vcpus(milli) == expected
+
+
+def test_a_request_beyond_every_number_of_vcpus_is_still_a_sentence() -> None:
+    hold = never_fits_hold(queue(), known(environment()), 2**63 - 1)
+
+    assert hold is not None
+    assert "request less" in hold.message
