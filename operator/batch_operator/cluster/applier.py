@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -72,7 +73,6 @@ class Applier:
         self._wake = wake
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._creates = 0
-        self._refusals_in_a_row: dict[str, int] = {}
 
     @property
     def start_budget(self) -> int:
@@ -115,7 +115,7 @@ class Applier:
         except Exception as error:  # noqa: BLE001  # lost, it would never be decided again
             if not isinstance(error, ApiError):
                 _LOG.exception("%s failed, decided again in %.0f s", key, RETRY_S)
-            elif not (error.is_not_found or error.is_conflict):
+            elif not (error.is_not_found or error.is_conflict or error.is_of_ended_namespace):
                 _LOG.warning("%s failed, decided again in %.0f s: %s", key, RETRY_S, error)
             await asyncio.sleep(RETRY_S)
             self._cache.touch(uid)
@@ -186,8 +186,13 @@ class Applier:
         return found
 
     def _accepted(self, job_uid: str) -> None:
-        self._refusals_in_a_row.pop(job_uid, None)
-        self._cache.refuse(job_uid, None)
+        known = self._cache.refusals.get(job_uid)
+        if known is None:
+            return
+        # A quota that let one in may not let in all: those who wait are tried in growing numbers.
+        window = known.window * 2
+        wider = replace(known, window=window, retry_at=self._clock.now(), times=0)
+        self._cache.refuse(job_uid, wider if window < CREATES_IN_FLIGHT_MAX else None)
 
     def _refused(self, job_uid: str, error: ApiError) -> None:
         """Hold the job back for a while, longer each time; for good when it cannot be mended."""
@@ -195,8 +200,7 @@ class Applier:
         known = self._cache.refusals.get(job_uid)
         if known is not None and now < known.retry_at:
             return  # one of many creates that were under way together
-        times = self._refusals_in_a_row.get(job_uid, 0)
-        self._refusals_in_a_row[job_uid] = times + 1
+        times = known.times if known is not None else 0
         delay_s = min(REFUSED_RETRY_MAX_S, REFUSED_RETRY_S * 2 ** min(times, 8))
         self._cache.refuse(
             job_uid,
@@ -204,6 +208,7 @@ class Applier:
                 message=error.message,
                 retry_at=now + timedelta(seconds=error.retry_after_s or delay_s),
                 final=error.status in {400, 422},
+                times=times + 1,
             ),
         )
 
@@ -269,7 +274,11 @@ class Applier:
             create.revision,
             create.spec,
         ):
-            raise ApiError(409, "Conflict", f"ControllerRevision {kept.uid} holds something else")
+            name = body["metadata"]["name"]
+            message = (
+                f"a ControllerRevision {name} exists that is not this JobDefinition's: delete it"
+            )
+            raise ApiError(403, "Forbidden", message)
         self._cache.revisions.upsert(kept)
 
     def _delete_revision(self, delete: DeleteRevision) -> None:

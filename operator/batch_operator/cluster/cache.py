@@ -60,8 +60,12 @@ class Table(Generic[T]):
 
     def remove(self, item: T) -> None:
         """The API server says that the object is gone (or out of the watch's selection)."""
-        self._gone.discard(item.uid)
-        self._drop(item.uid)
+        self.drop(item.uid)
+
+    def drop(self, uid: str) -> None:
+        """The same of an object that cannot be read any more."""
+        self._gone.discard(uid)
+        self._drop(uid)
 
     def forget(self, uid: str) -> None:
         """We have just removed the object: events about its past may still be on their way."""
@@ -166,7 +170,7 @@ class Cache:
 
     def refuse(self, job_uid: str, refusal: Refusal | None) -> None:
         """Remember, or forget, that the API server would not take a Pod of the job."""
-        if refusal is not None:
+        if refusal is not None and job_uid in self.jobs.items:
             self.refusals[job_uid] = refusal
             self._changed_jobs.add(job_uid)
         else:

@@ -93,6 +93,11 @@ class ApiError(Exception):
         return self.status == 410
 
     @property
+    def is_of_ended_namespace(self) -> bool:
+        """Nothing can be created any more where everything is being deleted."""
+        return self.status == 403 and "is being terminated" in self.message
+
+    @property
     def is_retryable(self) -> bool:
         """Whether the same request may succeed later.
 

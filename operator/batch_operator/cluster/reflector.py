@@ -50,6 +50,8 @@ class Store(Protocol[T]):
 
     def remove(self, item: T) -> None: ...
 
+    def drop(self, uid: str) -> None: ...
+
     def replace(self, items: list[T], resource_version: int) -> None: ...
 
 
@@ -61,6 +63,15 @@ class _BookmarkMetadata(msgspec.Struct, rename="camel"):
     resource_version: str
 
 
+class _Identified(msgspec.Struct):
+    metadata: _Identity
+
+
+class _Identity(msgspec.Struct):
+    uid: str
+
+
+_IDENTIFIED = msgspec.json.Decoder(_Identified)
 _BOOKMARK = msgspec.json.Decoder(_Bookmark)
 
 
@@ -185,8 +196,9 @@ class Reflector(Generic[T]):
     def _take(self, kind: str, raw: msgspec.Raw) -> None:
         item = self._read(raw)
         if item is None:
-            if kind == "DELETED":  # of what may have been readable once: a list tells what is left
-                raise ApiError(410, "Unreadable", "the deletion of an object cannot be read")
+            if kind == "DELETED":  # of what may have been readable once
+                self._store.drop(_uid(raw))
+                self._wake()
             return
         self._resource_version = str(item.resource_version)
         if kind == "DELETED":
@@ -201,6 +213,14 @@ class Reflector(Generic[T]):
         except Exception:  # noqa: BLE001  # whatever is wrong with one object must not stop the mirror
             _LOG.exception("a %s cannot be read and is ignored", self.resource.kind)
             return None
+
+
+def _uid(raw: msgspec.Raw) -> str:
+    try:
+        return _IDENTIFIED.decode(raw).metadata.uid
+    except msgspec.MsgspecError as error:
+        # Only a list can tell now what is left.
+        raise ApiError(410, "Unreadable", f"the deletion of an object: {error}") from error
 
 
 def _bookmarked_version(raw: msgspec.Raw) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ _LOG = logging.getLogger(__name__)
 SETTLE_S = {Urgency.LAZY: 2.0, Urgency.NORMAL: 0.3, Urgency.COUNTED: 0.0, Urgency.FINAL: 0.0}
 INTERVAL_S = 1.0
 """Between two writes of one object, unless the second is final."""
+CALM_IN_FLIGHT_MAX = 16
+"""Writes that nobody waits for, so that a burst of explanations does not stand before outcomes."""
+LAST_WRITES_MAX = 10_000
 RETRY_S = 2.0
 REFUSED_RETRY_S = 30.0
 
@@ -66,6 +70,8 @@ class StatusWriter:
         self._touch = touch
         self._wishes: dict[str, _Wish] = {}
         self._in_flight: set[str] = set()
+        self._calm_in_flight = 0
+        self._calm: deque[str] = deque()
         self._last_s: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -102,8 +108,13 @@ class StatusWriter:
         left_s = wish.due_s - self._clock.monotonic()
         if left_s > 0.005:  # the timer of an earlier wish
             return
+        is_calm = wish.write.urgency < Urgency.COUNTED
+        if is_calm and self._calm_in_flight >= CALM_IN_FLIGHT_MAX:
+            self._calm.append(uid)
+            return
         del self._wishes[uid]
         self._in_flight.add(uid)
+        self._calm_in_flight += is_calm
         task = asyncio.create_task(self._send(wish.write))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -143,13 +154,26 @@ class StatusWriter:
             self._wrote(write, before, after)
         except ApiError as error:
             self._failed(write, error)
+        except Exception:  # noqa: BLE001  # lost, it would never be decided again
+            _LOG.exception("status of %s %s could not be written", write.kind, write.name)
+            asyncio.get_running_loop().call_later(REFUSED_RETRY_S, self._look_again, write.uid)
         finally:
             self._in_flight.discard(write.uid)
+            self._calm_in_flight -= write.urgency < Urgency.COUNTED
+            while self._calm and self._calm_in_flight < CALM_IN_FLIGHT_MAX:
+                self._flush(self._calm.popleft())
+            self._forget_old()
             if wish := self._wishes.get(write.uid):  # made before this write was the last
                 due_s = max(wish.due_s, self._earliest_s(wish.write))
                 self._wishes[write.uid] = _Wish(wish.write, due_s)
                 self._schedule(write.uid, due_s - self._clock.monotonic())
             self._wake()
+
+    def _forget_old(self) -> None:
+        """Times of writes that bind nobody any more, now and then."""
+        if len(self._last_s) > LAST_WRITES_MAX:
+            since_s = self._clock.monotonic() - INTERVAL_S
+            self._last_s = {uid: at for uid, at in self._last_s.items() if at > since_s}
 
     def _failed(self, write: WriteStatus, error: ApiError) -> None:
         name = f"{write.kind} {write.namespace}/{write.name}"

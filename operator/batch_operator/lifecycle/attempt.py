@@ -40,6 +40,9 @@ _START_ERRORS = {
     "RegistryUnavailable": "CannotPullContainerError",
     "RunContainerError": "CannotStartContainerError",
 }
+_NEVER_STARTED = frozenset({"ContainerCannotRun", "StartError"})
+"""With these a runtime ends a container whose program it could not even begin; the exit code is
+the runtime's own."""
 _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 # Pod-level reasons with which kubelet or the control plane says that the node was the cause.
 _HOST_REASONS = frozenset(
@@ -249,7 +252,7 @@ def _outcome(pod: Pod, phase: Phase) -> _Outcome:
     if not pod.spec.node_name:
         return _Outcome(reason="Pod was deleted before it started", status_reason=FAILED_TO_START)
     if exit_code is None:
-        reason = _cut(pod.status.message or pod.status.reason) or reason
+        reason = reason or _cut(pod.status.message or pod.status.reason)
         return _Outcome(None, reason, FAILED_TO_START)
     if reason is None and pod.metadata.deletion_timestamp:
         reason = "Pod was deleted"
@@ -271,6 +274,8 @@ def _first_failure(pod: Pod) -> tuple[int | None, str | None]:
             return ended.exit_code, OUT_OF_MEMORY
         if ended.reason in {"Error", "Completed", ""}:
             return ended.exit_code, None
+        if ended.reason in _NEVER_STARTED:
+            return None, _cut(f"{_START_ERRORS['RunContainerError']}: {ended.message}".rstrip(": "))
         return ended.exit_code, _cut(f"{ended.reason}: {ended.message}".rstrip(": "))
     return None, None
 

@@ -42,13 +42,15 @@ class Refusal:
     """The API server's answer to a Pod of a job: when it may be tried again, and what it said.
 
     `final` marks a Pod that no retry can make acceptable (HTTP 422: the template is invalid).
-    `window` bounds the starts of the job until the API server accepts its Pods again.
+    `window` bounds the starts of the job: one after a refusal, twice as many after each Pod that is
+    accepted. `times` counts refusals in a row.
     """
 
     message: str
     retry_at: datetime
     final: bool
     window: int = 1
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

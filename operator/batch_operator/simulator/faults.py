@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from batch_operator.cluster.client import ApiError, WatchEvent
+from batch_operator.cluster.client import PODS, ApiError, WatchEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from batch_operator.cluster.client import ListPage, Resource
     from batch_operator.simulator.api_client import SimulatedApiClient
+    from batch_operator.simulator.api_server import ApiServer, Write
 
 T = TypeVar("T")
 FAULTS_S = 300.0
@@ -223,3 +224,34 @@ class FaultyApiClient:
             case Fault.SLOW:
                 await asyncio.sleep(self._dice.between(0.1, 8.0))
         return await work()
+
+
+class Janitor:
+    """Somebody who deletes Pods as soon as they have ended: every second one, to be exact.
+
+    Whoever counts outcomes must have read them before, or must have made sure that they stay.
+    """
+
+    def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._ended: set[str] = set()
+        server.subscribe(self._see)
+
+    def _see(self, write: Write) -> None:
+        if write.resource is not PODS or write.is_removal:
+            return
+        pod = write.object
+        uid = pod["metadata"]["uid"]
+        if pod["status"].get("phase") in {"Succeeded", "Failed"} and uid not in self._ended:
+            self._ended.add(uid)
+            if len(self._ended) % 2:
+                self._loop.call_soon(self._delete, pod["metadata"])
+
+    def _delete(self, metadata: Mapping[str, Any]) -> None:
+        name, uid = metadata["name"], metadata["uid"]
+        try:
+            self._server.delete(PODS, metadata["namespace"], name, "janitor", uid=uid)
+        except ApiError as error:
+            if not (error.is_not_found or error.is_conflict):
+                raise

@@ -18,7 +18,7 @@ from batch_operator.lifecycle.stops import Policy
 from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.checkers import OPERATOR, End, Panel
-from batch_operator.simulator.faults import Dice, FaultyApiClient
+from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
 from batch_operator.simulator.garbage_collector import GarbageCollector
 from batch_operator.simulator.job_controller import LABEL_INDEX, JobController
 from batch_operator.simulator.kubelet import Fate, Kubelet
@@ -76,7 +76,8 @@ def simulate(
         seed: decides everything that is left to chance.
         until_s: ends the run at that virtual time at the latest, in place of the scenario's own.
         faults: put a client that fails by seed between operator and API server.
-        crash: have the operator die at one of its writes.
+        crash: have the operator die at one of its writes. With this or `faults`, half of the Pods
+            are deleted by somebody else as soon as they have ended.
 
     Raises:
         InvalidInputError: an event asks for what the API server refuses.
@@ -142,6 +143,8 @@ class _Simulation:
             GarbageCollector(server, loop),
         )
         self._dice = Dice(seed) if faults else None
+        if faults or crash:
+            Janitor(server, loop)
         self._settle_s = SETTLE_AFTER_FAULTS_S if faults else SETTLE_S
         self._operator = OperatorProcess(
             self._client,

@@ -331,14 +331,20 @@ async def test_many_creates_refused_together_are_one_refusal() -> None:
     assert hand.held_s == pytest.approx(10, abs=0.01)
 
 
-async def test_acceptance_ends_a_refusal_and_its_history() -> None:
+async def test_acceptance_ends_a_refusal_and_lets_more_and_more_be_tried() -> None:
+    """A quota that let one Pod in may let in only a few more."""
     hand = Hand()
     hand.api.will("create", FORBIDDEN, FORBIDDEN)
     await hand.submit(start(), then_s=5)
     await hand.submit(start(), then_s=10)
-    await hand.submit(start())
 
-    assert hand.cache.refusals == {}
+    assert hand.cache.refusals["uid-job"].window == 1
+
+    await hand.submit(start())
+    after = hand.cache.refusals["uid-job"]
+
+    assert after.window == 2
+    assert after.retry_at <= hand.applier._clock.now()
     hand.api.will("create", FORBIDDEN)
     await hand.submit(start(number=2))
 
@@ -701,4 +707,3 @@ async def test_nothing_is_in_flight_when_everything_is_done() -> None:
     await hand.submit(start(number=2), ReleasePod(ENDED), REVISION, then_s=applying.RETRY_S)
 
     assert hand.applier._in_flight == {}
-    assert hand.applier._refusals_in_a_row == {}

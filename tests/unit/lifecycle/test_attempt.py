@@ -66,9 +66,18 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
             EXITED,
         ),
     ),
-    "ends for a reason of the runtime": (
+    "has a program that does not exist": (
         failed(ended(128, "StartError", message='exec: "nosuch": not found')),
-        (Phase.FAILED, 128, 'StartError: exec: "nosuch": not found', EXITED),
+        (
+            Phase.FAILED,
+            None,
+            'CannotStartContainerError: exec: "nosuch": not found',
+            "Task failed to start",
+        ),
+    ),
+    "ends for a reason of the runtime": (
+        failed(ended(2, "Unheard", message="of")),
+        (Phase.FAILED, 2, "Unheard: of", EXITED),
     ),
     "ends for a reason without a message": (
         failed(ended(137, "ContainerStatusUnknown")),
