@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ from localcluster.layout import (
 
 
 def main() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `hack/cluster status | head` is no error
     arguments = _parser().parse_args()
     cluster = Cluster(arguments.name)
     try:

@@ -48,6 +48,7 @@ def admitted(kind: str, body: Json, before: Json | None) -> Json:
         problem = _spec_problem(kind, body, before)
     elif problem is None and kind == "Pod":
         problem = _pod_problem(body)
+        body = {**body, "spec": _with_requests(body.get("spec") or {})}
     if problem is not None:
         name = (body.get("metadata") or {}).get("name")
         raise ApiError(422, "Invalid", f"{kind} {name!r} is invalid: {problem}")
@@ -179,6 +180,25 @@ def _pod_problem(body: Json) -> str | None:
             if not container.get(field):
                 return f"spec.containers[{number}].{field}: required"
     return None
+
+
+def _with_requests(spec: Json) -> Json:
+    """Quantities as text, and requests filled in from limits, as the API server does it."""
+    made = dict(spec)
+    for field in ("containers", "initContainers"):
+        if spec.get(field):
+            made[field] = [_filled(one) for one in spec[field]]
+    return _filled(made)
+
+
+def _filled(owner: Json) -> Json:
+    resources = owner.get("resources")
+    if not resources:
+        return owner
+    limits = {name: str(value) for name, value in (resources.get("limits") or {}).items()}
+    given = {name: str(value) for name, value in (resources.get("requests") or {}).items()}
+    parts = {"requests": {**limits, **given}, "limits": limits}
+    return {**owner, "resources": {**resources, **{k: v for k, v in parts.items() if v}}}
 
 
 @cache

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 POD_GC_S = 40.0
 """How long a Pod may stand on a node that does not exist (PodGC's quarantine)."""
+PODS_MAX = 110
+"""The kubelet's default."""
+_UNBOUNDED_PODS = 1_000_000
 LABEL_CAPACITY_TYPE = f"{meta.GROUP}/capacity-type"
 LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 ACTOR = "pod-garbage-collector"
@@ -34,9 +37,10 @@ def node(
     vcpus: int,
     memory: str,
     labels: Mapping[str, str],
+    pods: int = PODS_MAX,
 ) -> Json:
     """A Node of one compute environment: labelled and tainted for its jobs alone."""
-    amounts = {"cpu": str(vcpus), "memory": memory, "pods": "110"}
+    amounts = {"cpu": str(vcpus), "memory": memory, "pods": str(pods)}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -90,7 +94,8 @@ class Nodes:
             missing = spec["maxvCpus"] - self._default_vcpus.get(name, 0)
             if missing > 0:
                 self._default_vcpus[name] = spec["maxvCpus"]
-                self._add(name, "node", "on-demand", missing, f"{missing}Ti", spec)
+                memory = f"{missing}Ti"
+                self._add(name, "node", "on-demand", missing, memory, spec, pods=_UNBOUNDED_PODS)
 
     def _create(self, group: NodeGroup, spec: Json) -> None:
         for _ in range(group.count):
@@ -111,6 +116,7 @@ class Nodes:
         vcpus: int,
         memory: str,
         spec: Json,
+        pods: int = PODS_MAX,
     ) -> None:
         number = self._numbers[environment] = self._numbers.get(environment, 0) + 1
         body = node(
@@ -121,6 +127,7 @@ class Nodes:
             vcpus=vcpus,
             memory=memory,
             labels=spec.get("nodeSelector") or {},
+            pods=pods,
         )
         self._server.create(NODES, None, body, "cloud")
 

@@ -154,8 +154,9 @@ class OperatorProcess:
         life, self._life = self._life, None
         if life is not None:
             life.is_over = True
-            for task in list(life.tasks):
-                task.cancel()
+            # A task that has not begun yet must begin, or the coroutine it was given is never
+            # awaited; it comes no further than to the client.
+            asyncio.get_running_loop().call_soon(_cancel_all, life)
 
     def restart(self, down_for_s: float) -> None:
         """Kill the process and start another one after a while."""
@@ -182,6 +183,11 @@ class OperatorProcess:
     def _maybe_crash(self, number: int, when: When) -> None:
         if self._dies(Crash(number, when)):
             self.restart(CRASH_DOWN_S)
+
+
+def _cancel_all(life: _Life) -> None:
+    for task in list(life.tasks):
+        task.cancel()
 
 
 def _outside() -> Context:

@@ -58,6 +58,8 @@ QUIET_S = 600.0
 ANNOUNCED_S = 2.0
 """A write so soon after the time that a cycle had asked to be woken at was announced."""
 NOTICE_S, NOTICE_WITH_FAULTS_S = 5.0, 90.0
+STEPS_TO_DIE = 5
+"""Turns of the loop in which every task of a killed process has ended."""
 USER = "user"
 
 
@@ -193,8 +195,8 @@ class _Simulation:
             is_settled = self._is_settled()
         outcome = self._outcome(is_settled=is_settled)
         self._operator.kill()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(STEPS_TO_DIE):
+            await asyncio.sleep(0)
         return outcome
 
     def _is_settled(self) -> bool:
