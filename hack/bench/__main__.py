@@ -124,8 +124,8 @@ def _measure(name: str, units: int, objects: Sequence[dict[str, Any]]) -> Row:
         object_bytes=len(json.dumps(json.loads(stored), separators=(",", ":"))),
     )
     print(f"  {seconds:.0f} s, {sum(row.writes.values())} own writes", flush=True)
-    _kubectl("delete", kind, "--all", "--wait=true")
-    _wait(lambda: not _kubectl("get", "pods", "-o", "name"), "the Pods to go")
+    _kubectl("delete", kind, "--all", "--wait=false")
+    _wait(lambda: not _kubectl("get", f"{kind},pods", "-o", "name"), "everything to go")
     return row
 
 

@@ -245,3 +245,21 @@ def test_what_was_submitted_cannot_be_changed(kube: Kube) -> None:
 
         assert done.returncode != 0
         assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("SchedulingPolicy", {"fairsharePolicy": {"shareDecaySeconds": 600}}),
+        ("ConsumableResource", {"totalQuantity": 3}),
+    ],
+)
+def test_a_kind_of_a_later_version_says_that_it_is(
+    kube: Kube, kind: str, spec: dict[str, Any]
+) -> None:
+    kube.apply(cluster_kind(kind, **spec))
+    kube("wait", "--for=condition=Stalled", f"{kind.lower()}/bad", "--timeout=20s")
+    conditions = (kube.get(kind, "bad") or {})["status"]["conditions"]
+    kube("delete", kind, "bad")
+
+    assert f"{kind} is not supported by this version" in conditions[0]["message"]

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
 
 from batch_operator.simulator.process import Crash, When
-from support.simulated import MIXED, command, run
+from support.simulated import WORKLOADS, command, ends, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_operator.simulator.report import Outcome
 
 
 @cache
-def undisturbed() -> tuple[int, dict[str, tuple[str, int]]]:
-    """How many writes a run without a crash makes, and how its jobs end."""
-    outcome = run(MIXED)
-    return outcome.writes, outcome.states()
+def undisturbed(path: Path) -> Outcome:
+    return run(path)
 
 
+@pytest.mark.parametrize("path", sorted(WORKLOADS.glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("when", When)
 @pytest.mark.timeout(300)
-def test_a_crash_at_any_write_changes_no_outcome(when: When) -> None:
-    writes, expected = undisturbed()
-    for number in range(1, writes + 1):
+def test_a_crash_at_any_write_changes_no_outcome(path: Path, when: When) -> None:
+    expected = ends(path, undisturbed(path))
+    for number in range(1, undisturbed(path).writes + 1):
         crash = Crash(number, when)
-        outcome = run(MIXED, crash=crash)
+        outcome = run(path, crash=crash)
 
         assert outcome.summary["operatorRestarts"] == 1
-        assert _final(outcome.states()) == _final(expected), command(MIXED, crash=crash)
-
-
-def _final(states: dict[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
-    """Without the job that is deleted while it runs: what is known of it last may differ."""
-    return {job: end for job, end in states.items() if job != "default/doomed"}
+        assert ends(path, outcome) == expected, command(path, crash=crash)

@@ -169,6 +169,9 @@ class Applier:
     async def _create_or_find(self, start: StartAttempt) -> bytes:
         """The Pod that was created, or stands there from a create whose reply was lost.
 
+        It returns only when that is known: until then the attempt stays assumed, and with it the
+        capacity that its Pod may be holding.
+
         Raises:
             ApiError: refused; also when what stands under that name is not the job's.
         """
@@ -176,14 +179,29 @@ class Applier:
         try:
             return await self._client.create(PODS, job.namespace, body)
         except ApiError as error:
-            if not (error.is_conflict and error.reason == "AlreadyExists"):
+            if not (error.leaves_doubt or error.reason == "AlreadyExists"):
                 raise
+            doubt = error
         name = body["metadata"]["name"]
-        found = await self._client.get(PODS, job.namespace, name)
+        found = await self._found(job.namespace, name)
+        if found is None:
+            raise doubt
         if decoding.controller_uid(found) != job.uid:
             message = f"a Pod {name} exists that is not this job's: delete it"
             raise ApiError(403, "Forbidden", message)
         return found
+
+    async def _found(self, namespace: str, name: str) -> bytes | None:
+        """The Pod of that name, or None when there is none; asked until there is an answer."""
+        while True:
+            try:
+                return await self._client.get(PODS, namespace, name)
+            except ApiError as error:
+                if error.is_not_found:
+                    return None
+                if not error.is_retryable:
+                    raise
+            await asyncio.sleep(RETRY_S)
 
     def _accepted(self, job_uid: str) -> None:
         known = self._cache.refusals.get(job_uid)

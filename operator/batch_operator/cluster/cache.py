@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from batch_operator.cluster.decoding import Revision
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.stops import Policy
-    from batch_operator.scheduling.snapshot import Environment, Job, Key, Queue
+    from batch_operator.scheduling.snapshot import (
+        Consumable,
+        Environment,
+        Job,
+        Key,
+        Queue,
+        SharePolicy,
+    )
 
     DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
 
@@ -99,17 +106,23 @@ class Cache:
         self.definitions: Table[DefinitionObject] = Table(self._definition_changed)
         self.queues: Table[Queue] = Table(self._queue_changed)
         self.environments: Table[Environment] = Table(self._environment_changed)
+        self.policies: Table[SharePolicy] = Table(self._policy_changed)
+        self.consumables: Table[Consumable] = Table(self._consumable_changed)
         self.refusals: dict[str, Refusal] = {}
         self._job_uids: dict[Key, str] = {}
         self._attempts: dict[str, dict[str, PodAttempt]] = defaultdict(dict)
         self._definitions: dict[Key, Definition] = {}
         self._queues: dict[str, Queue] = {}
         self._environments: dict[str, Environment] = {}
+        self._policies: dict[str, SharePolicy] = {}
+        self._consumables: dict[str, Consumable] = {}
         self._changed_jobs: set[str] = set()
         self._removed_jobs: set[Key] = set()
         self._changed_definitions: set[Key] = set()
         self._changed_queues: set[str] = set()
         self._changed_environments: set[str] = set()
+        self._changed_policies: set[str] = set()
+        self._changed_consumables: set[str] = set()
 
     def snapshot(self, now: datetime, policy: Policy, start_budget: int) -> Snapshot:
         """The world now, with the changes since the last snapshot.
@@ -123,12 +136,16 @@ class Cache:
             definitions=self._changed_definitions,
             queues=self._changed_queues,
             environments=self._changed_environments,
+            policies=self._changed_policies,
+            consumables=self._changed_consumables,
         )
         self._changed_jobs = set()
         self._removed_jobs = set()
         self._changed_definitions = set()
         self._changed_queues = set()
         self._changed_environments = set()
+        self._changed_policies = set()
+        self._changed_consumables = set()
         return Snapshot(
             now=now,
             jobs=self.jobs.items,
@@ -137,6 +154,8 @@ class Cache:
             definitions=self._definitions,
             queues=self._queues,
             environments=self._environments,
+            policies=self._policies,
+            consumables=self._consumables,
             refusals=self.refusals,
             changes=changes,
             policy=policy,
@@ -153,6 +172,10 @@ class Cache:
             self._changed_queues.add(queue.name)
         elif environment := self.environments.items.get(uid):
             self._changed_environments.add(environment.name)
+        elif policy := self.policies.items.get(uid):
+            self._changed_policies.add(policy.name)
+        elif consumable := self.consumables.items.get(uid):
+            self._changed_consumables.add(consumable.name)
         else:
             self._changed_jobs.add(uid)
 
@@ -235,6 +258,12 @@ class Cache:
 
     def _environment_changed(self, before: Environment | None, after: Environment | None) -> None:
         _keep(self._environments, self._changed_environments, before, after)
+
+    def _policy_changed(self, before: SharePolicy | None, after: SharePolicy | None) -> None:
+        _keep(self._policies, self._changed_policies, before, after)
+
+    def _consumable_changed(self, before: Consumable | None, after: Consumable | None) -> None:
+        _keep(self._consumables, self._changed_consumables, before, after)
 
 
 def _keep(

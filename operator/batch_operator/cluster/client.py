@@ -93,6 +93,11 @@ class ApiError(Exception):
         return self.status == 410
 
     @property
+    def leaves_doubt(self) -> bool:
+        """Whether what was asked for may have been done all the same."""
+        return self.is_retryable and self.status != 429
+
+    @property
     def is_of_ended_namespace(self) -> bool:
         """Nothing can be created any more where everything is being deleted."""
         return self.status == 403 and "is being terminated" in self.message

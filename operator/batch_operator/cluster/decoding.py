@@ -9,10 +9,12 @@ import msgspec
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
+from batch_operator.api.consumable_resource import ConsumableResourceSpec, ConsumableResourceStatus
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
 from batch_operator.api.objects import ControllerRevision, Metadata, Pod
+from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.attempt import PodAttempt, observed_attempt
 
@@ -93,6 +95,14 @@ def queue_decoder() -> Decoder[JobQueueSpec, JobQueueStatus]:
 
 def environment_decoder() -> Decoder[ComputeEnvironmentSpec, ComputeEnvironmentStatus]:
     return Decoder(ComputeEnvironmentSpec, ComputeEnvironmentStatus)
+
+
+def policy_decoder() -> Decoder[SchedulingPolicySpec, SchedulingPolicyStatus]:
+    return Decoder(SchedulingPolicySpec, SchedulingPolicyStatus)
+
+
+def consumable_decoder() -> Decoder[ConsumableResourceSpec, ConsumableResourceStatus]:
+    return Decoder(ConsumableResourceSpec, ConsumableResourceStatus)
 
 
 def attempt(raw: msgspec.Raw | bytes) -> PodAttempt:

@@ -22,10 +22,12 @@ from batch_operator.cluster.cache import Cache, counts
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     COMPUTE_ENVIRONMENTS,
+    CONSUMABLE_RESOURCES,
     CONTROLLER_REVISIONS,
     JOB_DEFINITIONS,
     JOB_QUEUES,
     PODS,
+    SCHEDULING_POLICIES,
 )
 from batch_operator.cluster.reflector import Reflector
 from batch_operator.cluster.statuses import StatusTarget, StatusWriter
@@ -85,6 +87,8 @@ class Engine:
             JOB_DEFINITIONS: (cache.definitions, decoding.definition_decoder()),
             JOB_QUEUES: (cache.queues, decoding.queue_decoder()),
             COMPUTE_ENVIRONMENTS: (cache.environments, decoding.environment_decoder()),
+            SCHEDULING_POLICIES: (cache.policies, decoding.policy_decoder()),
+            CONSUMABLE_RESOURCES: (cache.consumables, decoding.consumable_decoder()),
         }
         """The low-volume kinds, whose watches the engine leaves to others."""
         self.statuses = StatusWriter(

@@ -50,6 +50,10 @@ def unsupported_in_environment(spec: ComputeEnvironmentSpec) -> str | None:
     return _sentence(("type MANAGED", spec.type is not ComputeEnvironmentType.UNMANAGED))
 
 
+POLICIES = "SchedulingPolicy is not supported by this version: its queues wait until one is"
+CONSUMABLES = "ConsumableResource is not supported by this version: its jobs wait until one is"
+
+
 def _sentence(*fields: tuple[str, bool]) -> str | None:
     used = [name for name, is_used in fields if is_used]
     if not used:

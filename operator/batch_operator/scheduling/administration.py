@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import Condition, ConditionStatus
 from batch_operator.api.compute_environment import (
@@ -12,10 +12,15 @@ from batch_operator.api.compute_environment import (
     EnvironmentState,
     VcpuUsage,
 )
+from batch_operator.api.consumable_resource import ConsumableResourceStatus
 from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
 from batch_operator.api.job_queue import JobQueueStatus
+from batch_operator.api.scheduling_policy import SchedulingPolicyStatus
+from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import (
+    CONSUMABLES,
+    POLICIES,
     unsupported_in_definition,
     unsupported_in_environment,
     unsupported_in_queue,
@@ -31,14 +36,24 @@ from batch_operator.scheduling.mutations import (
 from batch_operator.scheduling.placement import usable_environments, vcpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from batch_operator.api.job import JobState
     from batch_operator.lifecycle.plan import Definition
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.snapshot import Environment, Key, Queue, Snapshot
+    from batch_operator.scheduling.mutations import Status
+    from batch_operator.scheduling.snapshot import (
+        Consumable,
+        Environment,
+        Key,
+        Queue,
+        SharePolicy,
+        Snapshot,
+    )
 
+Administered = Stored[Any, Any]
 _NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
 _NOT_READY = "NotReady"
 _READY = "Ready"
@@ -54,31 +69,47 @@ class Fault:
 
 def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutation]:
     """Revisions to keep and statuses to write, for what changed or was counted anew."""
-    changes = snapshot.changes
-    everything = not memo.is_administered
-    definitions = changes.definitions | memo.touched_definitions
-    queues: Iterable[str] = changes.queues | memo.touched_queues
-    if everything or changes.environments:
-        queues = snapshot.queues
-    environments = changes.environments | memo.touched_environments
+    changes, now = snapshot.changes, snapshot.now
+    queues = changes.queues | memo.touched_queues
+    if changes.environments:
+        queues = snapshot.queues.keys()
+    work: tuple[_Work, ...] = (
+        (
+            "definition",
+            snapshot.definitions,
+            changes.definitions | memo.touched_definitions,
+            lambda key, one: _definition(key, one, memo, now),
+        ),
+        ("queue", snapshot.queues, queues, lambda _, one: [_queue(one, snapshot, memo)]),
+        (
+            "environment",
+            snapshot.environments,
+            changes.environments | memo.touched_environments,
+            lambda _, one: [_environment(one, memo, now)],
+        ),
+        ("policy", snapshot.policies, changes.policies, lambda _, one: [_policy(one, now)]),
+        (
+            "resource",
+            snapshot.consumables,
+            changes.consumables,
+            lambda _, one: [_consumable(one, now)],
+        ),
+    )
     found: list[Mutation] = []
-    for key in sorted(snapshot.definitions if everything else definitions):
-        if definition := snapshot.definitions.get(key):
-            with _kept_away(f"definition {'/'.join(key)}", faults):
-                found += _definition(key, definition, memo, snapshot.now)
-    for name in sorted(queues):
-        if queue := snapshot.queues.get(name):
-            with _kept_away(f"queue {name}", faults):
-                found.append(_queue(queue, snapshot, memo))
-    for name in sorted(snapshot.environments if everything else environments):
-        if environment := snapshot.environments.get(name):
-            with _kept_away(f"environment {name}", faults):
-                found.append(_environment(environment, memo, snapshot.now))
+    for kind, known, touched, see_to in work:
+        for key in sorted(touched if memo.is_administered else known):
+            if key in known:
+                with _kept_away(f"{kind} {key}", faults):
+                    found += see_to(key, known[key])
     memo.touched_definitions.clear()
     memo.touched_queues.clear()
     memo.touched_environments.clear()
     memo.is_administered = True
     return found
+
+
+_Work = tuple[str, "Mapping[Any, Any]", "AbstractSet[Any]", "Callable[[Any, Any], list[Mutation]]"]
+"""A kind, its objects, the keys of those to see to, and how that is done."""
 
 
 @contextmanager
@@ -87,6 +118,34 @@ def _kept_away(name: str, faults: list[Fault]) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  # one broken object must not stop the others
         faults.append(Fault(name, error))
+
+
+def _write(
+    kind: str, stored: Administered, status: Status, urgency: Urgency = Urgency.NORMAL
+) -> WriteStatus:
+    return WriteStatus(
+        kind=kind,
+        namespace=stored.namespace,
+        name=stored.name,
+        uid=stored.uid,
+        decided_on=stored.resource_version,
+        status=None if status == stored.status else status,
+        urgency=urgency,
+    )
+
+
+def _policy(policy: SharePolicy, now: datetime) -> WriteStatus:
+    conditions = _conditions(POLICIES, "", policy.status.conditions, policy.generation, now)
+    status = SchedulingPolicyStatus(observed_generation=policy.generation, conditions=conditions)
+    return _write("SchedulingPolicy", policy, status)
+
+
+def _consumable(resource: Consumable, now: datetime) -> WriteStatus:
+    conditions = _conditions(CONSUMABLES, "", resource.status.conditions, resource.generation, now)
+    status = ConsumableResourceStatus(
+        observed_generation=resource.generation, conditions=conditions
+    )
+    return _write("ConsumableResource", resource, status)
 
 
 def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> list[Mutation]:
@@ -120,15 +179,7 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
     )
     return [
         *_superfluous(key, definition, memo, kept=1 + stored.spec.revision_history_limit),
-        WriteStatus(
-            kind="JobDefinition",
-            namespace=stored.namespace,
-            name=stored.name,
-            uid=stored.uid,
-            decided_on=stored.resource_version,
-            status=None if status == stored.status else status,
-            urgency=Urgency.COUNTED,
-        ),
+        _write("JobDefinition", stored, status, Urgency.COUNTED),
     ]
 
 
@@ -157,15 +208,7 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
             snapshot.now,
         ),
     )
-    return WriteStatus(
-        kind="JobQueue",
-        namespace="",
-        name=queue.name,
-        uid=queue.uid,
-        decided_on=queue.resource_version,
-        status=None if status == queue.status else status,
-        urgency=_urgency(queue.status.conditions, status.conditions),
-    )
+    return _write("JobQueue", queue, status, _urgency(queue.status.conditions, status.conditions))
 
 
 def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
@@ -198,14 +241,11 @@ def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteSt
             now,
         ),
     )
-    return WriteStatus(
-        kind="ComputeEnvironment",
-        namespace="",
-        name=environment.name,
-        uid=environment.uid,
-        decided_on=environment.resource_version,
-        status=None if status == environment.status else status,
-        urgency=_urgency(environment.status.conditions, status.conditions),
+    return _write(
+        "ComputeEnvironment",
+        environment,
+        status,
+        _urgency(environment.status.conditions, status.conditions),
     )
 
 

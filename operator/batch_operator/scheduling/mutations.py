@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from batch_operator.api.compute_environment import ComputeEnvironmentStatus
+from batch_operator.api.consumable_resource import ConsumableResourceStatus
+from batch_operator.api.job import BatchJobStatus
+from batch_operator.api.job_definition import JobDefinitionStatus
+from batch_operator.api.job_queue import JobQueueStatus
+from batch_operator.api.scheduling_policy import SchedulingPolicyStatus
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batch_operator.api.compute_environment import ComputeEnvironmentStatus
-    from batch_operator.api.job import BatchJobStatus
-    from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
-    from batch_operator.api.job_queue import JobQueueStatus
+    from batch_operator.api.job_definition import JobDefinitionSpec
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.snapshot import Job
@@ -99,6 +103,16 @@ class DeleteRevision:
     revision: int
 
 
+Status = (
+    BatchJobStatus
+    | JobDefinitionStatus
+    | JobQueueStatus
+    | ComputeEnvironmentStatus
+    | SchedulingPolicyStatus
+    | ConsumableResourceStatus
+)
+
+
 @dataclass(frozen=True, slots=True)
 class WriteStatus:
     """Make an object's status read so. None for `status` withdraws a write that still waits.
@@ -111,7 +125,7 @@ class WriteStatus:
     name: str
     uid: str
     decided_on: int
-    status: BatchJobStatus | JobDefinitionStatus | JobQueueStatus | ComputeEnvironmentStatus | None
+    status: Status | None
     urgency: Urgency = Urgency.NORMAL
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
+from batch_operator.api.consumable_resource import ConsumableResourceSpec, ConsumableResourceStatus
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
+from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.stops import Policy
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Job = Stored[BatchJobSpec, BatchJobStatus]
 Queue = Stored[JobQueueSpec, JobQueueStatus]
 Environment = Stored[ComputeEnvironmentSpec, ComputeEnvironmentStatus]
+SharePolicy = Stored[SchedulingPolicySpec, SchedulingPolicyStatus]
+Consumable = Stored[ConsumableResourceSpec, ConsumableResourceStatus]
 Key = tuple[str, str]
 """Namespace and name."""
 
@@ -39,6 +43,8 @@ class Changes:
     definitions: AbstractSet[Key] = frozenset()
     queues: AbstractSet[str] = frozenset()
     environments: AbstractSet[str] = frozenset()
+    policies: AbstractSet[str] = frozenset()
+    consumables: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class Snapshot:
     queues: Mapping[str, Queue]
     environments: Mapping[str, Environment]
     refusals: Mapping[str, Refusal]
+    policies: Mapping[str, SharePolicy] = field(default_factory=dict)
+    consumables: Mapping[str, Consumable] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     policy: Policy = field(default_factory=Policy)
     start_budget: int = 1000

@@ -242,13 +242,24 @@ async def test_a_lost_reply_is_not_a_second_pod() -> None:
 
     hand.api.always["create"] = lose_the_reply
     hand.api.always["get"] = lambda request: pods[request.name]
-    await hand.submit(start(), then_s=5)
-
-    assert hand.attempts == {}
     await hand.submit(start())
 
     assert list(pods) == [POD]
     assert hand.attempts[POD].pod_uid == f"uid of {POD}"
+
+
+async def test_capacity_stays_taken_until_it_is_known_whether_the_pod_exists() -> None:
+    hand = Hand()
+    hand.api.will("create", NO_REPLY)
+    hand.api.will("get", BROKEN, ApiError(404, "NotFound", "no such Pod"))
+    await hand.submit(start(), then_s=applying.RETRY_S - 1)
+
+    assert hand.attempts[POD].phase is Phase.ASSUMED
+
+    await asyncio.sleep(2)
+
+    assert hand.attempts == {}
+    assert hand.cache.refusals["uid-job"].message == NO_REPLY.message
 
 
 async def test_an_event_that_is_quicker_than_the_reply_is_not_undone() -> None:
@@ -295,6 +306,7 @@ async def test_a_refusal_holds_the_job_back_with_the_servers_words(
 ) -> None:
     hand = Hand()
     hand.api.will("create", error)
+    hand.api.always["get"] = ApiError(404, "NotFound", "no such Pod")
     await hand.submit(start())
     refusal = hand.cache.refusals["uid-job"]
 

@@ -1,0 +1,180 @@
+"""Every mistake in the input is one sentence that says where; exit codes are as promised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from batch_operator import cli
+from batch_operator.simulator import run as run_module
+from batch_operator.simulator.checkers import Panel
+from batch_operator.simulator.scenario import (
+    Behavior,
+    InvalidInputError,
+    duration_s,
+    read_scenario,
+)
+from support.simulated import EXAMPLES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFESTS = """\
+apiVersion: batch-operator.io/v1alpha1
+kind: ComputeEnvironment
+metadata: {name: onprem}
+spec: {type: UNMANAGED, maxvCpus: 64}
+---
+apiVersion: batch-operator.io/v1alpha1
+kind: JobQueue
+metadata: {name: high}
+spec: {priority: 1, computeEnvironmentOrder: [{order: 1, computeEnvironment: onprem}]}
+---
+apiVersion: batch-operator.io/v1alpha1
+kind: JobDefinition
+metadata: {name: render}
+spec:
+  podTemplate:
+    spec: {containers: [{name: main, image: i, resources: {requests: {cpu: "1"}}}]}
+---
+apiVersion: batch-operator.io/v1alpha1
+kind: BatchJob
+metadata: {name: other}
+spec: {jobQueue: high, jobDefinition: render}
+---
+"""
+SCENARIO = """\
+apiVersion: batch-operator.io/v1alpha1
+kind: Scenario
+metadata: {name: everything}
+spec:
+  until: 2h
+  nodes:
+    - {computeEnvironment: onprem, instanceType: big, count: 4, vcpus: 16, memory: 64Gi, capacityType: on-demand}
+  behaviors:
+    - {job: "train-*", index: 3, attempt: 1, runtime: 30s, exitCode: 137, reason: OOMKilled}
+    - {job: "render", runtime: 45s, pullTime: 5s}
+    - {job: other, runtime: 1h}
+  events:
+    - {at: 60s, interruptNodes: {computeEnvironment: onprem, count: 2}}
+    - {at: 90s, apply: {kind: BatchJob, metadata: {name: late}, spec: {jobQueue: high, jobDefinition: render}}}
+    - {at: 95s, patch: {kind: BatchJob, name: late, spec: {schedulingPriority: 7}}}
+    - {at: 99s, delete: {kind: BatchJob, name: other}}
+    - {at: 120s, restartOperator: {downFor: 30s}}
+"""  # noqa: E501  # as the contract shows it
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "input.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_contracts_example_can_be_run(tmp_path: Path) -> None:
+    scenario = read_scenario([written(tmp_path, MANIFESTS + SCENARIO)])
+    outcome = run_module.simulate(scenario)
+
+    assert outcome.violations == ()
+    assert outcome.states()["default/late"] == ("SUCCEEDED", 1)
+    assert outcome.summary["operatorRestarts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("until: 2h", "until: 2 hours", "document 5: spec.until: '2 hours' is no duration"),
+        ("until: 2h", "til: 2h", "document 5: spec.til: Extra inputs are not permitted"),
+        ("count: 4", "count: 0", "document 5: spec.nodes[0].count: Input should be greater"),
+        ("memory: 64Gi", "memory: lots", "document 5: spec.nodes[0].memory: 'lots' is no quantity"),
+        ("exitCode: 137", "exitCode: 300", "spec.behaviors[0].exitCode: Input should be less"),
+        ("{at: 60s, inter", "{inter", "document 5: spec.events[0].at: Field required"),
+        (
+            "delete: {kind: BatchJob",
+            "delete: {kind: Pod",
+            "spec.events[3].delete.kind: there is no",
+        ),
+        (
+            "{at: 99s, delete",
+            "{at: 99s, patch: {kind: BatchJob, name: other}, delete",
+            "exactly one",
+        ),
+        (
+            "{computeEnvironment: onprem, count",
+            "{computeEnvironment: x, count",
+            "spec.events[0].inter",
+        ),
+        ("kind: JobQueue", "kind: Deployment", "document 2: batch-operator.io/v1alpha1 Deployment"),
+        ("spec: {priority: 1,", "spec: {priority: high,", "document 2: JobQueue 'high' is invalid"),
+        ("maxvCpus: 64", "maxVcpus: 64", "spec.maxVcpus: there is no such field"),
+        (
+            "metadata: {name: other}",
+            "metadata: {}",
+            "document 4: BatchJob None is invalid: metadata",
+        ),
+        ("name: late}", "name: Late}", "spec.events[1].apply: BatchJob 'Late' is invalid"),
+        ("kind: Scenario", "kind: [", "input.yaml: no YAML"),
+    ],
+)
+def test_a_mistake_is_a_sentence(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    text = (MANIFESTS + SCENARIO).replace(old, new, 1)
+
+    with pytest.raises(InvalidInputError) as caught:
+        read_scenario([written(tmp_path, text)])
+
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_event_that_the_api_server_refuses(tmp_path: Path) -> None:
+    text = (MANIFESTS + SCENARIO).replace("schedulingPriority: 7", "jobQueue: low")
+    scenario = read_scenario([written(tmp_path, text)])
+
+    with pytest.raises(InvalidInputError, match=r"spec\.events\[2\], at 95 s: .*spec\.jobQueue"):
+        run_module.simulate(scenario)
+
+
+@pytest.mark.parametrize("paths", [["missing.yaml"], ["."], []])
+def test_nothing_to_simulate(tmp_path: Path, paths: list[str]) -> None:
+    with pytest.raises(InvalidInputError):
+        read_scenario([tmp_path / one for one in paths])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("5m", 300), ("1h30m", 5400), ("1.5s", 1.5), ("250ms", 0.25)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "5 m", "-1s", "99999d", 5, None])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match=r"no duration|longer than a year"):
+        duration_s(text)
+
+
+def test_what_a_behavior_leaves_out_matches_everything() -> None:
+    assert Behavior(job="train-*").matches("train-a", 3, None, 2)
+    assert not Behavior(job="train-*", index=4).matches("train-a", 3, None, 2)
+    assert Behavior(reason="OOMKilled").exits_with == 137
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["batch-operator", "simulate", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    retry = str(next(path for path in EXAMPLES if path.stem == "retry"))
+
+    assert command_line(monkeypatch, retry) == 0
+    assert command_line(monkeypatch, str(tmp_path / "missing.yaml")) == 2
+    assert command_line(monkeypatch, retry, "--until", "soon") == 2
+    monkeypatch.setattr(Panel, "finish", lambda panel, _: panel.add("made_up", 7.0, "it broke"))
+    assert command_line(monkeypatch, retry) == 3
+    assert "broken: made_up at 7.000 s: it broke" in capsys.readouterr().err
