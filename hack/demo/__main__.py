@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from demo.table import Row, rows_of, table
-from localcluster import controlplane, processes
+from localcluster import controlplane, processes, programs
 from localcluster.layout import REPOSITORY, Cluster, ClusterError
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _say_goodbye(console: Console, cluster: Cluster, rows: Sequence[Row]) -> Non
     lines = (
         f"{ended} of {len(rows)} jobs succeeded. The cluster and the operator go on running:",
         f"  export KUBECONFIG={cluster.kubeconfig}",
+        *(() if shutil.which("kubectl") else (f"  alias kubectl={programs.path('kubectl')}",)),
         "  kubectl get batchjobs,jobqueues,computeenvironments",
         "  kubectl describe batchjob render",
         *(() if is_played else ("  kubectl logs -l batch-operator.io/job-name=render --prefix",)),
