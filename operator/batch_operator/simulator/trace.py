@@ -14,7 +14,7 @@ from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.cluster.client import BATCH_JOBS, PODS
-from batch_operator.simulator.job_controller import LABEL_INDEX
+from batch_operator.simulator.job_controller import node_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -171,8 +171,8 @@ class Trace:
         if job is None or meta.LABEL_ATTEMPT not in labels:
             return
         number = int(labels[meta.LABEL_ATTEMPT])
-        if LABEL_INDEX in labels:
-            self._node_written(write, job, int(labels[LABEL_INDEX]), number)
+        if (node := node_of(pod)) is not None:
+            self._node_written(write, job, node, number)
             return
         index = int(labels.get(meta.LABEL_ARRAY_INDEX, "0"))
         unit = job.units.get(index)
