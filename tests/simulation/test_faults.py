@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.simulated import EXAMPLES, MIXED, command, run
+from support.simulated import EXAMPLES, GANGS, MIXED, command, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,16 @@ def test_a_bad_day_changes_no_outcome(seed: int) -> None:
     expected.pop("default/doomed")
     states.pop("default/doomed")
     assert states == expected, command(MIXED, seed=seed, faults=True)
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+def test_gangs_survive_a_bad_day(seed: int) -> None:
+    expected = run(GANGS).states()
+    states = run(GANGS, seed=seed, faults=True).states()
+
+    # On a bad day the request to terminate may come before the job has started.
+    assert {expected.pop("default/terminated")[0]} == {states.pop("default/terminated")[0]}
+    assert states == expected, command(GANGS, seed=seed, faults=True)
 
 
 @pytest.mark.parametrize("path", EXACT, ids=lambda path: path.stem)

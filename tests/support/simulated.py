@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "scenarios").glob("*.yaml"))
 WORKLOADS = ROOT / "tests" / "simulation" / "workloads"
-MIXED = WORKLOADS / "mixed.yaml"
+MIXED, GANGS = WORKLOADS / "mixed.yaml", WORKLOADS / "gangs.yaml"
 
 
 def command(path: Path, *, seed: int = 0, faults: bool = False, crash: Crash | None = None) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from batch_operator.api.stored import Stored
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.gang import Gang, Opening
+    from batch_operator.lifecycle.multi_node import NodeGroup
 
     Job = Stored[BatchJobSpec, BatchJobStatus]
 
@@ -202,7 +203,7 @@ def evaluate_final(job: Job, attempts: Sequence[PodAttempt], now: datetime) -> E
         hold=None,
         to_stop=_all_to_stop((), gangs),
         gangs=gangs,
-        usage=_usage(children.live, gangs),
+        usage=_usage(children.live, gangs, ()),
         expired=expires_at is not None and now >= expires_at,
         look_again_at=expires_at,
     )
@@ -252,6 +253,7 @@ def evaluate(
     may_begin = stop is None and not job.spec.suspend and not job.deleting
     groups = plan.groups if isinstance(plan, Plan) else ()
     last = gangs[-1] if groups and gangs and gangs[-1] not in over else None
+    missing = missing_groups(last, groups) if last else ()
     return Evaluation(
         job=job,
         plan=plan if isinstance(plan, Plan) else None,
@@ -265,8 +267,8 @@ def evaluate(
         to_stop=_all_to_stop(reviewed.to_stop, over),
         gangs=gangs,
         to_open=tuple(openings(last, groups, may_begin=may_begin)) if last else (),
-        to_complete=missing_groups(last, groups) if last and may_begin and not held else (),
-        usage=_usage(children.live, gangs),
+        to_complete=missing if may_begin and not held else (),
+        usage=_usage(children.live, gangs, [groups[number] for number in missing]),
         look_again_at=min((one for one in times if one is not None), default=None),
     )
 
@@ -410,13 +412,18 @@ def _ending(job: Job, children: Children, stop: Stop | None, doom: Doom | None) 
     return Ending(JobState.FAILED, detail[0], token, "; ".join(detail))
 
 
-def _usage(live: Sequence[PodAttempt], gangs: Sequence[Gang]) -> Mapping[str, int]:
+def _usage(
+    live: Sequence[PodAttempt], gangs: Sequence[Gang], missing: Sequence[NodeGroup]
+) -> Mapping[str, int]:
+    """What attempts hold, with what is still to be asked for of the last gang."""
     usage: Counter[str] = Counter()
     for attempt in live:
         if attempt.node_group is None:
             usage[attempt.environment] += attempt.milli_cpu
     for gang in gangs:
         usage += usage_of(gang)
+    if missing and (main := gangs[-1].main):
+        usage[main.environment] += sum(one.milli_cpu for one in missing)
     return usage
 
 

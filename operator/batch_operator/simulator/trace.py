@@ -173,7 +173,8 @@ class Trace:
         number = int(labels[meta.LABEL_ATTEMPT])
         if (node := node_of(pod)) is not None:
             self._node_written(write, job, node, number)
-            return
+            if labels.get(meta.LABEL_NODE_GROUP) != "0":
+                return  # a multi-node job is in the state that its main node is in
         index = int(labels.get(meta.LABEL_ARRAY_INDEX, "0"))
         unit = job.units.get(index)
         if unit is None or unit.state in FINAL or number < (unit.attempt or 0):
@@ -241,8 +242,7 @@ class Trace:
         unit = job.units[0]
         rows = status.get("attempts", [])
         used = sum(1 for row in rows if "stoppedAt" in row)
-        if state in FINAL or job.nodes:
-            # A multi-node job has the states that its status says, which follow its main node.
+        if state in FINAL:
             self._move(write, job, 0, state, _why(status))
         elif unit.attempt is not None and used >= unit.attempt:
             ended = rows[used - 1]
