@@ -20,6 +20,11 @@ ENDS = {
         "large": ("SUCCEEDED", 1),
         "behind": ("SUCCEEDED", 3),
     },
+    "multi-node": {
+        "before": ("SUCCEEDED", 1),
+        "train": ("SUCCEEDED", 2),
+        "after": ("SUCCEEDED", 1),
+    },
     "operator-restart": {"array": ("SUCCEEDED", 13), "meanwhile": ("SUCCEEDED", 1)},
     "pipeline": {
         "prepare": ("SUCCEEDED", 1),

@@ -31,6 +31,24 @@ def definition_spec(**fields: Any) -> JobDefinitionSpec:
     return JobDefinitionSpec.model_validate({"podTemplate": pod_template(), **fields})
 
 
+def multi_node_spec(*ranges: str, cpu: str = "1", **fields: Any) -> JobDefinitionSpec:
+    """A multi-node definition, of two nodes unless something else is said; one range covers all."""
+    nodes = {"numNodes": fields.pop("numNodes", 2), "mainNode": fields.pop("mainNode", 0)}
+    return JobDefinitionSpec.model_validate(
+        {
+            "type": "multinode",
+            "nodeProperties": {
+                **nodes,
+                "nodeRangeProperties": [
+                    {"targetNodes": one, "podTemplate": pod_template(cpu, name=f"c{number}")}
+                    for number, one in enumerate(ranges or ("0:",))
+                ],
+            },
+            **fields,
+        }
+    )
+
+
 def definition(
     name: str = "work", spec: JobDefinitionSpec | None = None, revision: int = 1
 ) -> Definition:

@@ -21,6 +21,7 @@ MIXED = WORKLOADS / "mixed.yaml"
 TIMING_DECIDES = {
     "mixed": {"default/doomed"},  # deleted while it runs: how much of that is told may differ
     "stops": {"default/terminated"},  # a slower operator has started less of it by then
+    "gangs": {"default/terminated"},
 }
 """By workload: jobs whose end depends on how fast the operator is. The invariants bind them too."""
 

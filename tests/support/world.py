@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api.names import pod_name
+from batch_operator.api.names import gang_job_name, pod_name
 from batch_operator.cluster.cache import Cache
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.stops import Policy
@@ -22,8 +22,10 @@ from batch_operator.scheduling.mutations import (
     DeletePod,
     DeleteRevision,
     Mutation,
+    OpenGate,
     ReleasePod,
     StartAttempt,
+    StartGang,
     StopPod,
     WriteStatus,
 )
@@ -44,11 +46,13 @@ class World:
         self.now: datetime = START
         self.jobs: dict[str, Job] = {}
         self.pods: dict[str, PodAttempt] = {}
+        self.gang_jobs: dict[str, PodAttempt] = {}
         self.queues = [queue()]
         self.environments = [environment(maxvCpus=max_vcpus)]
         self.definitions = [definition()]
         self.starts: list[tuple[str, int, int]] = []
         self.started: list[StartAttempt] = []
+        self.opened: list[tuple[int, int | None, dict[str, str]]] = []
         self.peak_milli = 0
         self.writes = 0
         self.crash_before: int | None = None
@@ -60,6 +64,7 @@ class World:
         self.cache, self.memo = Cache(), Memo()
         self.cache.jobs.replace(list(self.jobs.values()), self._version)
         self.cache.pods.replace([one for one in self.pods.values() if one.tracked], self._version)
+        self.cache.gang_jobs.replace(list(self.gang_jobs.values()), self._version)
         self.cache.queues.replace(self.queues, self._version)
         self.cache.environments.replace(self.environments, self._version)
         for one in self.definitions:
@@ -107,6 +112,28 @@ class World:
         self.pods[pod.pod_name] = moved
         self.cache.pods.upsert(moved)
 
+    def make_nodes(self) -> None:
+        """Play the Job controller: every Job makes the Pods that it has not made, gated."""
+        for made_by in self.gang_jobs.values():
+            for member in range(made_by.members if made_by.phase is Phase.ASSUMED else 0):
+                name = f"{made_by.pod_name}-{member}-xyz"
+                if name in self.pods:
+                    continue
+                self._version += 1
+                pod = replace(
+                    made_by,
+                    pod_name=name,
+                    pod_uid=f"pod-{name}",
+                    resource_version=self._version,
+                    milli_cpu=made_by.milli_cpu // made_by.members,
+                    phase=Phase.UNBOUND,
+                    member=member,
+                    members=0,
+                    gated=True,
+                )
+                self.pods[name] = pod
+                self.cache.pods.upsert(pod)
+
     def live(self) -> list[PodAttempt]:
         return [one for one in self.pods.values() if not one.phase.ended]
 
@@ -117,10 +144,15 @@ class World:
         return next(one.status.state for one in self.jobs.values() if one.name == name)
 
     def _write(self, mutation: Mutation) -> None:
-        if self.crash_before is not None and self.writes >= self.crash_before:
-            raise CrashError
-        self.writes += 1
-        self._version += 1
+        for group in mutation.groups if isinstance(mutation, StartGang) else ():
+            self._count_write()
+            self._start_group(mutation.start, group)
+        if isinstance(mutation, StartGang):
+            return
+        self._count_write()
+        if isinstance(mutation, OpenGate | ReleasePod | StopPod | DeletePod):
+            self._change_pod(mutation)
+            return
         match mutation:
             case StartAttempt():
                 self._start(mutation)
@@ -129,6 +161,19 @@ class World:
                 stored: Any = replace(job, status=mutation.status, resource_version=self._version)
                 self.jobs[mutation.uid] = stored
                 self.cache.jobs.upsert(stored)
+            case DeleteJob(uid=uid):
+                self.cache.jobs.remove(self.jobs.pop(uid))
+            case CreateRevision() | DeleteRevision():
+                raise AssertionError("definitions of this world are recorded already")
+
+    def _change_pod(self, mutation: OpenGate | ReleasePod | StopPod | DeletePod) -> None:
+        match mutation:
+            case ReleasePod(pod=pod) | StopPod(pod=pod) if pod.is_job:
+                self._end_group(mutation)
+            case OpenGate(pod=pod):
+                assert self.pods[pod.pod_name].gated
+                self.move(pod, Phase.UNBOUND, gated=False)
+                self.opened.append((pod.number, pod.node_group, dict(mutation.annotations)))
             case ReleasePod(pod=pod):
                 self.pods[pod.pod_name] = replace(self.pods[pod.pod_name], tracked=False)
                 self.cache.pods.forget(pod.pod_uid)
@@ -138,10 +183,47 @@ class World:
                 on_node = pod.node_name is not None
                 how = {"deadline_exceeded": True} if on_node else {"deleting": True}
                 self.move(pod, Phase.FAILED, exit_code=143, **how)
-            case DeleteJob(uid=uid):
-                self.cache.jobs.remove(self.jobs.pop(uid))
-            case CreateRevision() | DeleteRevision():
-                raise AssertionError("definitions of this world are recorded already")
+
+    def _end_group(self, mutation: ReleasePod | StopPod) -> None:
+        made_by = mutation.pod
+        if isinstance(mutation, ReleasePod):
+            del self.gang_jobs[made_by.pod_name]
+            self.cache.gang_jobs.forget(made_by.pod_uid)
+            return
+        over = replace(made_by, phase=Phase.FAILED, deleting=True, stopped_at=self.now)
+        self.gang_jobs[made_by.pod_name] = replace(over, resource_version=self._version)
+        self.cache.gang_jobs.upsert(self.gang_jobs[made_by.pod_name])
+
+    def _count_write(self) -> None:
+        if self.crash_before is not None and self.writes >= self.crash_before:
+            raise CrashError
+        self.writes += 1
+        self._version += 1
+
+    def _start_group(self, start: StartAttempt, group: int) -> None:
+        job, nodes = start.job, start.plan.groups[group]
+        name = gang_job_name(job.name, job.uid, start.number, group)
+        assert name not in self.gang_jobs, f"{name} is made twice"
+        if group == 0:
+            self.starts.append((job.name, start.index, start.number))
+        made = PodAttempt(
+            namespace=job.namespace,
+            pod_name=name,
+            pod_uid=f"job-{name}",
+            resource_version=self._version,
+            job_uid=job.uid,
+            index=0,
+            number=start.number,
+            revision=start.plan.revision,
+            environment=start.environment,
+            milli_cpu=nodes.milli_cpu,
+            phase=Phase.ASSUMED,
+            tracked=True,
+            node_group=group,
+            members=len(nodes.nodes),
+        )
+        self.gang_jobs[name] = made
+        self.cache.gang_jobs.upsert(made)
 
     def _start(self, start: StartAttempt) -> None:
         index = None if start.array_size is None else start.index

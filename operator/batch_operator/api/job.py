@@ -457,7 +457,11 @@ class NodeRangeStatus(Model):
     """One range of nodes of a multi-node job."""
 
     target_nodes: TargetNodes
-    state: JobState = Field(description="The state of the range's nodes.")
+    state: JobState = Field(
+        description="The state of the range's nodes: that of the one that is furthest among those "
+        "not over; once all are over FAILED if any failed."
+    )
+    status_summary: StateCounts = _counts("Number of nodes by state.")
 
 
 class BatchJobStatus(Model):

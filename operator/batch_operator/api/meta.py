@@ -18,11 +18,21 @@ LABEL_COMPUTE_ENVIRONMENT = f"{GROUP}/compute-environment"
 LABEL_JOB_DEFINITION = f"{GROUP}/job-definition"
 LABEL_JOB_NAME = f"{GROUP}/job-name"
 LABEL_JOB_UID = f"{GROUP}/job-uid"
+LABEL_NODE_GROUP = f"{GROUP}/node-group"
+"""On what makes up a multi-node job: which of its groups of nodes; 0 is the main node, alone."""
 LABEL_QUEUE = f"{GROUP}/job-queue"
 LABEL_REVISION = f"{GROUP}/job-definition-revision"
 LABEL_TRACKED = f"{GROUP}/tracked"
 """On a Pod from its creation until its outcome is counted. The operator watches only such Pods, so
 finished ones cost it nothing however long they are kept for their logs."""
+
+ANNOTATION_NODES = f"{GROUP}/nodes"
+"""On the Pods of a group of nodes: the indexes of its nodes, in order of completion index."""
+ANNOTATION_NODE_INDEX = f"{GROUP}/node-index"
+ANNOTATION_MAIN_NODE_ADDRESS = f"{GROUP}/main-node-address"
+
+GATE_GANG = f"{GROUP}/gang"
+"""The scheduling gate that holds a multi-node job's Pods until it is their turn."""
 
 FINALIZER_TRACKING = f"{GROUP}/tracking"
 """Keeps an ended Pod readable until its outcome is counted."""

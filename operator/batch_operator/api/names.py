@@ -19,6 +19,17 @@ def pod_name(job_name: str, job_uid: str, index: int | None, attempt: int) -> st
     return f"{prefix}{pod_suffix(job_uid, index, attempt)}"
 
 
+def gang_job_name(job_name: str, job_uid: str, attempt: int, group: int) -> str:
+    """`train-1b4f9d2a-1-0`: the batch/v1 Job that makes the Pods of one group of nodes."""
+    prefix = job_name[:_PREFIX_MAX].rstrip("-.")
+    return f"{prefix}{gang_job_suffix(job_uid, attempt, group)}"
+
+
+def gang_job_suffix(job_uid: str, attempt: int, group: int) -> str:
+    """The part of a Job's name that says which nodes of which attempt it makes."""
+    return f"-{job_uid[:8]}-{attempt}-{group}"
+
+
 def pod_suffix(job_uid: str, index: int | None, attempt: int) -> str:
     """The part of a Pod's name that says which attempt of which job it is."""
     middle = "" if index is None else f"-{index}"

@@ -81,8 +81,13 @@ class Container(_Struct, frozen=True):
     resources: Resources = Resources()
 
 
+class SchedulingGate(_Struct, frozen=True):
+    name: str
+
+
 class PodSpec(_Struct, frozen=True):
     node_name: str = ""
+    scheduling_gates: list[SchedulingGate] = []
     active_deadline_seconds: int | None = None
     containers: list[Container] = []
     init_containers: list[Container] = []
@@ -93,6 +98,7 @@ class PodStatus(_Struct, frozen=True):
     phase: str = "Pending"
     reason: str = ""
     message: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
     start_time: datetime | None = None
     conditions: list[PodCondition] = []
     container_statuses: list[ContainerStatus] = []
@@ -103,6 +109,23 @@ class Pod(_Struct, frozen=True):
     metadata: Metadata
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+
+class PodTemplate(_Struct, frozen=True):
+    spec: PodSpec = PodSpec()
+
+
+class JobSpec(_Struct, frozen=True):
+    completions: int = 1
+    suspend: bool = False
+    template: PodTemplate = PodTemplate()
+
+
+class Job(_Struct, frozen=True):
+    """A `batch/v1` Job."""
+
+    metadata: Metadata
+    spec: JobSpec = JobSpec()
 
 
 class ControllerRevision(_Struct, frozen=True):

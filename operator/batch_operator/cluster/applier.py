@@ -11,20 +11,22 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from batch_operator.api import meta
-from batch_operator.api.names import pod_name
+from batch_operator.api.names import gang_job_name, pod_name
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     CONTROLLER_REVISIONS,
+    JOBS,
     PODS,
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
 from batch_operator.lifecycle.attempt import STOP_DEADLINE_S, Phase, PodAttempt
 from batch_operator.lifecycle.evaluate import Refusal
+from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
 from batch_operator.manifests.revisions import controller_revision, revision_name
 from batch_operator.scheduling.mutations import (
@@ -33,21 +35,25 @@ from batch_operator.scheduling.mutations import (
     DeletePod,
     DeleteRevision,
     Mutation,
+    OpenGate,
     ReleasePod,
     StartAttempt,
+    StartGang,
     StopPod,
     WriteStatus,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
-    from batch_operator.cluster.cache import Cache
-    from batch_operator.cluster.client import ApiClient
+    from batch_operator.cluster.cache import Cache, Table
+    from batch_operator.cluster.client import ApiClient, Resource
     from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.decoding import Revision
     from batch_operator.cluster.statuses import StatusWriter
+    from batch_operator.scheduling.snapshot import Job
 
+T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 CREATES_IN_FLIGHT_MAX = 500
 """Starts that may be decided and not yet answered: the bound of `Snapshot.start_budget`."""
@@ -86,32 +92,44 @@ class Applier:
                     self._statuses.want(mutation)
                 case StartAttempt():
                     self._start(mutation)
-                case ReleasePod(pod=target):
-                    self._begin(f"release {target.pod_uid}", target.job_uid, self._release(target))
-                case DeletePod(pod=target):
-                    self._begin(f"delete {target.pod_uid}", target.job_uid, self._delete(target))
-                case StopPod(pod=target):
-                    self._begin(f"stop {target.pod_uid}", target.job_uid, self._stop(target))
+                case StartGang():
+                    self._start_gang(mutation)
+                case OpenGate() | ReleasePod() | DeletePod() | StopPod():
+                    self._change_pod(mutation)
                 case DeleteJob():
-                    self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job(mutation))
+                    self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job, mutation)
                 case CreateRevision():
                     key = f"revision {mutation.definition_uid} {mutation.revision}"
-                    self._begin(key, mutation.definition_uid, self._create_revision(mutation))
+                    self._begin(key, mutation.definition_uid, self._create_revision, mutation)
                 case DeleteRevision():
                     self._delete_revision(mutation)
                 case _:
                     assert_never(mutation)
 
-    def _begin(self, key: str, uid: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run one write unless the same is under way; after a failure it is decided anew."""
-        if key in self._in_flight:
-            work.close()
-            return
-        self._in_flight[key] = asyncio.create_task(self._run(key, uid, work))
+    def _change_pod(self, mutation: OpenGate | ReleasePod | DeletePod | StopPod) -> None:
+        target = mutation.pod
+        match mutation:
+            case OpenGate():
+                self._begin(f"open {target.pod_uid}", target.job_uid, self._open, mutation)
+            case ReleasePod():
+                self._begin(f"release {target.pod_uid}", target.job_uid, self._release, target)
+            case DeletePod():
+                self._begin(f"delete {target.pod_uid}", target.job_uid, self._delete, target)
+            case StopPod():
+                self._begin(f"stop {target.pod_uid}", target.job_uid, self._stop, target)
 
-    async def _run(self, key: str, uid: str, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(
+        self, key: str, uid: str, work: Callable[[T], Coroutine[Any, Any, None]], target: T
+    ) -> None:
+        """Run one write unless the same is under way; after a failure it is decided anew."""
+        if key not in self._in_flight:
+            self._in_flight[key] = asyncio.create_task(self._run(key, uid, work, target))
+
+    async def _run(
+        self, key: str, uid: str, work: Callable[[T], Coroutine[Any, Any, None]], target: T
+    ) -> None:
         try:
-            await work
+            await work(target)
         except Exception as error:  # noqa: BLE001  # lost, it would never be decided again
             if not isinstance(error, ApiError):
                 _LOG.exception("%s failed, decided again in %.0f s", key, RETRY_S)
@@ -151,7 +169,7 @@ class Applier:
     async def _create_pod(self, key: str, name: str, start: StartAttempt) -> None:
         job = start.job
         try:
-            reply = await self._create_or_find(start)
+            reply = await self._create_or_find(PODS, job, pod(start))
             self._cache.pods.upsert(decoding.attempt(reply))
             self._accepted(job.uid)
         except ApiError as error:
@@ -166,8 +184,58 @@ class Applier:
             del self._in_flight[key]
             self._wake()
 
-    async def _create_or_find(self, start: StartAttempt) -> bytes:
-        """The Pod that was created, or stands there from a create whose reply was lost.
+    def _start_gang(self, gang: StartGang) -> None:
+        job, start = gang.job, gang.start
+        key = f"create gang {job.uid} {start.number}"
+        if key in self._in_flight:
+            return
+        names = {
+            group: gang_job_name(job.name, job.uid, start.number, group) for group in gang.groups
+        }
+        for group, name in names.items():
+            nodes = start.plan.groups[group]
+            self._cache.assume(
+                PodAttempt(
+                    namespace=job.namespace,
+                    pod_name=name,
+                    pod_uid="",
+                    resource_version=0,
+                    job_uid=job.uid,
+                    index=start.index,
+                    number=start.number,
+                    revision=start.plan.revision,
+                    environment=start.environment,
+                    milli_cpu=nodes.milli_cpu,
+                    phase=Phase.ASSUMED,
+                    node_group=group,
+                    members=len(nodes.nodes),
+                )
+            )
+        self._creates += 1
+        self._in_flight[key] = asyncio.create_task(self._create_jobs(key, names, gang))
+
+    async def _create_jobs(self, key: str, names: Mapping[int, str], gang: StartGang) -> None:
+        job = gang.job
+        try:
+            for group in gang.groups:
+                reply = await self._create_or_find(JOBS, job, gang_job(gang.start, group))
+                self._cache.gang_jobs.upsert(decoding.group(reply))
+            self._accepted(job.uid)
+        except ApiError as error:
+            self._refused(job.uid, error)
+        except Exception as error:  # noqa: BLE001  # at once again would be for ever
+            _LOG.exception("the Jobs of %s/%s cannot be made or read", job.namespace, job.name)
+            message = f"its Jobs cannot be made or read, see the operator's log: {error!r}"
+            self._refused(job.uid, ApiError(0, "Unexpected", message))
+        finally:
+            self._creates -= 1
+            for name in names.values():
+                self._cache.unassume(job.uid, name)
+            del self._in_flight[key]
+            self._wake()
+
+    async def _create_or_find(self, resource: Resource, job: Job, body: dict[str, Any]) -> bytes:
+        """What was created, or stands there from a create whose reply was lost.
 
         It returns only when that is known: until then the attempt stays assumed, and with it the
         capacity that its Pod may be holding.
@@ -175,27 +243,26 @@ class Applier:
         Raises:
             ApiError: refused; also when what stands under that name is not the job's.
         """
-        job, body = start.job, pod(start)
         try:
-            return await self._client.create(PODS, job.namespace, body)
+            return await self._client.create(resource, job.namespace, body)
         except ApiError as error:
             if not (error.leaves_doubt or error.reason == "AlreadyExists"):
                 raise
             doubt = error
         name = body["metadata"]["name"]
-        found = await self._found(job.namespace, name)
+        found = await self._found(resource, job.namespace, name)
         if found is None:
             raise doubt
         if decoding.controller_uid(found) != job.uid:
-            message = f"a Pod {name} exists that is not this job's: delete it"
+            message = f"a {resource.kind} {name} exists that is not this job's: delete it"
             raise ApiError(403, "Forbidden", message)
         return found
 
-    async def _found(self, namespace: str, name: str) -> bytes | None:
-        """The Pod of that name, or None when there is none; asked until there is an answer."""
+    async def _found(self, resource: Resource, namespace: str, name: str) -> bytes | None:
+        """The object of that name, or None when there is none; asked until there is an answer."""
         while True:
             try:
-                return await self._client.get(PODS, namespace, name)
+                return await self._client.get(resource, namespace, name)
             except ApiError as error:
                 if error.is_not_found:
                     return None
@@ -240,15 +307,17 @@ class Applier:
             }
         }
         try:
-            await self._client.patch(
-                PODS, target.namespace, target.pod_name, body, content_type=STRATEGIC_MERGE_PATCH
-            )
+            await self._patch(target, body)
         except ApiError as error:
             if not error.is_not_found:
                 raise
-        self._cache.pods.forget(target.pod_uid)
+        self._table(target).forget(target.pod_uid)
 
     async def _stop(self, target: PodAttempt) -> None:
+        if target.is_job:
+            body = {"metadata": {"uid": target.pod_uid}, "spec": {"suspend": True}}
+            self._cache.gang_jobs.reply(decoding.group(await self._patch(target, body)))
+            return
         if target.node_name is None:
             reply = await self._client.delete(
                 PODS,
@@ -262,10 +331,28 @@ class Applier:
                 "metadata": {"uid": target.pod_uid},
                 "spec": {"activeDeadlineSeconds": STOP_DEADLINE_S},
             }
-            reply = await self._client.patch(
-                PODS, target.namespace, target.pod_name, body, content_type=STRATEGIC_MERGE_PATCH
-            )
+            reply = await self._patch(target, body)
         self._cache.pods.reply(decoding.attempt(reply))
+
+    async def _open(self, opening: OpenGate) -> None:
+        """Take the gate off, and in the same write tell the Pod what its containers are to know."""
+        body = {
+            "metadata": {"uid": opening.pod.pod_uid, "annotations": opening.annotations},
+            "spec": {"schedulingGates": [{"name": meta.GATE_GANG, "$patch": "delete"}]},
+        }
+        self._cache.pods.reply(decoding.attempt(await self._patch(opening.pod, body)))
+
+    async def _patch(self, target: PodAttempt, body: Mapping[str, Any]) -> bytes:
+        return await self._client.patch(
+            JOBS if target.is_job else PODS,
+            target.namespace,
+            target.pod_name,
+            body,
+            content_type=STRATEGIC_MERGE_PATCH,
+        )
+
+    def _table(self, target: PodAttempt) -> Table[PodAttempt]:
+        return self._cache.gang_jobs if target.is_job else self._cache.pods
 
     async def _delete(self, target: PodAttempt) -> None:
         reply = await self._client.delete(
@@ -304,7 +391,7 @@ class Applier:
         for kept in self._cache.revisions.items.values():
             if (kept.namespace, kept.definition, kept.number) == wanted:
                 key = f"delete revision {kept.uid}"
-                self._begin(key, kept.uid, self._delete_kept(kept))
+                self._begin(key, kept.uid, self._delete_kept, kept)
                 return
 
     async def _delete_kept(self, kept: Revision) -> None:

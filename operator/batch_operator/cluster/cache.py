@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from batch_operator.api.stored import Stored
 from batch_operator.cluster.reflector import T
-from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.plan import Definition
 from batch_operator.scheduling.snapshot import Changes, Snapshot
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
     from batch_operator.cluster.decoding import Revision
+    from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.snapshot import (
@@ -102,6 +102,8 @@ class Cache:
     def __init__(self) -> None:
         self.jobs: Table[Job] = Table(self._job_changed)
         self.pods: Table[PodAttempt] = Table(self._pod_changed)
+        self.gang_jobs: Table[PodAttempt] = Table(self._pod_changed)
+        """The Jobs of multi-node jobs, each as the stand-in for Pods that it is still to make."""
         self.revisions: Table[Revision] = Table(self._revision_changed)
         self.definitions: Table[DefinitionObject] = Table(self._definition_changed)
         self.queues: Table[Queue] = Table(self._queue_changed)
@@ -188,7 +190,7 @@ class Cache:
         """A create has failed: unless its Pod has been seen after all, the attempt is no more."""
         attempts = self._attempts.get(job_uid, {})
         attempt = attempts.get(pod_name)
-        if attempt is not None and attempt.phase is Phase.ASSUMED:
+        if attempt is not None and attempt.is_on_its_way:
             self._remove_attempt(job_uid, pod_name)
 
     def refuse(self, job_uid: str, refusal: Refusal | None) -> None:

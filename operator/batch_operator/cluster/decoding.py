@@ -13,10 +13,10 @@ from batch_operator.api.consumable_resource import ConsumableResourceSpec, Consu
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
-from batch_operator.api.objects import ControllerRevision, Metadata, Pod
+from batch_operator.api.objects import ControllerRevision, Job, Metadata, Pod
 from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
-from batch_operator.lifecycle.attempt import PodAttempt, observed_attempt
+from batch_operator.lifecycle.attempt import PodAttempt, observed_attempt, observed_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,7 @@ class _Owned(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _OWNED = msgspec.json.Decoder(_Owned)
 _POD = msgspec.json.Decoder(Pod)
+_JOB = msgspec.json.Decoder(Job)
 _REVISION = msgspec.json.Decoder(ControllerRevision)
 
 
@@ -108,6 +109,11 @@ def consumable_decoder() -> Decoder[ConsumableResourceSpec, ConsumableResourceSt
 def attempt(raw: msgspec.Raw | bytes) -> PodAttempt:
     """A Pod of ours as the attempt that it stands for."""
     return observed_attempt(_POD.decode(raw))
+
+
+def group(raw: msgspec.Raw | bytes) -> PodAttempt:
+    """A Job of ours as the stand-in for the Pods that it makes."""
+    return observed_group(_JOB.decode(raw))
 
 
 def controller_uid(raw: msgspec.Raw | bytes) -> str | None:

@@ -26,6 +26,7 @@ from batch_operator.cluster.client import (
     CONTROLLER_REVISIONS,
     JOB_DEFINITIONS,
     JOB_QUEUES,
+    JOBS,
     PODS,
     SCHEDULING_POLICIES,
 )
@@ -109,6 +110,7 @@ class Engine:
         self.reflectors: tuple[Reflector[Any], ...] = (
             self.reflector(BATCH_JOBS, cache.jobs, jobs),
             self.reflector(PODS, cache.pods, decoding.attempt, meta.LABEL_TRACKED),
+            self.reflector(JOBS, cache.gang_jobs, decoding.group, meta.LABEL_TRACKED),
             self.reflector(
                 CONTROLLER_REVISIONS,
                 cache.revisions,

@@ -13,14 +13,21 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
 from batch_operator.api.index_set import MAX_INDEX
-from batch_operator.api.names import pod_suffix
+from batch_operator.api.names import gang_job_suffix, pod_suffix
 from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.api.objects import ContainerStatus, Pod, Resources
+    from batch_operator.api.objects import (
+        ContainerStatus,
+        Job,
+        Metadata,
+        Pod,
+        PodSpec,
+        Resources,
+    )
 
 EXITED = "Essential container in task exited"
 FAILED_TO_START = "Task failed to start"
@@ -53,6 +60,9 @@ STOP_DEADLINE_S = 1
 its log to be read. The kubelet sends SIGTERM and, when the grace period is over, SIGKILL."""
 REASON_LENGTH_MAX = 255
 """AWS's bound on a container's `reason`."""
+LABEL_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+"""Kubernetes' own, on the Pods of an Indexed Job."""
+NODES_MAX, GROUPS_MAX = 1000, 100
 NUMBER_MAX = 1000
 """The highest number of an attempt that a status can hold."""
 
@@ -117,6 +127,24 @@ class PodAttempt:
     status_reason: str | None = None
     start_error: StartError | None = None
     unschedulable: str | None = None
+    node_group: int | None = None
+    """Of a multi-node job: which group of its nodes; 0 is the main node, alone in its group."""
+    member: int = 0
+    """Its place in its group."""
+    members: int = 0
+    """Not 0: this is no Pod, but the Job that makes so many; it stands in for those to come."""
+    gated: bool = False
+    """The operator keeps the Pod from being scheduled until it is its turn."""
+    pod_ip: str | None = None
+
+    @property
+    def is_job(self) -> bool:
+        return self.members > 0
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Only asked for: there is nothing yet that could be stopped."""
+        return self.phase is Phase.ASSUMED and (self.node_group is None or not self.pod_uid)
 
     @property
     def uid(self) -> str:
@@ -141,7 +169,9 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     index = labels.get(meta.LABEL_ARRAY_INDEX)
     array_index = None if index is None else _number(index, 0, MAX_INDEX)
     number = _number(labels[meta.LABEL_ATTEMPT], 1, NUMBER_MAX)
-    job_uid = _owner(pod, array_index, number)
+    group, member = _place_in_gang(labels)
+    job_uid = _owner(pod, array_index, number) if group is None else _gang_owner(pod, number)
+    is_gated = any(one.name == meta.GATE_GANG for one in pod.spec.scheduling_gates)
     phase = _phase(pod)
     outcome = _outcome(pod, phase) if phase.ended else _Outcome()
     started_at, stopped_at = _times(pod.status.container_statuses)
@@ -162,7 +192,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         number=number,
         revision=_number(labels[meta.LABEL_REVISION], 1, LARGEST),
         environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
-        milli_cpu=_requested(pod),
+        milli_cpu=_requested(pod.spec),
         phase=phase,
         tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
         deleting=pod.metadata.deletion_timestamp is not None,
@@ -176,7 +206,49 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         reason=outcome.reason,
         status_reason=outcome.status_reason,
         start_error=None if phase.ended else _start_error(pod),
-        unschedulable=_unschedulable(pod) if phase is Phase.UNBOUND else None,
+        unschedulable=_unschedulable(pod) if phase is Phase.UNBOUND and not is_gated else None,
+        node_group=group,
+        member=member,
+        gated=is_gated,
+        pod_ip=pod.status.pod_ip or None,
+    )
+
+
+def observed_group(job: Job) -> PodAttempt:
+    """The stand-in for the Pods that a Job of ours makes, or is still to make.
+
+    One that is suspended makes none any more: that is how we end it before it has.
+
+    Raises:
+        KeyError, ValueError: the Job is not ours to judge.
+    """
+    metadata, labels = job.metadata, job.metadata.labels
+    number = _number(labels[meta.LABEL_ATTEMPT], 1, NUMBER_MAX)
+    group = _number(labels[meta.LABEL_NODE_GROUP], 0, GROUPS_MAX)
+    job_uid = labels[meta.LABEL_JOB_UID]
+    _check_controller(metadata, "BatchJob", job_uid)
+    if not metadata.name.endswith(gang_job_suffix(job_uid, number, group)):
+        raise ValueError(f"Job {metadata.name} is not named as its labels say")
+    is_over = job.spec.suspend or metadata.deletion_timestamp is not None
+    return PodAttempt(
+        namespace=metadata.namespace,
+        pod_name=metadata.name,
+        pod_uid=metadata.uid,
+        resource_version=int(metadata.resource_version),
+        job_uid=job_uid,
+        index=0,
+        number=number,
+        revision=_number(labels[meta.LABEL_REVISION], 1, LARGEST),
+        environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
+        milli_cpu=min(LARGEST, job.spec.completions * _requested(job.spec.template.spec)),
+        phase=Phase.FAILED if is_over else Phase.ASSUMED,
+        tracked=True,
+        deleting=is_over,
+        stopped_at=metadata.creation_timestamp if is_over else None,
+        reason="its Job was suspended or deleted" if is_over else None,
+        status_reason=FAILED_TO_START if is_over else None,
+        node_group=group,
+        members=_number(str(job.spec.completions), 1, NODES_MAX),
     )
 
 
@@ -195,26 +267,55 @@ def _owner(pod: Pod, index: int | None, number: int) -> str:
     changed, the Pod's name, and with the owner that garbage collection goes by.
     """
     uid = pod.metadata.labels[meta.LABEL_JOB_UID]
-    owners = pod.metadata.owner_references
-    if not any(one.controller and one.kind == "BatchJob" and one.uid == uid for one in owners):
-        raise ValueError(
-            f"Pod {pod.metadata.name} says that it is of job {uid}, its owner does not"
-        )
+    _check_controller(pod.metadata, "BatchJob", uid)
     if not pod.metadata.name.endswith(pod_suffix(uid, index, number)):
         raise ValueError(f"Pod {pod.metadata.name} is not named as its labels say")
     return uid
 
 
-def _requested(pod: Pod) -> int:
+def _check_controller(metadata: Metadata, kind: str, uid: str) -> None:
+    owners = metadata.owner_references
+    if not any(one.controller and one.kind == kind and one.uid == uid for one in owners):
+        raise ValueError(f"{metadata.name} says that it is of job {uid}, its owner does not")
+
+
+def _place_in_gang(labels: Mapping[str, str]) -> tuple[int | None, int]:
+    """Group and place in it of a node of a multi-node job; no group for any other Pod."""
+    group = labels.get(meta.LABEL_NODE_GROUP)
+    if group is None:
+        return None, 0
+    return _number(group, 0, GROUPS_MAX), _number(labels[LABEL_COMPLETION_INDEX], 0, NODES_MAX - 1)
+
+
+def _gang_owner(pod: Pod, number: int) -> str:
+    """The uid of the multi-node job that the Pod is a node of.
+
+    Its controller is a Job, whose name says of which job, attempt and group it is; the Pod's own
+    name begins with that, which cannot be changed.
+    """
+    metadata, labels = pod.metadata, pod.metadata.labels
+    uid = labels[meta.LABEL_JOB_UID]
+    group, member = _place_in_gang(labels)
+    assert group is not None  # or it would not have been taken for a node
+    owner = next((one for one in metadata.owner_references if one.controller), None)
+    if owner is None or owner.kind != "Job" or meta.LABEL_ARRAY_INDEX in labels:
+        raise ValueError(f"Pod {metadata.name} says that it is a node of job {uid}, and is none")
+    is_named = owner.name.endswith(gang_job_suffix(uid, number, group))
+    if not is_named or not metadata.name.startswith(f"{owner.name}-{member}-"):
+        raise ValueError(f"Pod {metadata.name} is not named as its labels say")
+    return uid
+
+
+def _requested(spec: PodSpec) -> int:
     """Milli-CPU that the Pod holds; the API server has filled in what the template left out."""
 
     def cpu(resources: Resources) -> int:
         return milli_cpu(resources.requests.get("cpu", "0"))
 
     return total_milli_cpu(
-        [cpu(one.resources) for one in pod.spec.containers],
-        [(one.restart_policy == "Always", cpu(one.resources)) for one in pod.spec.init_containers],
-        cpu(pod.spec.resources),
+        [cpu(one.resources) for one in spec.containers],
+        [(one.restart_policy == "Always", cpu(one.resources)) for one in spec.init_containers],
+        cpu(spec.resources),
     )
 
 

@@ -6,8 +6,8 @@ start, and then asks `lifecycle.status` for the status to write.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,21 @@ from batch_operator.api.job import JobState
 from batch_operator.lifecycle.attempt import EXITED, HOST_LOST, OUT_OF_MEMORY
 from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
+from batch_operator.lifecycle.gang import (
+    failure_to_start,
+    gangs_of,
+    is_over,
+    lingers,
+    missing_groups,
+    openings,
+    releasable,
+    to_stop,
+    usage_of,
+)
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
+from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Review, Stop, review, stop_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +41,8 @@ if TYPE_CHECKING:
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus, IndexEvents
     from batch_operator.api.stored import Stored
     from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.gang import Gang, Opening
+    from batch_operator.lifecycle.multi_node import NodeGroup
 
     Job = Stored[BatchJobSpec, BatchJobStatus]
 
@@ -83,6 +96,12 @@ class Evaluation:
     """Why `gated` children wait."""
     to_stop: tuple[PodAttempt, ...] = ()
     """Attempts that have to be ended now."""
+    gangs: tuple[Gang, ...] = ()
+    """Of a multi-node job: what is left of its attempts, oldest first."""
+    to_open: tuple[Opening, ...] = ()
+    """Pods of a multi-node job whose turn it is to start."""
+    to_complete: tuple[int, ...] = ()
+    """Groups of the last gang that are still to be asked for."""
     usage: Mapping[str, int] = field(default_factory=dict)
     """Milli-CPU that live attempts hold, by compute environment."""
     expired: bool = False
@@ -175,15 +194,18 @@ def upstream_of(job: Job) -> Upstream:
 
 def evaluate_final(job: Job, attempts: Sequence[PodAttempt], now: datetime) -> Evaluation:
     """Look at a job that is over: only its Pods and its time to live are left to see to."""
-    children = children_of(counted_in(job), attempts, RetryStrategy(), {})
+    gangs = gangs_of(attempts)
+    children = children_of(counted_in(job), _deciding(attempts, gangs), RetryStrategy(), {})
     expires_at = _expires_at(job)
     return Evaluation(
         job=job,
         plan=None,
-        children=children,
+        children=_with_gangs(children, gangs),
         ending=None,
         hold=None,
-        usage=_usage(children.live),
+        to_stop=_all_to_stop((), gangs),
+        gangs=gangs,
+        usage=_usage(children.live, gangs, ()),
         expired=expires_at is not None and now >= expires_at,
         look_again_at=expires_at,
     )
@@ -215,30 +237,90 @@ def evaluate(
     stored = counted_in(job)
     stop = stop_of(job.spec, stored)
     retry, timeout = _rules(job, plan)
-    reviewed = review(attempts, stop, timeout, policy, now)
-    children = children_of(stored, attempts, retry, reviewed.verdicts)
-    usage = _usage(children.live)
+    gangs = gangs_of(attempts)
+    deciding = _deciding(attempts, gangs)
+    reviewed = review(deciding, stop, timeout, policy, now)
+    if not stop:
+        reviewed = _with_failures_to_start(reviewed, gangs, refusal, now)
+    children = children_of(stored, deciding, retry, reviewed.verdicts)
     children, doom = _doomed(children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None
     gate_hold = gate.hold if gated and gated == children.waiting else None
-    hold = _hold(job, plan, gate_hold, queue_hold, held, stop)
+    counted = max(stored.attempts, default=0)
+    over = [one for one in gangs if is_over(one, counted, reviewed.verdicts, reviewed.to_stop)]
+    hold = _hold(job, plan, gate_hold, queue_hold, held, stop) or _gang_hold(children, over)
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
     times = [hold.look_again_at if hold else None, reviewed.look_again_at]
+    may_begin = stop is None and not job.spec.suspend and not job.deleting
+    groups = plan.groups if isinstance(plan, Plan) else ()
+    last = gangs[-1] if groups and gangs and gangs[-1] not in over else None
+    missing = missing_groups(last, groups) if last else ()
     return Evaluation(
         job=job,
         plan=plan if isinstance(plan, Plan) else None,
-        children=children,
+        children=_with_gangs(children, [one for one in gangs if one.number <= counted]),
         ending=_ending(job, children, stop, doom) if children.all_final else None,
         hold=hold,
         startable=children.waiting - gated if limit else IndexSet(),
         gated=gated,
         gate_hold=gate.hold,
         start_limit=limit,
-        to_stop=reviewed.to_stop,
-        usage=usage,
+        to_stop=_all_to_stop(reviewed.to_stop, over),
+        gangs=gangs,
+        to_open=tuple(openings(last, groups, may_begin=may_begin)) if last else (),
+        to_complete=missing if may_begin and not held else (),
+        usage=_usage(children.live, gangs, [groups[number] for number in missing]),
         look_again_at=min((one for one in times if one is not None), default=None),
     )
+
+
+def _deciding(attempts: Sequence[PodAttempt], gangs: Sequence[Gang]) -> list[PodAttempt]:
+    """The attempts that decide over the job: of a gang, what stands for it."""
+    alone = [one for one in attempts if one.node_group is None]
+    return [*alone, *(gang.main for gang in gangs if gang.main is not None)]
+
+
+def _with_failures_to_start(
+    reviewed: Review, gangs: Sequence[Gang], refusal: Refusal | None, now: datetime
+) -> Review:
+    """The review, with the gangs judged that can never be complete."""
+    refused = None
+    if refusal and refusal.final:
+        problem = f"{INVALID_STATUS_REASON}: the API server refused its Pod: {refusal.message}"
+        refused = problem[:STATUS_REASON_LENGTH_MAX]
+    failed = (failure_to_start(gang, refused, now) for gang in gangs)
+    verdicts = {one.pod_uid: one for one in failed if one is not None}
+    return replace(reviewed, verdicts={**verdicts, **reviewed.verdicts}) if verdicts else reviewed
+
+
+def _with_gangs(children: Children, counted: Sequence[Gang]) -> Children:
+    """The children with what can be released of gangs that have been counted.
+
+    A Pod of a gang is let go with all others of it, and a Job is never deleted.
+    """
+    if not counted:
+        return children
+    alone = tuple(one for one in children.releasable if one.node_group is None)
+    return replace(
+        children,
+        releasable=(*alone, *(one for gang in counted for one in releasable(gang))),
+        overdue=tuple(one for one in children.overdue if not one.is_job),
+    )
+
+
+def _all_to_stop(attempts: Sequence[PodAttempt], over: Sequence[Gang]) -> tuple[PodAttempt, ...]:
+    """What has to be ended now, each once: attempts, and what is left of gangs that are over."""
+    those = [*attempts, *(one for gang in over for one in to_stop(gang))]
+    return tuple({one.pod_uid: one for one in reversed(those)}.values())[::-1]
+
+
+def _gang_hold(children: Children, over: Sequence[Gang]) -> Hold | None:
+    """A gang is followed by another only when nothing of it runs any more."""
+    left = [gang for gang in over if lingers(gang)]
+    if not left or not children.waiting:
+        return None
+    return Hold(Reason.STOPPING, f"the nodes of attempt {left[0].number} are being stopped")
 
 
 def _rules(job: Job, plan: Plan | Hold | Invalid) -> tuple[RetryStrategy | None, Timeout | None]:
@@ -332,10 +414,18 @@ def _ending(job: Job, children: Children, stop: Stop | None, doom: Doom | None) 
     return Ending(JobState.FAILED, detail[0], token, "; ".join(detail))
 
 
-def _usage(live: Sequence[PodAttempt]) -> Mapping[str, int]:
-    usage: dict[str, int] = defaultdict(int)
+def _usage(
+    live: Sequence[PodAttempt], gangs: Sequence[Gang], missing: Sequence[NodeGroup]
+) -> Mapping[str, int]:
+    """What attempts hold, with what is still to be asked for of the last gang."""
+    usage: Counter[str] = Counter()
     for attempt in live:
-        usage[attempt.environment] += attempt.milli_cpu
+        if attempt.node_group is None:
+            usage[attempt.environment] += attempt.milli_cpu
+    for gang in gangs:
+        usage += usage_of(gang)
+    if missing and (main := gangs[-1].main):
+        usage[main.environment] += sum(one.milli_cpu for one in missing)
     return usage
 
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job_definition import JobDefinitionState
-from batch_operator.api.quantity import milli_cpu, total_milli_cpu
+from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.multi_node import LayoutError, NodeGroup, Part, resolve
 from batch_operator.lifecycle.parameters import placeholders, substituted, substituted_length
 from batch_operator.lifecycle.unsupported import unsupported_in_definition, unsupported_in_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus, ContainerOverride
@@ -49,7 +50,11 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every attempt of a job runs. `template` is a PodTemplateSpec, merged and substituted."""
+    """What every attempt of a job runs. `template` is a PodTemplateSpec, merged and substituted.
+
+    A multi-node job has `groups` of nodes, each with a template of its own; then `template` is the
+    main node's, and `milli_cpu` what all nodes ask for together.
+    """
 
     definition: str
     revision: int
@@ -59,6 +64,7 @@ class Plan:
     milli_cpu: int
     retry: RetryStrategy
     timeout: Timeout | None = None
+    groups: tuple[NodeGroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +94,74 @@ def make_plan(
     unsupported = unsupported_in_job(spec) or unsupported_in_definition(definition_spec)
     if unsupported:
         return Hold(Reason.UNSUPPORTED_FEATURE, unsupported, stalled=True)
-    template = _merged(definition_spec.pod_template or {}, spec)
-    if isinstance(template, Invalid):
-        return template
-    parameters = {**definition_spec.parameters, **spec.parameters}
-    problem = _index_problem(spec) or _variable_problem(template, name)
-    problem = problem or _substitute(template, parameters, name)
-    if problem:
-        return problem
-    cpu = requested_milli_cpu(template)
-    if isinstance(cpu, Invalid):
-        return cpu
+    groups = _groups(spec, definition_spec, name)
+    if isinstance(groups, Invalid):
+        return groups
     return Plan(
         definition=f"{name}:{number}",
         revision=number,
         generation=job.generation,
-        template=template,
-        milli_cpu=cpu,
+        template=groups[0].template,
+        milli_cpu=min(LARGEST, sum(one.milli_cpu for one in groups)),
         retry=spec.retry_strategy or definition_spec.retry_strategy or RetryStrategy(),
         timeout=spec.timeout or definition_spec.timeout,
+        groups=groups if definition_spec.node_properties else (),
     )
+
+
+def _groups(
+    spec: BatchJobSpec, definition: JobDefinitionSpec, name: str
+) -> tuple[NodeGroup, ...] | Invalid:
+    """The groups of a multi-node job; of any other job one, with its only Pod."""
+    problem = _shape_problem(spec, definition, name) or _index_problem(spec)
+    if problem:
+        return problem
+    whole = Part("0", (0,), definition.pod_template or {}, tuple(spec.container_overrides))
+    parts: Sequence[Part] = (whole,)
+    field = "spec.containerOverrides"
+    if definition.node_properties:
+        field = "spec.nodeOverrides.nodePropertyOverrides"
+        try:
+            parts = resolve(definition.node_properties, spec.node_overrides)
+        except LayoutError as error:
+            return Invalid(str(error))
+    parameters = {**definition.parameters, **spec.parameters}
+    groups = []
+    for part in parts:
+        template = _merged(part.template, part.overrides, field)
+        if isinstance(template, Invalid):
+            return template
+        problem = _variable_problem(template, name) or _substitute(template, parameters, name)
+        if problem:
+            return problem
+        cpu = requested_milli_cpu(template)
+        if isinstance(cpu, Invalid):
+            return cpu
+        total = min(LARGEST, cpu * len(part.nodes))
+        groups.append(NodeGroup(part.target_nodes, part.nodes, template, total))
+    return tuple(groups)
+
+
+def _shape_problem(spec: BatchJobSpec, definition: JobDefinitionSpec, name: str) -> Invalid | None:
+    """Fields of the job that a definition of this type has no use for."""
+    if definition.node_properties is None:
+        if spec.node_overrides is None:
+            return None
+        return Invalid(
+            f"spec.nodeOverrides is for multi-node jobs, but JobDefinition {name} has type "
+            f"container: use spec.containerOverrides"
+        )
+    if spec.array_properties is not None:
+        return Invalid(
+            f"JobDefinition {name} has type multinode, and a multi-node job cannot be an array: "
+            f"leave spec.arrayProperties out"
+        )
+    if spec.container_overrides:
+        return Invalid(
+            f"JobDefinition {name} has type multinode: say in "
+            f"spec.nodeOverrides.nodePropertyOverrides which nodes the containerOverrides are for"
+        )
+    return None
 
 
 def latest_active(definition: Definition) -> int | None:
@@ -180,12 +234,14 @@ def _inactive(what: str) -> Hold:
     )
 
 
-def _merged(base: Mapping[str, Any], spec: BatchJobSpec) -> dict[str, Any] | Invalid:
-    """The definition's template with the job's container overrides in it; nothing is shared."""
+def _merged(
+    base: Mapping[str, Any], overrides: Sequence[ContainerOverride], field: str
+) -> dict[str, Any] | Invalid:
+    """The definition's template with the job's overrides, `field`, in it; nothing is shared."""
     pod_spec = dict(base.get("spec") or {})
     pod_spec["containers"] = [dict(one) for one in pod_spec.get("containers", ())]
     pod_spec["initContainers"] = [dict(one) for one in pod_spec.get("initContainers") or ()]
-    for override in spec.container_overrides:
+    for override in overrides:
         targets = [
             one
             for one in (*pod_spec["containers"], *pod_spec["initContainers"])
@@ -194,8 +250,7 @@ def _merged(base: Mapping[str, Any], spec: BatchJobSpec) -> dict[str, Any] | Inv
         if not targets:
             names = ", ".join(one["name"] for one in pod_spec["containers"])
             return Invalid(
-                f"spec.containerOverrides names container {override.name}, but the definition "
-                f"has: {names}"
+                f"{field} names container {override.name}, but the definition has: {names}"
             )
         _override(targets[0], override)
     return {"metadata": dict(base.get("metadata") or {}), "spec": pod_spec}

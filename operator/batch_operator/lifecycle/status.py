@@ -23,7 +23,9 @@ from batch_operator.api.job import (
     Pending,
 )
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.gang import missing_pods
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.node_rows import node_rows
 from batch_operator.lifecycle.states import FINAL, may_follow
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobSta
         attempts=attempts,
         pending=None if look.ending else _pending(look, state, hold, now, is_array=is_array),
         array=_array(look) if is_array else None,
-        nodes=stored.nodes,
+        nodes=node_rows(look, state),
         conditions=_conditions(look, state, hold, now),
     )
 
@@ -222,6 +224,8 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
     attempt = look.children.live[-1] if look.children.live else None
     if attempt is None or (hold and hold.reason is Reason.STOPPING):
         return hold
+    if attempt.node_group is not None and (attempt.is_job or attempt.gated):
+        return _gang_hold(look)
     if attempt.unschedulable:
         message = f"Pod {attempt.pod_name} fits on no node: {attempt.unschedulable}"
         return Hold(Reason.UNSCHEDULABLE, message)
@@ -231,6 +235,20 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
         message = f"node {attempt.node_name} pulls images and starts containers"
         return Hold(Reason.CONTAINERS_STARTING, message)
     return Hold(Reason.WAITING_FOR_NODE, "its Pod waits for a node")
+
+
+def _gang_hold(look: Evaluation) -> Hold:
+    """A multi-node job's main node is not let go before all Pods are there."""
+    gang, groups = look.gangs[-1], look.plan.groups if look.plan else ()
+    message = "its main node is about to be let go to a node"
+    if missing := missing_pods(gang, groups):
+        total = sum(len(one.nodes) for one in groups)
+        jobs = " ".join(one.pod_name for one in gang.jobs.values())
+        message = (
+            f"{missing} of its {total} Pods are still to be made; if that lasts, "
+            f"`kubectl describe job {jobs}` says what the cluster refuses"
+        )
+    return Hold(Reason.WAITING_FOR_NODE, message)
 
 
 def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:

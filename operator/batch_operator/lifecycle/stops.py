@@ -90,7 +90,7 @@ def review(
             judged = _judged(attempt, stop)
             if judged is not attempt:
                 verdicts[attempt.pod_uid] = judged
-        elif attempt.deleting or attempt.stopping or attempt.phase is Phase.ASSUMED:
+        elif attempt.deleting or attempt.stopping or attempt.is_on_its_way:
             continue
         elif _is_hit(attempt, stop) or (deadline is not None and deadline <= now):
             to_stop.append(attempt)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import ComputeEnvironmentType
-from batch_operator.api.job_definition import JobDefinitionType
 
 if TYPE_CHECKING:
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 def unsupported_in_job(spec: BatchJobSpec) -> str | None:
     return _sentence(
-        ("spec.nodeOverrides", spec.node_overrides is not None),
         ("spec.consumableResources", bool(spec.consumable_resources)),
         ("spec.shareIdentifier", spec.share_identifier is not None),
     )
@@ -28,7 +26,6 @@ def unsupported_in_job(spec: BatchJobSpec) -> str | None:
 
 def unsupported_in_definition(spec: JobDefinitionSpec) -> str | None:
     return _sentence(
-        ("the definition's type multinode", spec.type is JobDefinitionType.MULTINODE),
         ("the definition's consumableResources", bool(spec.consumable_resources)),
     )
 

@@ -14,19 +14,40 @@ if TYPE_CHECKING:
 
     from batch_operator.api.common import OnOutOfMemory
     from batch_operator.scheduling.mutations import StartAttempt
+    from batch_operator.scheduling.snapshot import Job
 
 
 def pod(start: StartAttempt) -> dict[str, Any]:
-    """The Pod that runs one attempt.
+    """The Pod that runs one attempt."""
+    job = start.job
+    array_index = None if start.array_size is None else start.index
+    env = environment_variables(start, array_index)
+    template = pod_template(start, start.plan.template, env)
+    name = pod_name(job.name, job.uid, array_index, start.number)
+    if array_index is not None:
+        template["metadata"]["labels"][meta.LABEL_ARRAY_INDEX] = str(array_index)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": job.namespace,
+            **template["metadata"],
+            "ownerReferences": [owner_reference(job)],
+        },
+        "spec": template["spec"],
+    }
+
+
+def pod_template(
+    start: StartAttempt, template: Mapping[str, Any], env: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What a user's template becomes in one attempt: metadata and spec of a Pod.
 
     The compute environment's node selector comes on top of the template's own. Templates are shared
     between attempts, so everything that differs is copied here and nothing is changed.
     """
-    job, plan = start.job, start.plan
-    array_index = None if start.array_size is None else start.index
-    template_spec = plan.template["spec"]
-    template_meta = plan.template["metadata"]
-    env = _environment_variables(start, array_index)
+    template_spec, template_meta = template["spec"], template["metadata"]
     toleration = {
         "key": meta.TAINT_COMPUTE_ENVIRONMENT,
         "operator": "Equal",
@@ -44,28 +65,26 @@ def pod(start: StartAttempt) -> dict[str, Any]:
     else:
         del spec["initContainers"]
     return {
-        "apiVersion": "v1",
-        "kind": "Pod",
         "metadata": {
-            "name": pod_name(job.name, job.uid, array_index, start.number),
-            "namespace": job.namespace,
-            "labels": {**_users(template_meta.get("labels")), **_labels(start, array_index)},
+            "labels": {**_users(template_meta.get("labels")), **labels(start)},
             "annotations": dict(template_meta.get("annotations") or {}),
             "finalizers": [meta.FINALIZER_TRACKING],
-            "ownerReferences": [
-                {
-                    "apiVersion": meta.API_VERSION,
-                    "kind": "BatchJob",
-                    "name": job.name,
-                    "uid": job.uid,
-                    "controller": True,
-                    # Deleting a job must not wait for its Pods: the finalizer already keeps
-                    # those whose outcome counts.
-                    "blockOwnerDeletion": False,
-                }
-            ],
         },
         "spec": spec,
+    }
+
+
+def owner_reference(job: Job) -> dict[str, Any]:
+    """Makes the job the owner: what runs it goes when the job is deleted."""
+    return {
+        "apiVersion": meta.API_VERSION,
+        "kind": "BatchJob",
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
+        # Deleting a job must not wait for its Pods: the finalizer already keeps those whose
+        # outcome counts.
+        "blockOwnerDeletion": False,
     }
 
 
@@ -75,8 +94,9 @@ def _users(labels: Mapping[str, str] | None) -> dict[str, str]:
     return {key: value for key, value in (labels or {}).items() if not key.startswith(ours)}
 
 
-def _labels(start: StartAttempt, array_index: int | None) -> dict[str, str]:
-    labels = {
+def labels(start: StartAttempt) -> dict[str, str]:
+    """What says of an object which attempt of which job it belongs to."""
+    return {
         meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
         meta.LABEL_JOB_NAME: start.job.name,
         meta.LABEL_JOB_UID: start.job.uid,
@@ -86,12 +106,9 @@ def _labels(start: StartAttempt, array_index: int | None) -> dict[str, str]:
         meta.LABEL_REVISION: str(start.plan.revision),
         meta.LABEL_TRACKED: "true",
     }
-    if array_index is not None:
-        labels[meta.LABEL_ARRAY_INDEX] = str(array_index)
-    return labels
 
 
-def _environment_variables(start: StartAttempt, array_index: int | None) -> list[dict[str, str]]:
+def environment_variables(start: StartAttempt, array_index: int | None) -> list[dict[str, Any]]:
     """What AWS Batch sets in every container (user guide, "job environment variables")."""
     variables = {
         "AWS_BATCH_JOB_ID": start.job.uid,
@@ -107,7 +124,7 @@ def _environment_variables(start: StartAttempt, array_index: int | None) -> list
 
 
 def _container(
-    container: Mapping[str, Any], env: list[dict[str, str]], start: StartAttempt
+    container: Mapping[str, Any], env: list[dict[str, Any]], start: StartAttempt
 ) -> dict[str, Any]:
     # Ours come first: a user's variable may refer to one of them as $(AWS_BATCH_JOB_ID).
     made = {**container, "env": [*env, *(container.get("env") or ())]}

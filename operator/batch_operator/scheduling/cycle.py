@@ -22,8 +22,6 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.api import meta
-from batch_operator.api.compute_environment import CapacityType
 from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
 from batch_operator.lifecycle.evaluate import (
     Evaluation,
@@ -36,7 +34,6 @@ from batch_operator.lifecycle.evaluate import (
 )
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import Invalid, Plan, make_plan
-from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.scheduling import administration
@@ -46,20 +43,19 @@ from batch_operator.scheduling.mutations import (
     DeleteJob,
     DeletePod,
     Mutation,
+    OpenGate,
     ReleasePod,
-    StartAttempt,
     StopPod,
     Urgency,
     WriteStatus,
 )
 from batch_operator.scheduling.placement import (
     capacity_hold,
-    capacity_milli,
     never_fits_hold,
-    node_selector,
     queue_hold,
     usable_environments,
 )
+from batch_operator.scheduling.starts import rest_of_gang, starts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +66,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Job, Key, Snapshot
+    from batch_operator.scheduling.starts import Start
 
 LOOKS_MAX = 2000
 """Looks, and statuses composed, in one cycle. What is left waits for the next, a moment later: the
@@ -206,6 +203,9 @@ def _look(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     mutations += [ReleasePod(one) for one in look.children.releasable]
     mutations += [DeletePod(one) for one in look.children.overdue]
     mutations += [StopPod(one) for one in look.to_stop]
+    mutations += [OpenGate(one.pod, one.annotations) for one in look.to_open]
+    if look.to_complete:
+        mutations += rest_of_gang(snapshot, look)
     if job.deleting:
         mutations += _let_go(attempts)
     return mutations
@@ -232,7 +232,7 @@ def _look_at_orphans(memo: Memo, uid: str, attempts: list[PodAttempt]) -> list[M
     """Pods whose job is gone: garbage collection deletes them, we only let them go."""
     usage: Counter[str] = Counter()
     for one in attempts:
-        if not one.phase.ended:
+        if not (one.phase.ended or one.is_job):
             usage[one.environment] += one.milli_cpu
     memo.forget(uid, usage)
     return _let_go(attempts)
@@ -240,7 +240,11 @@ def _look_at_orphans(memo: Memo, uid: str, attempts: list[PodAttempt]) -> list[M
 
 def _let_go(attempts: Iterable[PodAttempt]) -> list[Mutation]:
     """Pods that are being deleted with their job, once they hold nothing any more."""
-    return [ReleasePod(one) for one in attempts if one.tracked and one.deleting and one.phase.ended]
+    return [
+        ReleasePod(one)
+        for one in attempts
+        if one.tracked and one.deleting and one.phase.ended and not one.is_job
+    ]
 
 
 def _after_fault(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
@@ -321,11 +325,9 @@ def _waits_for(snapshot: Snapshot, namespace: str, name: str) -> Iterable[str]:
 # Phase 2
 
 
-def _place(
-    snapshot: Snapshot, memo: Memo, faults: list[Fault]
-) -> tuple[list[StartAttempt], list[str]]:
+def _place(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> tuple[list[Start], list[str]]:
     """Starts for what fits, and the uids of jobs that began or ceased to block their queue."""
-    starts: list[StartAttempt] = []
+    starts: list[Start] = []
     moved: list[str] = []
     used = Counter(memo.used_milli)
     queues = sorted(snapshot.queues.values(), key=lambda one: (-one.spec.priority, one.name))
@@ -353,9 +355,9 @@ def _place(
 
 def _place_queue(
     memo: Memo, backlog: Backlog, usable: list[Environment], used: Counter[str], budget: int
-) -> tuple[list[StartAttempt], tuple[str, Hold] | None]:
+) -> tuple[list[Start], tuple[str, Hold] | None]:
     """Start from the front of one queue until something does not fit; then, which job and why."""
-    starts: list[StartAttempt] = []
+    starts: list[Start] = []
     blocked = None
     placed: Counter[str] = Counter()
     for rank, _, uid in backlog:
@@ -363,7 +365,7 @@ def _place_queue(
             break
         look = memo.looks[uid]
         wanted = _wanted(look, rank, placed[uid])[: budget - len(starts)]
-        new = _starts(look, wanted, usable, used)
+        new = starts_of(look, wanted, usable, used)
         placed[uid] += len(new)
         starts += new
         if len(new) < len(wanted):
@@ -383,41 +385,6 @@ def _wanted(look: Evaluation, rank: int, already_placed: int) -> list[int]:
     retries = look.startable & look.children.retrying
     those = retries if rank == RETRY else look.startable - retries
     return those.first(look.start_limit - already_placed)
-
-
-_ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
-
-
-def _starts(
-    look: Evaluation, wanted: list[int], usable: list[Environment], used: Counter[str]
-) -> list[StartAttempt]:
-    """Start as many of the wanted indexes as fit, environment by environment, in their order."""
-    plan = look.plan
-    assert plan is not None  # what has no plan is in no backlog
-    starts: list[StartAttempt] = []
-    size = len(look.children.counted.members) if look.job.spec.array_properties else None
-    left = list(reversed(wanted))
-    for environment in usable:
-        free = capacity_milli(environment) - used[environment.name]
-        selector = node_selector(environment)
-        for _ in range(min(len(left), max(0, free) // plan.milli_cpu)):
-            index = left.pop()
-            used[environment.name] += plan.milli_cpu
-            counted = look.children.counted
-            on_demand = needs_on_demand(plan.retry, counted.times_host_lost(index))
-            starts.append(
-                StartAttempt(
-                    job=look.job,
-                    plan=plan,
-                    index=index,
-                    number=counted.used(index) + 1,
-                    array_size=size,
-                    environment=environment.name,
-                    node_selector={**selector, **_ON_DEMAND} if on_demand else selector,
-                    memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),
-                )
-            )
-    return starts
 
 
 # Phase 3

@@ -51,8 +51,34 @@ class StartAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class StartGang:
+    """Create the Indexed Jobs of one attempt of a multi-node job: those of `groups`, in order.
+
+    The main node's comes first: as long as it does not stand, nothing was asked for.
+    """
+
+    start: StartAttempt
+    groups: tuple[int, ...]
+
+    @property
+    def job(self) -> Job:
+        return self.start.job
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """Let a Pod of a multi-node job be scheduled, and tell its containers who it is."""
+
+    pod: PodAttempt
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ReleasePod:
-    """Take our finalizer and tracking label off a Pod whose outcome is in the stored status."""
+    """Take our finalizer and tracking label off a Pod whose outcome is in the stored status.
+
+    Here and below the Pod may be the Job that stands in for Pods of a multi-node job.
+    """
 
     pod: PodAttempt
 
@@ -61,7 +87,8 @@ class ReleasePod:
 class StopPod:
     """End an attempt: on a node by its kubelet, so that its log stays; on none by deleting it.
 
-    One on no node is deleted only as it was seen: cancel spares what a node has got meanwhile.
+    One on no node is deleted only as it was seen: cancel spares what a node has got meanwhile. A
+    Job is suspended, so that it makes no more Pods.
     """
 
     pod: PodAttempt
@@ -131,6 +158,8 @@ class WriteStatus:
 
 Mutation = (
     StartAttempt
+    | StartGang
+    | OpenGate
     | ReleasePod
     | StopPod
     | DeletePod

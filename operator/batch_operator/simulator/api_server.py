@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     Key = tuple[str, str]
 
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
-JOBS = Resource("batch", "v1", "jobs", "Job")
 SIZE_MAX = 1_500_000
 """etcd's default limit on a request, in bytes."""
 HISTORY_S = 300.0

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
-from batch_operator.cluster.client import PODS, ApiError
-from batch_operator.simulator.api_server import JOBS
+from batch_operator.cluster.client import JOBS, PODS, ApiError
 from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from batch_operator.simulator.api_server import ApiServer, Write
 
@@ -201,6 +202,16 @@ class JobController:
         except ApiError as error:
             if not error.is_not_found:
                 raise
+
+
+def node_of(pod: Mapping[str, Any]) -> int | None:
+    """The index of the node that a Pod of a multi-node job is; None for any other Pod."""
+    metadata = pod["metadata"]
+    place = metadata.get("labels", {}).get(LABEL_INDEX)
+    if place is None:
+        return None
+    nodes = list(IndexSet.parse(metadata.get("annotations", {}).get(meta.ANNOTATION_NODES) or ""))
+    return nodes[int(place)] if int(place) < len(nodes) else int(place)
 
 
 def _owner(pod: Json) -> str | None:

@@ -8,6 +8,7 @@ grace period, and is removed once nobody holds it by a finalizer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.cluster.client import PODS, ApiError
@@ -81,6 +82,7 @@ class Kubelet:
         self._stopping: set[str] = set()
         self._deadlines: dict[str, tuple[int, asyncio.TimerHandle]] = {}
         self._on_node: dict[str, dict[str, None]] = {}
+        self._addresses = 0
         server.subscribe(self._see)
 
     @property
@@ -213,8 +215,14 @@ class Kubelet:
 
     def _run(self, pod: Json) -> None:
         state = {"running": {"startedAt": timestamp(self._loop.time())}}
-        self._write(pod, phase="Running", containerStatuses=_containers(pod, state, state))
+        containers = _containers(pod, state, state)
+        self._write(pod, phase="Running", podIP=self._address(), containerStatuses=containers)
         self._later(self._fates[pod["metadata"]["uid"]].runtime_s, self._exit, pod)
+
+    def _address(self) -> str:
+        """An address that no other Pod has had."""
+        self._addresses += 1
+        return str(IPv4Address("10.0.0.0") + self._addresses)
 
     def _exit(self, pod: Json) -> None:
         fate = self._fates[pod["metadata"]["uid"]]

@@ -93,7 +93,7 @@ class Account:
         pod = attempt_pod(write.object)
         if pod is None:
             return
-        if write.is_creation:
+        if write.is_creation and pod.is_main:
             self._pods_of[pod.job_uid] += 1
         is_over = write.is_removal or not pod.is_live
         if is_over and (use := self._open.pop(pod.uid, None)) is not None:

@@ -20,7 +20,7 @@ from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.checkers import OPERATOR, End, Panel
 from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
 from batch_operator.simulator.garbage_collector import GarbageCollector
-from batch_operator.simulator.job_controller import LABEL_INDEX, JobController
+from batch_operator.simulator.job_controller import JobController, node_of
 from batch_operator.simulator.kubelet import Fate, Kubelet
 from batch_operator.simulator.nodes import Nodes, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
@@ -251,12 +251,10 @@ class _Simulation:
         """The first behavior that matches an attempt; see `scenario.Behavior`."""
         labels = pod["metadata"].get("labels", {})
         job, attempt = labels.get(meta.LABEL_JOB_NAME, ""), int(labels.get(meta.LABEL_ATTEMPT, 1))
-        index, node = (
-            int(labels[key]) if key in labels else None
-            for key in (meta.LABEL_ARRAY_INDEX, LABEL_INDEX)
-        )
+        index = labels.get(meta.LABEL_ARRAY_INDEX)
+        child, node = None if index is None else int(index), node_of(pod)
         for one in (*self._scenario.spec.behaviors, Behavior()):
-            if one.matches(job, index, node, attempt):
+            if one.matches(job, child, node, attempt):
                 return Fate(one.runtime, one.exits_with, one.pull_time, one.reason)
         raise AssertionError("unreachable: the last behavior matches everything")
 

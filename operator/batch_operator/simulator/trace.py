@@ -14,7 +14,7 @@ from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.cluster.client import BATCH_JOBS, PODS
-from batch_operator.simulator.job_controller import LABEL_INDEX
+from batch_operator.simulator.job_controller import node_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -171,9 +171,10 @@ class Trace:
         if job is None or meta.LABEL_ATTEMPT not in labels:
             return
         number = int(labels[meta.LABEL_ATTEMPT])
-        if LABEL_INDEX in labels:
-            self._node_written(write, job, int(labels[LABEL_INDEX]), number)
-            return
+        if (node := node_of(pod)) is not None:
+            self._node_written(write, job, node, number)
+            if labels.get(meta.LABEL_NODE_GROUP) != "0":
+                return  # a multi-node job is in the state that its main node is in
         index = int(labels.get(meta.LABEL_ARRAY_INDEX, "0"))
         unit = job.units.get(index)
         if unit is None or unit.state in FINAL or number < (unit.attempt or 0):
@@ -241,8 +242,7 @@ class Trace:
         unit = job.units[0]
         rows = status.get("attempts", [])
         used = sum(1 for row in rows if "stoppedAt" in row)
-        if state in FINAL or job.nodes:
-            # A multi-node job has the states that its status says, which follow its main node.
+        if state in FINAL:
             self._move(write, job, 0, state, _why(status))
         elif unit.attempt is not None and used >= unit.attempt:
             ended = rows[used - 1]

@@ -257,7 +257,9 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     "nextLookAt": NOON,
                 },
                 "array": CHILDREN,
-                "nodes": [{"targetNodes": "0:3", "state": "RUNNING"}],
+                "nodes": [
+                    {"targetNodes": "0:3", "state": "RUNNING", "statusSummary": {"RUNNING": 4}}
+                ],
                 "conditions": [CONDITION],
             }
         ],

@@ -27,7 +27,7 @@ from batch_operator.lifecycle.evaluate import (
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.lifecycle.status import status_of
+from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.lifecycle.stops import Policy
 from support.builders import START, attempt, job, plan
 from support.structural import problems
@@ -755,3 +755,24 @@ def test_an_unchanged_world_gives_an_equal_status_whatever_happened_before(
         story.now += timedelta(hours=1, microseconds=5)
 
         assert status_of(story.look(), story.hold, story.now) == story.job.status
+
+
+def test_a_job_that_the_operator_stumbles_over_says_so_once() -> None:
+    """An error of the operator's own is written once, and not again at every look."""
+    waiting = status(gate=Gate(IndexSet(), hold=WAITS))
+    first = status_after_fault(job(status=waiting), START + timedelta(hours=1))
+    again = status_after_fault(job(status=first), START + timedelta(hours=2))
+
+    assert first.state is waiting.state
+    assert first.pending is not None
+    assert (first.pending.reason, first.pending.queue) == ("OperatorError", "main")
+    assert first.pending.since == START + timedelta(hours=1)
+    assert [(one.type, one.reason) for one in first.conditions] == [("Stalled", "OperatorError")]
+    assert again == first
+
+
+def test_a_new_job_that_the_operator_stumbles_over_says_so() -> None:
+    said = status_after_fault(job(), START)
+
+    assert said.observed_generation == 1
+    assert said.conditions[0].last_transition_time == START

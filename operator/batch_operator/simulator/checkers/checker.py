@@ -74,6 +74,11 @@ class AttemptPod:
     """Containers of it run, or may still come to run."""
 
     @property
+    def is_main(self) -> bool:
+        """It decides over its attempt: of a multi-node job the main node, of any other all Pods."""
+        return self.node in {"", "0/0"}
+
+    @property
     def child(self) -> tuple[str, int]:
         return self.job_uid, self.index
 
@@ -86,13 +91,14 @@ def attempt_pod(pod: Mapping[str, Any]) -> AttemptPod | None:
         return None
     is_bound = "nodeName" in pod["spec"]
     is_over = pod["status"].get("phase") in {"Succeeded", "Failed"}
+    place = labels.get(LABEL_INDEX)
     never_runs = not is_bound and "deletionTimestamp" in metadata
     return AttemptPod(
         uid=metadata["uid"],
         name=metadata["name"],
         job_uid=labels[meta.LABEL_JOB_UID],
         index=int(labels.get(meta.LABEL_ARRAY_INDEX, "0")),
-        node=labels.get(LABEL_INDEX, ""),
+        node=f"{labels.get(meta.LABEL_NODE_GROUP)}/{place}" if place is not None else "",
         number=int(labels[meta.LABEL_ATTEMPT]),
         environment=labels.get(meta.LABEL_COMPUTE_ENVIRONMENT, ""),
         is_gated=bool(pod["spec"].get("schedulingGates")),
