@@ -147,6 +147,42 @@ def test_terminating_stops_every_node(kube: Kube) -> None:
              {"Failed"})  # fmt: skip
 
 
+def hold_back(kube: Kube, name: str, pods: int) -> None:
+    """Submit a gang of three of which a quota lets only so many Pods be made."""
+    kube("create", "quota", "few", f"--hard=pods={pods}")
+    wait_for("the quota", lambda: (kube.get("quota", "few") or {}).get("status", {}).get("hard"))
+    kube.apply(definition("d", ("0:", template("sleep 1")), numNodes=3), job(name, "d"))
+
+
+def test_a_gang_that_the_cluster_does_not_let_be_made_says_so_and_can_be_ended(kube: Kube) -> None:
+    hold_back(kube, "j", pods=0)
+    pending = wait_for("a reason", lambda: kube.status("j").get("pending"))
+    wait_for("the Jobs", lambda: len(kube.items("jobs.batch")) == 2)
+
+    assert "3 of its 3 Pods are still to be made" in pending["message"]
+    kube("patch", "batchjob", "j", "--type=merge", "-p",
+         '{"spec": {"terminate": {"reason": "enough"}}}')  # fmt: skip
+    status = kube.wait_for_state("j", "FAILED")
+
+    assert status["statusReason"] == "enough"
+    wait_for(
+        "the Jobs to be let go", lambda: not kube.items("jobs.batch", "-l", f"{GROUP}/tracked")
+    )
+    assert all(one["spec"]["suspend"] for one in kube.items("jobs.batch"))
+
+
+def test_a_gated_pod_that_somebody_deletes_is_a_failed_attempt(kube: Kube) -> None:
+    hold_back(kube, "j", pods=2)
+    pods = wait_for("two Pods", lambda: len(kube.pods_of("j")) == 2 and kube.pods_of("j"))
+    kube("delete", "pod", pods[1]["metadata"]["name"], "--wait=false")
+    status = kube.wait_for_state("j", "FAILED")
+    (row,) = status["attempts"]
+
+    assert row["statusReason"] == "Task failed to start"
+    wait_for("everything to be let go", lambda: not kube.items("pods,jobs.batch", "-l",
+             f"{GROUP}/tracked"))  # fmt: skip
+
+
 def test_the_operator_can_die_at_any_time(kube: Kube, operator_process: OperatorProcess) -> None:
     script = "sleep 3; exit 0"
     kube.apply(definition("d", ("0:", template(script)), numNodes=4, mainNode=1))

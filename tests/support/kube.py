@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGE = "busybox:1"
-EXAMPLES = ("hello", "render", "prepare", "train", "report")
+EXAMPLES = ("hello", "render", "prepare", "train", "report", "gather")
 """The jobs under examples/."""
 
 

@@ -27,13 +27,23 @@ from batch_operator.scheduling.mutations import (
     DeletePod,
     DeleteRevision,
     Mutation,
+    OpenGate,
     ReleasePod,
     StartAttempt,
+    StartGang,
     StopPod,
     Urgency,
     WriteStatus,
 )
-from support.builders import START, attempt, definition, definition_spec, job, pod_template
+from support.builders import (
+    START,
+    attempt,
+    definition,
+    definition_spec,
+    job,
+    multi_node_spec,
+    pod_template,
+)
 from support.scripted_api import Late, Request, ScriptedApi
 from support.virtual_time import VirtualClock, settled
 from support.wire import pod_object, stored, with_status
@@ -42,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 POD = "job-uid-job-1"
+JOBS = ["job-uid-job-1-0", "job-uid-job-1-1"]
 ALREADY_EXISTS = ApiError(409, "AlreadyExists", f'pods "{POD}" already exists')
 NO_REPLY = ApiError(0, "NoReply", "connection reset")
 BROKEN = ApiError(500, "InternalError", "etcd")
@@ -55,6 +66,15 @@ def start(*, index: int = 0, number: int = 1, array_size: int | None = None) -> 
     plan = make_plan(one, definition(), None)
     assert isinstance(plan, Plan)
     return StartAttempt(one, plan, index, number, array_size, "local", {"pool": "batch"})
+
+
+def gang(*groups: int) -> StartGang:
+    """Two nodes: the main node, and group 1."""
+    one = job()
+    plan = make_plan(one, definition(spec=multi_node_spec()), None)
+    assert isinstance(plan, Plan)
+    begun = StartAttempt(one, plan, 0, 1, None, "local", {"pool": "batch"})
+    return StartGang(begun, groups or (0, 1))
 
 
 def accept(request: Request) -> bytes:
@@ -146,6 +166,8 @@ async def test_a_create_on_its_way_counts_as_an_attempt_and_against_the_budget()
     ("mutation", "verb"),
     [
         pytest.param(start(), "create", id="StartAttempt"),
+        pytest.param(gang(), "create", id="StartGang"),
+        pytest.param(OpenGate(attempt(Phase.UNBOUND), {}), "patch", id="OpenGate"),
         pytest.param(ReleasePod(attempt(Phase.SUCCEEDED)), "patch", id="ReleasePod"),
         pytest.param(DeletePod(attempt(Phase.RUNNING)), "delete", id="DeletePod"),
         pytest.param(StopPod(attempt(Phase.RUNNING)), "patch", id="StopPod"),
@@ -164,6 +186,61 @@ async def test_the_same_wish_twice_is_one_request(mutation: Mutation, verb: str)
 
     assert len(hand.api.requests) == 1
     await asyncio.sleep(20)
+
+
+async def test_a_gang_is_asked_for_main_node_first_and_counts_from_then_on() -> None:
+    hand = Hand()
+    hand.api.will("create", Late(10, accept))
+    await hand.submit(gang())
+
+    assert {name: one.milli_cpu for name, one in hand.attempts.items()} == dict.fromkeys(JOBS, 1000)
+    assert [request.name for request in hand.api.requests] == [JOBS[0]]
+    await asyncio.sleep(11)
+
+    assert [request.name for request in hand.api.requests] == JOBS
+    assert [hand.attempts[name].pod_uid for name in JOBS] == [f"uid of {name}" for name in JOBS]
+    assert [hand.attempts[name].members for name in JOBS] == [1, 1]
+
+
+async def test_a_gang_that_is_refused_in_part_keeps_what_stands() -> None:
+    hand = Hand()
+    hand.api.will("create", accept, FORBIDDEN)
+    await hand.submit(gang())
+
+    assert list(hand.attempts) == JOBS[:1]
+    assert hand.cache.refusals["uid-job"].message == FORBIDDEN.message
+
+
+async def test_a_job_of_somebody_else_under_a_gangs_name_is_a_refusal() -> None:
+    hand = Hand()
+    hand.api.will("create", ApiError(409, "AlreadyExists", "it is there"))
+    hand.api.will("get", pod_object(JOBS[0], ownerReferences=[]))
+    await hand.submit(gang())
+
+    assert hand.attempts == {}
+    assert f"a Job {JOBS[0]} exists" in hand.cache.refusals["uid-job"].message
+
+
+async def test_opening_a_gate_tells_the_pod_in_the_same_write() -> None:
+    hand = Hand()
+    await hand.submit(OpenGate(attempt(Phase.UNBOUND), {"a": "b"}))
+    [request] = hand.api.requests
+
+    assert request.body == {
+        "metadata": {"uid": "pod-0-1", "annotations": {"a": "b"}},
+        "spec": {"schedulingGates": [{"name": "batch-operator.io/gang", "$patch": "delete"}]},
+    }
+
+
+async def test_a_job_is_stopped_by_suspending_it() -> None:
+    hand = Hand()
+    await hand.submit(gang())
+    made = hand.attempts[JOBS[0]]
+    await hand.submit(StopPod(made))
+    request = hand.api.requests[-1]
+
+    assert (request.verb, request.resource, request.name) == ("patch", "jobs", JOBS[0])
+    assert request.body == {"metadata": {"uid": made.pod_uid}, "spec": {"suspend": True}}
 
 
 async def test_the_attempts_of_an_array_are_created_side_by_side() -> None:
