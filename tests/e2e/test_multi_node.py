@@ -183,6 +183,12 @@ def test_a_gated_pod_that_somebody_deletes_is_a_failed_attempt(kube: Kube) -> No
              f"{GROUP}/tracked"))  # fmt: skip
 
 
+def test_fake_nodes_run_gangs_too(kube: Kube) -> None:
+    kube.apply(definition("d", ("0:", template("sleep 1")), numNodes=8), job("j", "d", "fake"))
+
+    assert kube.wait_for_state("j", "SUCCEEDED", "FAILED")["state"] == "SUCCEEDED"
+
+
 def test_the_operator_can_die_at_any_time(kube: Kube, operator_process: OperatorProcess) -> None:
     script = "sleep 3; exit 0"
     kube.apply(definition("d", ("0:", template(script)), numNodes=4, mainNode=1))
