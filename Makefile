@@ -60,7 +60,7 @@ contracts: setup ## the import contracts that keep the core pure
 	@.venv/bin/lint-imports --no-cache
 
 .PHONY: generate
-generate: setup ## write what is generated from the models: CRDs, plain manifest, chart
+generate: setup ## write what is generated: CRDs, plain manifest, chart, docs/conformance.md
 	@.venv/bin/python hack/generate
 
 .PHONY: fresh
@@ -68,8 +68,12 @@ fresh: setup ## check that what is generated is what the models say
 	@.venv/bin/python hack/generate --check
 
 .PHONY: unit
-unit: setup ## unit tests: no cluster, a few seconds
-	@.venv/bin/pytest tests/unit
+unit: setup ## unit tests, and AWS's rules one by one: no cluster, a few seconds
+	@.venv/bin/pytest tests/unit tests/conformance
+
+.PHONY: mutate
+mutate: setup ## change the rules of lifecycle/ one at a time: do the tests notice? SAMPLE=n
+	@.venv/bin/python hack/mutate --sample $(or $(SAMPLE),100)
 
 .PHONY: simulation
 simulation: setup ## the operator in virtual time: scenarios, crashes, faults; BATCH_OPERATOR_SEEDS=n

@@ -161,6 +161,11 @@ class Trace:
             return
         before, unit.state = unit.state, after
         self._emit(write, job, index if job.is_array else None, before, after, reason)
+        if job.parent_state is JobState.SUBMITTED and after not in {JobState.PENDING, *FINAL}:
+            # AWS: as soon as any child is RUNNABLE. An API server on a bad day may take the
+            # parent's own status so late that it is over by then.
+            job.parent_state = JobState.PENDING
+            self._emit(write, job, None, JobState.SUBMITTED, JobState.PENDING)
 
     # Pods
 
@@ -233,7 +238,7 @@ class Trace:
             return
         self._children_status(write, job, status)
         state = JobState(status["state"])
-        if job.parent_state is not state:
+        if job.parent_state is not state and state is not JobState.SUBMITTED:
             before, job.parent_state = job.parent_state, state
             self._emit(write, job, None, before, state, _why(status))
 
