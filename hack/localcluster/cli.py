@@ -170,6 +170,8 @@ def _up_embedded(cluster: Cluster, arguments: argparse.Namespace) -> None:
         realnode.refuse_another_owner(cluster)
     packages.install(packages.ALWAYS | (packages.REAL_NODE if facts.has_real_node else {}))
     programs.build([one for one in programs.PROGRAMS if facts.has_real_node or not one.needs_root])
+    # Chosen anew: while the programs were built, others may have taken ports and addresses.
+    facts = _facts(cluster, arguments, EMBEDDED, has_real_node=facts.has_real_node)
     cluster.keep(facts)
     controlplane.start(cluster, facts)
     fakenodes.start(cluster, facts, arguments.fake_nodes)
