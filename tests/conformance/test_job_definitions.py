@@ -104,6 +104,9 @@ def test_a_job_of_an_inactive_definition_waits_until_it_is_active() -> None:
         events=[later("60s", "JobDefinition", "work", state="ACTIVE")],
     )
 
+    one_revision = play({"a": {"jobDefinition": "work:1"}}, definition={"inactiveRevisions": [1]})
+
+    assert one_revision.waits_for("a") == "JobDefinitionInactive"
     assert waiting.waits_for("a") == "JobDefinitionInactive"
     assert waiting.attempts("a") == 0
     assert released.state("a") == "SUCCEEDED"

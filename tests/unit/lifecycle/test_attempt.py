@@ -275,6 +275,18 @@ START_ERRORS: dict[str, tuple[dict[str, Any], StartError | None]] = {
             hopeless=False,
         ),
     ),
+    **{
+        f"what kubelet calls {reason}": (
+            waiting(reason, "x"),
+            StartError(f"{word}: x", f"container main: {reason}: x", hopeless=False),
+        )
+        for reason, word in {
+            "CreateContainerConfigError": "CannotCreateContainerError",
+            "CreateContainerError": "CannotCreateContainerError",
+            "ImageInspectError": "CannotPullContainerError",
+            "RegistryUnavailable": "CannotPullContainerError",
+        }.items()
+    },
     "images on their way": (waiting("ContainerCreating"), None),
     "init containers at work": (waiting("PodInitializing"), None),
     "nothing: it runs": (running(), None),
@@ -405,6 +417,12 @@ def test_a_pod_is_bound(name: str) -> None:
     status, after_s = BOUND[name]
 
     assert observed_attempt(pod(status=status)).bound_at == START + timedelta(seconds=after_s)
+
+
+def test_a_pod_that_the_scheduler_could_not_place_is_not_bound() -> None:
+    refused = condition("PodScheduled", status="False", lastTransitionTime="2026-01-01T00:00:03Z")
+
+    assert observed_attempt(pod(node="", status={"conditions": [refused]})).bound_at is None
 
 
 def test_an_attempt_carries_what_it_was_started_with() -> None:

@@ -92,6 +92,7 @@ MEMBERS: dict[str, tuple[dict[str, Any], str]] = {
     "a job that is no array": ({}, "0"),
     "an array of a size": ({"arrayProperties": {"size": 3}}, "0-2"),
     "an array of named indexes": ({"arrayProperties": {"indexes": "4-5,17"}}, "4-5,17"),
+    "an array that names none right": ({"arrayProperties": {"indexes": "9-4"}}, "0"),
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_operator.lifecycle.parameters import placeholders, substituted
+from batch_operator.lifecycle.parameters import placeholders, substituted, substituted_length
 
 PARAMETERS = {"in": "s3://a b", "out": "$(rm -rf /)", "n": "3", "in.part": "p", "a-b_c": "x"}
 
@@ -50,6 +50,12 @@ def test_a_value_is_never_substituted_again(values: dict[str, str], names: list[
     words = [f"Ref::{name}" for name in names]
 
     assert substituted(words, values) == [values.get(name, f"Ref::{name}") for name in names]
+
+
+@given(st.lists(st.sampled_from([word for word, _ in WORDS.values()]), max_size=6))
+def test_the_length_is_known_before_anything_is_replaced(words: list[str]) -> None:
+    """A short template with a long parameter must not fill the operator's memory."""
+    assert substituted_length(words, PARAMETERS) == len("".join(substituted(words, PARAMETERS)))
 
 
 @given(st.lists(st.text(alphabet="ab :=-", max_size=10)))

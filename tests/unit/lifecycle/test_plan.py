@@ -433,6 +433,14 @@ HELD: dict[str, tuple[str, Definition | None, int | None, str, str, bool]] = {
         "set its spec.state to ACTIVE",
         True,
     ),
+    "the revision that it names is inactive": (
+        "work:1",
+        kept(TWO, latest=2, inactiveRevisions=[1]),
+        None,
+        "JobDefinitionInactive",
+        "revision 1 of JobDefinition work is INACTIVE",
+        True,
+    ),
     "the revision does not exist": (
         "work:9",
         kept(TWO, latest=2),

@@ -74,6 +74,27 @@ def test_what_ended_by_itself_before_the_request_keeps_its_outcome_but_is_not_re
     assert not failed.retryable
 
 
+def test_a_cancelled_attempt_that_was_spared_keeps_the_outcome_that_it_had() -> None:
+    """AWS Batch, CancelJob: a job that has started is left alone; but it is not retried."""
+    timed_out = outcome(attempt(Phase.FAILED, deadline_exceeded=True), CANCEL)
+    deleted = outcome(attempt(Phase.FAILED, deleting=True), CANCEL)
+    unbound = outcome(attempt(Phase.FAILED, deleting=True, **UNBOUND), CANCEL)
+
+    assert timed_out.status_reason == TIMED_OUT
+    assert deleted.status_reason == "Essential container in task exited"
+    assert unbound.status_reason == "no more"
+    assert not any(one.retryable for one in (timed_out, deleted, unbound))
+
+
+def test_the_grace_begins_now_where_nobody_knows_when_the_node_got_the_attempt() -> None:
+    error = StartError("CannotPullContainerError: x", "x", hopeless=False)
+    seen = attempt(Phase.STARTING, started_at=None, bound_at=None, start_error=error)
+    found = review([seen], None, None, Policy(30), START)
+
+    assert not found.verdicts
+    assert found.look_again_at == START + timedelta(seconds=30)
+
+
 def test_a_timeout_counts_from_when_the_containers_run() -> None:
     """AWS Batch, job timeouts: time in STARTING does not count."""
     running = attempt(Phase.RUNNING)
