@@ -401,7 +401,10 @@ BOUND: dict[str, tuple[dict[str, Any], int]] = {
     "when it was scheduled": (
         {
             "startTime": "2026-01-01T00:00:09Z",
-            "conditions": [condition("PodScheduled", lastTransitionTime="2026-01-01T00:00:03Z")],
+            "conditions": [
+                condition("Initialized", lastTransitionTime="2026-01-01T00:00:05Z"),
+                condition("PodScheduled", lastTransitionTime="2026-01-01T00:00:03Z"),
+            ],
         },
         3,
     ),
