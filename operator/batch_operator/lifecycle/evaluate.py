@@ -243,6 +243,8 @@ def evaluate(
     if not stop:
         reviewed = _with_failures_to_start(reviewed, gangs, refusal, now)
     children = children_of(stored, deciding, retry, reviewed.verdicts)
+    # The failure that is one too many stops the rest in the look that counts it.
+    stop = stop or stop_of(job.spec, children.counted)
     children, doom = _doomed(children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None

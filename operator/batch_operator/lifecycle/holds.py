@@ -27,7 +27,6 @@ class Reason(StrEnum):
     JOB_QUEUE_DISABLED = "JobQueueDisabled"
     JOB_QUEUE_NOT_FOUND = "JobQueueNotFound"
     JOB_QUEUE_NOT_READY = "JobQueueNotReady"
-    MAX_PARALLEL_REACHED = "MaxParallelReached"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     NO_COMPUTE_ENVIRONMENT = "NoComputeEnvironment"
     OPERATOR_ERROR = "OperatorError"
