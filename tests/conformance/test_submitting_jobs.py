@@ -258,12 +258,12 @@ def test_a_fifo_queue_ignores_the_priority_of_a_job() -> None:
 
 
 @rule("submit.share-identifier")
-def test_a_share_identifier_is_reported_as_not_supported() -> None:
+def test_a_job_waits_whose_share_identifier_does_not_suit_its_queue() -> None:
     """Submitting jobs: shareIdentifier."""
-    played = play({"a": {"shareIdentifier": "team"}})
+    surplus = play({"a": {"shareIdentifier": "team"}})
 
-    assert played.waits_for("a") == "UnsupportedFeature"
-    assert "spec.shareIdentifier" in played.final("a")["pending"]["message"]
+    assert surplus.waits_for("a") == "ShareIdentifierNotUsed"
+    assert "submit the job again without it" in surplus.final("a")["pending"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ class Played:
     def final(self, job: str) -> dict[str, Any]:
         return next(one for one in self.outcome.finals if one["final"] == f"default/{job}")
 
+    def resource(self, name: str) -> Spec:
+        """The status of a ConsumableResource."""
+        return self.outcome.statuses["ConsumableResource", name]
+
+    def queue(self, name: str = "main") -> Spec:
+        """The status of a JobQueue."""
+        return self.outcome.statuses["JobQueue", name]
+
     def state(self, job: str) -> str:
         return str(self.final(job)["state"])
 

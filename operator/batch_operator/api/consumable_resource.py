@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from batch_operator.api.common import Conditions, Model, ObservedGeneration
+from batch_operator.api.job import Intervals
 
 
 class ResourceType(StrEnum):
@@ -24,10 +25,37 @@ class ConsumableResourceSpec(Model):
     )
 
 
+class Grant(Model):
+    """Units that a job that is not over has used up, or is about to."""
+
+    job_uid: str = Field(max_length=64, description="The BatchJob.")
+    quantity: int = Field(ge=1, le=1_000_000_000_000, description="Units for each child.")
+    indexes: Intervals = Field(description="The children, as index intervals; 0 for a plain job.")
+
+
 class ConsumableResourceStatus(Model):
     """How much of it is in use."""
 
     observed_generation: ObservedGeneration = -1
-    in_use_quantity: int = Field(default=0, ge=0, le=1_000_000_000, description="Units held.")
-    available_quantity: int = Field(default=0, ge=0, le=1_000_000_000, description="Units free.")
+    in_use_quantity: int = Field(
+        default=0, ge=0, le=1_000_000_000_000, description="Units that running jobs hold."
+    )
+    spent_quantity: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000_000_000,
+        description="NON_REPLENISHABLE: units that jobs have used up which are over.",
+    )
+    available_quantity: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="Units free for further jobs."
+    )
+    grants: list[Grant] = Field(
+        default=[],
+        max_length=1000,
+        description="NON_REPLENISHABLE: units used up by jobs that are not over.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["jobUid"],
+        },
+    )
     conditions: Conditions = Field(default=[])

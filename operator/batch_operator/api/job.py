@@ -464,6 +464,15 @@ class NodeRangeStatus(Model):
     status_summary: StateCounts = _counts("Number of nodes by state.")
 
 
+class ShareUsage(Model):
+    """Use of capacity that counts against a share, as it was worth at a time; it decays."""
+
+    vcpu_seconds: float = Field(
+        ge=0, le=1e15, description="vCPU-seconds, the older ones counting less."
+    )
+    at: Time = Field(description="The time at which they were worth that.")
+
+
 class BatchJobStatus(Model):
     """What the operator has found and done."""
 
@@ -500,5 +509,9 @@ class BatchJobStatus(Model):
         max_length=5,
         description="The node ranges of a multi-node job.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    share_usage: ShareUsage | None = Field(
+        default=None,
+        description="What its attempts that are over count against its share identifier.",
     )
     conditions: Conditions = Field(default=[])

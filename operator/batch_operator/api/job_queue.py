@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from batch_operator.api.common import Conditions, Model, Name, ObservedGeneration, rules
-from batch_operator.api.job import JobState, StateCounts
+from batch_operator.api.job import JobState, ShareUsage, StateCounts
 
 
 class QueueState(StrEnum):
@@ -71,6 +71,16 @@ class AllowedNamespaces(Model):
 class JobQueueSpec(Model):
     """How the queue hands out work."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.schedulingPolicy) == has(oldSelf.schedulingPolicy)",
+                "schedulingPolicy can be neither added nor removed, only replaced: make another "
+                "queue",
+            )
+        )
+    )
+
     state: QueueState = Field(
         default=QueueState.ENABLED,
         description="DISABLED: nothing new starts; what runs goes on.",
@@ -122,15 +132,38 @@ class JobQueueSpec(Model):
     )
 
 
+class ShareStatus(Model):
+    """One share identifier of a queue with a scheduling policy."""
+
+    share_identifier: str = Field(max_length=255, description="The share identifier.")
+    weight_factor: float = Field(
+        ge=0, le=1_000_000, description="Its weight, divided among those of one prefix."
+    )
+    vcpus: str = Field(max_length=32, description="vCPUs that its jobs hold.")
+    usage: ShareUsage | None = Field(
+        default=None, description="All that counts against it, as of the last change of this row."
+    )
+    deleted_jobs_usage: ShareUsage | None = Field(
+        default=None, description="The part of it that is of jobs which exist no more."
+    )
+
+
 class JobQueueStatus(Model):
     """What waits and runs in the queue."""
-
-    model_config = ConfigDict()
 
     observed_generation: ObservedGeneration = -1
     jobs: StateCounts = Field(
         default={},
         max_length=7,
         description="Open jobs by state, each array child counted as one.",
+    )
+    shares: list[ShareStatus] = Field(
+        default=[],
+        max_length=500,
+        description="Fair share: who has used and holds how much, lowest rank first.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["shareIdentifier"],
+        },
     )
     conditions: Conditions = Field(default=[])

@@ -104,6 +104,8 @@ class Evaluation:
     """Groups of the last gang that are still to be asked for."""
     usage: Mapping[str, int] = field(default_factory=dict)
     """Milli-CPU that live attempts hold, by compute environment."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Units that live attempts hold, by consumable resource."""
     expired: bool = False
     """The job has been over for longer than its ttlSecondsAfterFinished: delete it."""
     look_again_at: datetime | None = None
@@ -273,6 +275,7 @@ def evaluate(
         to_open=tuple(openings(last, groups, may_begin=may_begin)) if last else (),
         to_complete=missing if may_begin and not held else (),
         usage=_usage(children.live, gangs, [groups[number] for number in missing]),
+        held=_held(plan, children.live, gangs) if isinstance(plan, Plan) else {},
         look_again_at=min((one for one in times if one is not None), default=None),
     )
 
@@ -429,6 +432,12 @@ def _usage(
     if missing and (main := gangs[-1].main):
         usage[main.environment] += sum(one.milli_cpu for one in missing)
     return usage
+
+
+def _held(plan: Plan, live: Sequence[PodAttempt], gangs: Sequence[Gang]) -> Mapping[str, int]:
+    """Units that attempts hold; AWS gives those of a job that is over back at once."""
+    count = sum(one.node_group is None for one in live) + sum(map(lingers, gangs))
+    return {name: quantity * count for name, quantity in plan.units} if count else {}
 
 
 def _start_limit(

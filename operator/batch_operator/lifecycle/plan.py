@@ -18,7 +18,6 @@ from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.multi_node import LayoutError, NodeGroup, Part, resolve
 from batch_operator.lifecycle.parameters import placeholders, substituted, substituted_length
-from batch_operator.lifecycle.unsupported import unsupported_in_definition, unsupported_in_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,6 +64,10 @@ class Plan:
     retry: RetryStrategy
     timeout: Timeout | None = None
     groups: tuple[NodeGroup, ...] = ()
+    units: tuple[tuple[str, int], ...] = ()
+    """Of consumable resources, by name, that each attempt holds: in a gang those of all nodes."""
+    priority: int = 0
+    """Within its share; higher first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,12 @@ def make_plan(
     if isinstance(found, Hold):
         return found
     number, definition_spec = found
-    unsupported = unsupported_in_job(spec) or unsupported_in_definition(definition_spec)
-    if unsupported:
-        return Hold(Reason.UNSUPPORTED_FEATURE, unsupported, stalled=True)
     groups = _groups(spec, definition_spec, name)
     if isinstance(groups, Invalid):
         return groups
+    instances = sum(len(one.nodes) for one in groups)
+    requests = spec.consumable_resources or definition_spec.consumable_resources
+    priority = spec.scheduling_priority
     return Plan(
         definition=f"{name}:{number}",
         revision=number,
@@ -106,6 +109,8 @@ def make_plan(
         retry=spec.retry_strategy or definition_spec.retry_strategy or RetryStrategy(),
         timeout=spec.timeout or definition_spec.timeout,
         groups=groups if definition_spec.node_properties else (),
+        units=tuple(sorted((one.name, one.quantity * instances) for one in requests)),
+        priority=(definition_spec.scheduling_priority or 0) if priority is None else priority,
     )
 
 

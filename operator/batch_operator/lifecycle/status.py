@@ -140,11 +140,15 @@ def _idle_state(look: Evaluation) -> JobState:
 _QUEUE_HOLDS = frozenset(
     {
         Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
+        Reason.CONSUMABLE_RESOURCE_NOT_FOUND,
+        Reason.CONSUMABLE_RESOURCE_TOO_SMALL,
         Reason.JOB_QUEUE_DISABLED,
         Reason.JOB_QUEUE_NOT_READY,
         Reason.NAMESPACE_NOT_ALLOWED,
         Reason.NO_COMPUTE_ENVIRONMENT,
         Reason.POD_REFUSED,
+        Reason.SHARE_IDENTIFIER_MISSING,
+        Reason.SHARE_IDENTIFIER_NOT_USED,
         Reason.SUSPENDED,
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import Condition, ConditionStatus
@@ -14,17 +14,13 @@ from batch_operator.api.compute_environment import (
 )
 from batch_operator.api.consumable_resource import ConsumableResourceStatus
 from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
-from batch_operator.api.job_queue import JobQueueStatus
+from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
 from batch_operator.api.scheduling_policy import SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.plan import latest_active
-from batch_operator.lifecycle.unsupported import (
-    CONSUMABLES,
-    POLICIES,
-    unsupported_in_definition,
-    unsupported_in_environment,
-    unsupported_in_queue,
-)
+from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
+from batch_operator.scheduling.charges import usage_to
+from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
 from batch_operator.scheduling.memo import OPEN_STATES
 from batch_operator.scheduling.mutations import (
     CreateRevision,
@@ -33,7 +29,14 @@ from batch_operator.scheduling.mutations import (
     Urgency,
     WriteStatus,
 )
-from batch_operator.scheduling.placement import usable_environments, vcpus
+from batch_operator.scheduling.placement import (
+    fair_policy,
+    missing_policy,
+    policy_problem,
+    usable_environments,
+    vcpus,
+)
+from batch_operator.scheduling.shares import Usage, decayed, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     )
 
 Administered = Stored[Any, Any]
+SHARES_MAX = 500
+"""AWS: a queue has at most so many active share identifiers."""
+_FORGOTTEN = 1000.0  # milli-vCPU-seconds that nobody misses
 _NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
 _NOT_READY = "NotReady"
 _READY = "Ready"
@@ -71,7 +77,7 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
     """Revisions to keep and statuses to write, for what changed or was counted anew."""
     changes, now = snapshot.changes, snapshot.now
     queues = changes.queues | memo.touched_queues
-    if changes.environments:
+    if changes.environments or changes.policies:
         queues = snapshot.queues.keys()
     work: tuple[_Work, ...] = (
         (
@@ -91,8 +97,8 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
         (
             "resource",
             snapshot.consumables,
-            changes.consumables,
-            lambda _, one: [_consumable(one, now)],
+            changes.consumables | memo.touched_consumables,
+            lambda _, one: [_consumable(one, snapshot, memo)],
         ),
     )
     found: list[Mutation] = []
@@ -104,6 +110,7 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
     memo.touched_definitions.clear()
     memo.touched_queues.clear()
     memo.touched_environments.clear()
+    memo.touched_consumables.clear()
     memo.is_administered = True
     return found
 
@@ -135,17 +142,40 @@ def _write(
 
 
 def _policy(policy: SharePolicy, now: datetime) -> WriteStatus:
-    conditions = _conditions(POLICIES, "", policy.status.conditions, policy.generation, now)
+    conditions = _conditions(
+        policy_problem(policy), "can be used", policy.status.conditions, policy.generation, now
+    )
     status = SchedulingPolicyStatus(observed_generation=policy.generation, conditions=conditions)
     return _write("SchedulingPolicy", policy, status)
 
 
-def _consumable(resource: Consumable, now: datetime) -> WriteStatus:
-    conditions = _conditions(CONSUMABLES, "", resource.status.conditions, resource.generation, now)
+def _consumable(resource: Consumable, snapshot: Snapshot, memo: Memo) -> WriteStatus:
+    """AWS's counters; and of what is used up, who was granted how much."""
+    name = resource.name
+    spent, grants = grants_after(resource, memo.wishes.get(name, {}), snapshot.jobs)
+    in_use = 0 if is_used_up(resource) else max(0, memo.used_units[name])
     status = ConsumableResourceStatus(
-        observed_generation=resource.generation, conditions=conditions
+        observed_generation=resource.generation,
+        in_use_quantity=in_use,
+        spent_quantity=spent,
+        grants=grants,
+        conditions=_conditions(
+            None,
+            f"{resource.spec.resource_type}, {resource.spec.total_quantity} units in all",
+            resource.status.conditions,
+            resource.generation,
+            snapshot.now,
+        ),
     )
-    return _write("ConsumableResource", resource, status)
+    free = free_units({name: replace(resource, status=status)}, {name: in_use})[name]
+    status = status.model_copy(update={"available_quantity": max(0, free)})
+    is_waited_for = grants != resource.status.grants
+    return _write(
+        "ConsumableResource",
+        resource,
+        status,
+        Urgency.FINAL if is_waited_for else _urgency(resource.status.conditions, status.conditions),
+    )
 
 
 def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> list[Mutation]:
@@ -169,7 +199,7 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
         observed_generation=stored.generation,
         latest_revision=newest,
         conditions=_conditions(
-            unsupported_in_definition(stored.spec),
+            None,
             f"revision {latest} is the latest"
             + ("" if newest == latest else f", revision {newest or 'none'} the latest ACTIVE one"),
             stored.status.conditions,
@@ -199,6 +229,7 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     status = JobQueueStatus(
         observed_generation=queue.generation,
         jobs={state: totals[state] for state in OPEN_STATES if totals.get(state)},
+        shares=_shares(queue, snapshot, memo),
         conditions=_conditions(
             _queue_problem(queue, snapshot),
             f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "
@@ -211,9 +242,45 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     return _write("JobQueue", queue, status, _urgency(queue.status.conditions, status.conditions))
 
 
+def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
+    """A row per share that is active, or whose deleted jobs still count."""
+    policy, book = fair_policy(queue, snapshot.policies), memo.books.get(queue.name)
+    if policy is None or book is None:
+        return list(queue.status.shares)
+    now = snapshot.now
+    active = book.active(now)
+    factors = weights(policy, active)
+    before = {row.share_identifier: row for row in queue.status.shares}
+    rows: list[ShareStatus] = []
+    for share in sorted({*active, *book.deleted})[:SHARES_MAX]:
+        deleted = book.deleted.get(share, Usage())
+        age_s = (now - deleted.at).total_seconds()
+        is_forgotten = decayed(deleted.amount, age_s, book.half_life) < _FORGOTTEN
+        if is_forgotten and share not in factors:
+            del book.deleted[share]
+            continue
+        row = ShareStatus(
+            share_identifier=share,
+            weight_factor=factors.get(share, 1.0),
+            vcpus=vcpus(book.held[share]),
+            deleted_jobs_usage=None if is_forgotten else usage_to(deleted),
+        )
+        known = before.get(share)
+        if known is None or known.model_copy(update={"usage": None}) != row:
+            at = now.replace(microsecond=0)
+            usage = usage_to(Usage(book.usage(share, at), at))
+            row = row.model_copy(update={"usage": usage})
+        else:
+            row = known
+        rows.append(row)
+    return rows
+
+
 def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
     if unsupported := unsupported_in_queue(queue.spec):
         return unsupported
+    if problem := missing_policy(queue, snapshot.policies):
+        return problem
     named = [one.compute_environment for one in queue.spec.compute_environment_order]
     missing = [name for name in named if name not in snapshot.environments]
     if missing:

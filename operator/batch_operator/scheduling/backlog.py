@@ -1,53 +1,132 @@
-"""The jobs of one queue that could start, in the order in which they may."""
+"""What waits in one queue: in which order it may start, and what kinds of request there are.
+
+A queue without a scheduling policy has one line. With one it has a line per share identifier;
+within each, retries stand in front, then those with a higher priority, then those submitted first.
+
+Beside its order a line knows its *classes*: the places whose requests are the same. Where one of a
+class does not fit, none of it does; so what a queue costs in a cycle follows its classes and what
+starts, not how many jobs wait in it.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_operator.api.index_set import IndexSet
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-Entry = tuple[int, "datetime", str]
-"""Rank (0 for retries, which AWS puts in front of the queue; 1 otherwise), submission, job uid."""
+    from batch_operator.scheduling.snapshot import Key
 
 RETRY, FIRST_TRY = 0, 1
 
+Place = tuple[int, int, "datetime", str, int]
+"""Rank (0 for retries, which AWS puts in front), negated priority, submission, job uid, moves."""
 
-class Backlog:
-    """Entries in total order: rank, then time of submission, then uid.
 
-    Adding and removing cost a binary search and one memory move; reading from the front is free.
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one start needs: the scheduling class of those who wait for the same."""
+
+    milli_cpu: int
+    units: tuple[tuple[str, int], ...] = ()
+    """Of consumable resources, by name."""
+    timeout_s: int | None = None
+    definition: Key | None = None
+    """Whose run times tell how long it may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """Children of one job that stand at one place and ask for the same; `{0}` for a plain job.
+
+    `place[-1]` is how often they were moved on: so many compute environments are behind them.
     """
 
-    __slots__ = ("_entries", "_of_job")
+    place: Place
+    ask: Ask
+    indexes: IndexSet = IndexSet(1)
+    share: str = ""
+
+    @property
+    def uid(self) -> str:
+        return self.place[3]
+
+    @property
+    def moves(self) -> int:
+        return self.place[4]
+
+
+class Line:
+    """The places of one share, in order, and by class."""
+
+    __slots__ = ("classes", "places")
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._of_job: dict[str, tuple[Entry, ...]] = {}
+        self.places: list[Place] = []
+        self.classes: dict[Ask, list[Place]] = defaultdict(list)
 
-    def set(self, uid: str, entries: Sequence[Entry]) -> None:
-        """Make `entries` the only ones of job `uid`."""
+    def add(self, lot: Lot) -> None:
+        insort(self.places, lot.place)
+        insort(self.classes[lot.ask], lot.place)
+
+    def remove(self, lot: Lot) -> None:
+        del self.places[bisect_left(self.places, lot.place)]
+        members = self.classes[lot.ask]
+        del members[bisect_left(members, lot.place)]
+        if not members:
+            del self.classes[lot.ask]
+
+
+class Backlog:
+    """The lots of one queue. Adding and removing cost binary searches and memory moves."""
+
+    __slots__ = ("_of_job", "lines", "lots")
+
+    def __init__(self) -> None:
+        self.lots: dict[Place, Lot] = {}
+        self.lines: dict[str, Line] = {}
+        self._of_job: dict[str, tuple[Lot, ...]] = {}
+
+    def set(self, uid: str, lots: Sequence[Lot]) -> None:
+        """Make `lots` the only ones of job `uid`."""
         before = self._of_job.get(uid, ())
-        if before == tuple(entries):
+        if before == tuple(lots):
             return
-        for entry in before:
-            del self._entries[bisect_left(self._entries, entry)]
-        for entry in entries:
-            insort(self._entries, entry)
-        if entries:
-            self._of_job[uid] = tuple(entries)
+        for lot in before:
+            del self.lots[lot.place]
+            line = self.lines[lot.share]
+            line.remove(lot)
+            if not line.places:
+                del self.lines[lot.share]
+        for lot in lots:
+            self.lots[lot.place] = lot
+            self.lines.setdefault(lot.share, Line()).add(lot)
+        if lots:
+            self._of_job[uid] = tuple(lots)
         else:
             self._of_job.pop(uid, None)
 
     def position(self, uid: str) -> int | None:
-        """How many entries stand before the job's first, plus one; None when it is not waiting."""
-        entries = self._of_job.get(uid)
-        return bisect_left(self._entries, entries[0]) + 1 if entries else None
+        """How many places of its share stand before the job's first, plus one; None if none."""
+        lots = self._of_job.get(uid)
+        if not lots:
+            return None
+        return bisect_left(self.lines[lots[0].share].places, lots[0].place) + 1
 
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
+    def __iter__(self) -> Iterator[Lot]:
+        for share in sorted(self.lines):
+            for place in self.lines[share].places:
+                yield self.lots[place]
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.lots)
+
+    def shares(self) -> Mapping[str, Line]:
+        """The lines by share identifier; a queue without a policy has one, under ``""``."""
+        return self.lines

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, TypeVar
 from batch_operator.api.job import JobState
 from batch_operator.lifecycle.dependencies import names_of
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Backlog, Entry
+from batch_operator.scheduling.backlog import Backlog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.lifecycle.evaluate import Evaluation
-    from batch_operator.lifecycle.holds import Hold
     from batch_operator.lifecycle.plan import Plan
+    from batch_operator.scheduling.backlog import Lot
+    from batch_operator.scheduling.consumables import Wishes
+    from batch_operator.scheduling.dispatch import Blocked
+    from batch_operator.scheduling.shares import Charge, ShareBook
     from batch_operator.scheduling.snapshot import Job, Key
 
 K = TypeVar("K")
@@ -43,10 +46,19 @@ class Memo:
         """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
         self.plans: dict[str, Plan] = {}
-        self.blocked: dict[str, tuple[str, Hold]] = {}
-        """By queue: the job at its front that does not fit, and why."""
+        self.blocked: dict[str, Blocked] = {}
+        """By queue: the job at its front that does not fit."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self.used_milli: Counter[str] = Counter()
+        """By compute environment, what live attempts hold."""
+        self.used_units: Counter[str] = Counter()
+        """By consumable resource, likewise."""
+        self.wishes: Wishes = {}
+        """Units that the last cycle wants to have granted."""
+        self.books: dict[str, ShareBook] = {}
+        """By queue that has a scheduling policy."""
+        self._charged_in: dict[str, str] = {}
+        """By job: the queue in whose book it is."""
         self.dependents: dict[Key, set[str]] = defaultdict(set)
         self.outcomes: dict[Key, tuple[object, ...] | None] = {}
         """What those who depend on a job were last told of it."""
@@ -54,20 +66,23 @@ class Memo:
         """By namespace: jobs from which no circle of dependencies can be reached."""
         self.by_queue: dict[str, set[str]] = defaultdict(set)
         self.by_definition: dict[Key, set[str]] = defaultdict(set)
+        self.by_consumable: dict[str, set[str]] = defaultdict(set)
         self.queue_totals: dict[str, Counter[JobState]] = defaultdict(Counter)
         self.touched_queues: set[str] = set()
         self.touched_environments: set[str] = set()
+        self.touched_consumables: set[str] = set()
         self.touched_definitions: set[Key] = set()
         self.revision_users: Counter[tuple[str, str, int]] = Counter()
         """Open jobs by namespace, definition and revision that they run."""
         self._revision_of: dict[str, tuple[str, str, int]] = {}
         self._usage: dict[str, Mapping[str, int]] = {}
+        self._held: dict[str, Mapping[str, int]] = {}
         self._totals: dict[str, tuple[str, Mapping[JobState, int]]] = {}
         self._deadlines: list[tuple[datetime, str]] = []
         self._deadline_of: dict[str, datetime] = {}
 
-    def remember(self, look: Evaluation) -> None:
-        """Keep a look at a job in place of the one before."""
+    def remember(self, look: Evaluation, lots: Sequence[Lot]) -> None:
+        """Keep a look at a job, and its places in its queue, in place of the ones before."""
         job = look.job
         self.looks[job.uid] = look
         if look.plan is not None:
@@ -78,15 +93,22 @@ class Memo:
         for name in names_of(job.spec):
             self.dependents[job.namespace, name].add(job.uid)
         self._use_revision(job)
+        for name, _ in look.plan.units if look.plan is not None else ():
+            self.by_consumable[name].add(job.uid)
         self._set_usage(job.uid, look.usage)
-        self.backlogs[job.spec.job_queue].set(job.uid, _entries(look))
+        self._set_held(job.uid, look.held)
+        self.backlogs[job.spec.job_queue].set(job.uid, lots)
         self.watch_deadline(job.uid, look.look_again_at)
 
     def forget(self, uid: str, usage: Mapping[str, int]) -> None:
         """Drop a job that is over or gone; `usage` is what Pods of it that still run hold."""
         self._set_usage(uid, usage)
+        self._set_held(uid, {})
         self.watch_deadline(uid, None)
-        self.plans.pop(uid, None)
+        plan = self.plans.pop(uid, None)
+        for name, _ in plan.units if plan is not None else ():
+            _discard(self.by_consumable, name, uid)
+            self.touched_consumables.add(name)  # what it was granted is spent
         self.count_states(uid, None)
         look = self.looks.pop(uid, None)
         if look is None:
@@ -106,6 +128,20 @@ class Memo:
         """Start nothing of a job that could not be looked at."""
         if look := self.looks.get(uid):
             self.backlogs[look.job.spec.job_queue].set(uid, ())
+
+    def charge(self, uid: str, queue: str, charge: Charge | None) -> None:
+        """Put what a job counts against its share into its queue's book."""
+        if charge is None:
+            self._charged_in.pop(uid, None)
+        else:
+            self._charged_in[uid] = queue
+        self.books[queue].set(uid, charge)
+
+    def uncharge_deleted(self, uid: str) -> None:
+        """A job exists no more: what it has used is not forgotten with it."""
+        queue = self._charged_in.pop(uid, None)
+        if queue in self.books and self.books[queue].delete(uid):
+            self.touched_queues.add(queue)
 
     def watch_deadline(self, uid: str, at: datetime | None) -> None:
         """Have the job looked at again at that time, instead of at the one set before."""
@@ -174,6 +210,18 @@ class Memo:
         else:
             self._usage.pop(uid, None)
 
+    def _set_held(self, uid: str, held: Mapping[str, int]) -> None:
+        before = self._held.get(uid, {})
+        if before == held:
+            return
+        self.used_units.subtract(before)
+        self.used_units.update(held)
+        self.touched_consumables.update(before, held)
+        if held:
+            self._held[uid] = held
+        else:
+            self._held.pop(uid, None)
+
 
 def _discard(index: dict[K, set[str]], key: K, uid: str) -> None:
     members = index.get(key)
@@ -181,16 +229,3 @@ def _discard(index: dict[K, set[str]], key: K, uid: str) -> None:
         members.discard(uid)
         if not members:
             del index[key]
-
-
-def _entries(look: Evaluation) -> tuple[Entry, ...]:
-    """A job's places in its queue: its retries in front, the rest behind those."""
-    if not look.start_limit:
-        return ()
-    job = look.job
-    retries = look.startable & look.children.retrying
-    ranks = [
-        *([RETRY] if retries else []),
-        *([FIRST_TRY] if look.startable - retries else []),
-    ]
-    return tuple((rank, job.created_at, job.uid) for rank in ranks)

@@ -9,11 +9,15 @@ from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.api.job_queue import QueueState
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
+from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from batch_operator.scheduling.snapshot import Environment, Queue
+    from batch_operator.api.job import BatchJobSpec
+    from batch_operator.api.scheduling_policy import FairsharePolicy
+    from batch_operator.scheduling.dispatch import Blocked
+    from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
 
 
 def usable_environments(queue: Queue, environments: Mapping[str, Environment]) -> list[Environment]:
@@ -43,8 +47,66 @@ def node_selector(environment: Environment) -> Mapping[str, str]:
     return {meta.LABEL_COMPUTE_ENVIRONMENT: environment.name}
 
 
+def fair_policy(queue: Queue, policies: Mapping[str, SharePolicy]) -> FairsharePolicy | None:
+    """The fair share of a queue that has a scheduling policy which can be used."""
+    policy = policies.get(queue.spec.scheduling_policy or "")
+    if policy is None or policy.deleting or policy_problem(policy):
+        return None
+    return policy.spec.fairshare_policy
+
+
+def missing_policy(queue: Queue, policies: Mapping[str, SharePolicy]) -> str | None:
+    """What is wrong with the policy that a queue names."""
+    name = queue.spec.scheduling_policy
+    if name is None or fair_policy(queue, policies) is not None:
+        return None
+    policy = policies.get(name)
+    if policy is None or policy.deleting:
+        return (
+            f"there is no SchedulingPolicy {name}: apply it, or name another in "
+            f"spec.schedulingPolicy"
+        )
+    return f"SchedulingPolicy {name}: {policy_problem(policy)}"
+
+
+def policy_problem(policy: SharePolicy) -> str | None:
+    """What is wrong with a SchedulingPolicy, and what to write instead."""
+    found = overlap(policy.spec.fairshare_policy.share_distribution)
+    if found is None:
+        return None
+    prefix, other = found
+    return (
+        f"shareDistribution has {prefix} and {other}, and a share identifier could be in both: "
+        f"take one of them out"
+    )
+
+
+def share_hold(queue: Queue, spec: BatchJobSpec) -> Hold | None:
+    """AWS: a share identifier is required where there is fair share, and refused elsewhere."""
+    is_fair = queue.spec.scheduling_policy is not None
+    if is_fair and spec.share_identifier is None:
+        return Hold(
+            Reason.SHARE_IDENTIFIER_MISSING,
+            f"JobQueue {queue.name} shares its capacity between share identifiers: submit the job "
+            f"again with spec.shareIdentifier",
+            stalled=True,
+        )
+    if not is_fair and spec.share_identifier is not None:
+        return Hold(
+            Reason.SHARE_IDENTIFIER_NOT_USED,
+            f"JobQueue {queue.name} has no scheduling policy, so spec.shareIdentifier has no "
+            f"meaning in it: submit the job again without it, or to another queue",
+            stalled=True,
+        )
+    return None
+
+
 def queue_hold(
-    name: str, queue: Queue | None, namespace: str, environments: Mapping[str, Environment]
+    name: str,
+    queue: Queue | None,
+    namespace: str,
+    environments: Mapping[str, Environment],
+    policies: Mapping[str, SharePolicy],
 ) -> Hold | None:
     """Why a queue takes nothing from a namespace now; None when it does."""
     if queue is None or queue.deleting:
@@ -53,8 +115,9 @@ def queue_hold(
             f"there is no JobQueue {name}: apply it, or name one of `kubectl get jobqueues`",
             stalled=True,
         )
-    if unsupported := unsupported_in_queue(queue.spec):
-        return Hold(Reason.JOB_QUEUE_NOT_READY, f"JobQueue {name}: {unsupported}", stalled=True)
+    problem = unsupported_in_queue(queue.spec) or missing_policy(queue, policies)
+    if problem:
+        return Hold(Reason.JOB_QUEUE_NOT_READY, f"JobQueue {name}: {problem}", stalled=True)
     allowed = queue.spec.allowed_namespaces
     if allowed is not None and namespace not in allowed.names:
         return Hold(
@@ -100,19 +163,37 @@ def never_fits_hold(
     )
 
 
-def capacity_hold(usable: list[Environment], used: Mapping[str, int], milli_cpu: int) -> Hold:
+def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold:
     """The sentence for a job at the head of its queue for which there is no room now."""
+    ask = blocked.ask
+    for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
+        if free < quantity:
+            total = resources[name].spec.total_quantity if name in resources else 0
+            return Hold(
+                Reason.INSUFFICIENT_CONSUMABLE_RESOURCE,
+                f"needs {quantity} units of ConsumableResource {name}: {max(0, free)} of {total} "
+                f"are free",
+                blocked_by=(name,),
+                position=1,
+            )
     room = ", ".join(
-        f"{one.name} has {vcpus(max(0, capacity_milli(one) - used.get(one.name, 0)))} of "
-        f"{one.spec.max_vcpus} free"
-        for one in usable[:3]
+        f"{one.name} has {vcpus(free)} of {one.spec.max_vcpus} free"
+        for one, free in blocked.free[:3]
     )
     return Hold(
         Reason.INSUFFICIENT_CAPACITY,
-        f"needs {vcpus(milli_cpu)} vCPUs: {room}",
-        blocked_by=tuple(one.name for one in usable[:3]),
+        f"needs {vcpus(ask.milli_cpu)} vCPUs: {room}",
+        blocked_by=tuple(one.name for one, _ in blocked.free[:3]),
         position=1,
     )
+
+
+def rotated(environments: Sequence[Environment], moves: int) -> Sequence[Environment]:
+    """The environments, beginning behind those that a job was moved on from."""
+    if not moves or not environments:
+        return environments
+    first = moves % len(environments)
+    return [*environments[first:], *environments[:first]]
 
 
 def vcpus(milli_cpu: int) -> str:

@@ -7,37 +7,58 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
+from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
 from batch_operator.scheduling.mutations import StartAttempt, StartGang
-from batch_operator.scheduling.placement import capacity_milli, node_selector
+from batch_operator.scheduling.placement import node_selector
 
 if TYPE_CHECKING:
-    from collections import Counter
+    from collections.abc import Iterable, Mapping
 
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.plan import Plan
+    from batch_operator.scheduling.dispatch import Placed
     from batch_operator.scheduling.snapshot import Environment, Snapshot
 
 Start = StartAttempt | StartGang
 _ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
 
 
-def starts_of(
-    look: Evaluation, wanted: list[int], usable: list[Environment], used: Counter[str]
-) -> list[Start]:
-    """Start as many of the wanted indexes as fit, environment by environment, in their order.
+def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
+    """A job's places in its queue: its retries in front, the rest behind those.
 
-    The nodes of a multi-node job fit together into one environment, or do not start.
+    Shares and priorities are of queues with a scheduling policy, `is_fair`.
     """
-    plan = look.plan
-    assert plan is not None  # what has no plan is in no backlog
+    plan, job = look.plan, look.job
+    if plan is None or not look.start_limit:
+        return ()
+    timeout_s = plan.timeout.attempt_duration_seconds if plan.timeout else None
+    name = plan.definition.partition(":")[0]
+    ask = Ask(plan.milli_cpu, plan.units, timeout_s, (job.namespace, name))
+    retries = look.startable & look.children.retrying
+    ranked = ((RETRY, retries), (FIRST_TRY, look.startable - retries))
+    priority = plan.priority if is_fair else 0
+    return tuple(
+        Lot(
+            place=(rank, -priority, job.created_at, job.uid, 0),
+            ask=ask,
+            indexes=indexes,
+            share=(job.spec.share_identifier or "") if is_fair else "",
+        )
+        for rank, indexes in ranked
+        if indexes
+    )
+
+
+def starts_of(placed: Iterable[Placed], looks: Mapping[str, Evaluation]) -> list[Start]:
+    """The attempts that start, in the order in which they were placed."""
     starts: list[Start] = []
-    left = list(reversed(wanted))
-    for environment in usable:
-        free = capacity_milli(environment) - used[environment.name]
-        for _ in range(min(len(left), max(0, free) // plan.milli_cpu)):
-            used[environment.name] += plan.milli_cpu
-            start = _attempt(look, plan, left.pop(), environment)
-            whole = tuple(range(len(plan.groups)))
+    for one in placed:
+        look = looks[one.lot.uid]
+        plan = look.plan
+        assert plan is not None  # what has no plan is in no backlog
+        whole = tuple(range(len(plan.groups)))
+        for index in one.indexes:
+            start = _attempt(look, plan, index, one.environment)
             starts.append(StartGang(start, whole) if plan.groups else start)
     return starts
 

@@ -210,6 +210,8 @@ class Outcome:
     violations: tuple[Violation, ...]
     writes: int
     """How many writes the operator asked for; a crash can be had at any of them."""
+    statuses: Mapping[tuple[str, str], Json]
+    """Of queues, environments, policies and resources at the end, by kind and name."""
 
     @property
     def exit_code(self) -> int:

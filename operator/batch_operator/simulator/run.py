@@ -13,7 +13,15 @@ from random import Random  # noqa: TID251  # seeded: the same seed gives the sam
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
-from batch_operator.cluster.client import BY_KIND, MERGE_PATCH, ApiError
+from batch_operator.cluster.client import (
+    BY_KIND,
+    COMPUTE_ENVIRONMENTS,
+    CONSUMABLE_RESOURCES,
+    JOB_QUEUES,
+    MERGE_PATCH,
+    SCHEDULING_POLICIES,
+    ApiError,
+)
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
@@ -61,6 +69,7 @@ NOTICE_S, NOTICE_WITH_FAULTS_S = 5.0, 90.0
 STEPS_TO_DIE = 5
 """Turns of the loop in which every task of a killed process has ended."""
 USER = "user"
+_ADMINISTERED = (JOB_QUEUES, COMPUTE_ENVIRONMENTS, SCHEDULING_POLICIES, CONSUMABLE_RESOURCES)
 
 
 def simulate(
@@ -243,6 +252,11 @@ class _Simulation:
             summary,
             tuple(self._panel.violations),
             self._operator.writes,
+            {
+                (resource.kind, one["metadata"]["name"]): one.get("status") or {}
+                for resource in _ADMINISTERED
+                for one in self._server.objects(resource)
+            },
         )
 
     # What the scenario does

@@ -260,6 +260,7 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                 "nodes": [
                     {"targetNodes": "0:3", "state": "RUNNING", "statusSummary": {"RUNNING": 4}}
                 ],
+                "shareUsage": {"vcpuSeconds": 12.5, "at": NOON},
                 "conditions": [CONDITION],
             }
         ],
@@ -270,7 +271,22 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
     ),
     "JobQueue": (
         JobQueueStatus,
-        [{"observedGeneration": 2, "jobs": {"RUNNING": 3}, "conditions": [CONDITION]}],
+        [
+            {
+                "observedGeneration": 2,
+                "jobs": {"RUNNING": 3},
+                "shares": [
+                    {
+                        "shareIdentifier": "team-a",
+                        "weightFactor": 0.5,
+                        "vcpus": "2.5",
+                        "usage": {"vcpuSeconds": 12.5, "at": NOON},
+                        "deletedJobsUsage": {"vcpuSeconds": 0.25, "at": NOON},
+                    }
+                ],
+                "conditions": [CONDITION],
+            }
+        ],
     ),
     "ComputeEnvironment": (
         ComputeEnvironmentStatus,
@@ -292,7 +308,9 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
             {
                 "observedGeneration": 2,
                 "inUseQuantity": 2,
+                "spentQuantity": 4,
                 "availableQuantity": 3,
+                "grants": [{"jobUid": "uid-a", "quantity": 2, "indexes": "0-3"}],
                 "conditions": [CONDITION],
             }
         ],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batch_operator.scheduling.backlog import Ask
+from batch_operator.scheduling.dispatch import Blocked
 from batch_operator.scheduling.placement import (
     capacity_hold,
     capacity_milli,
@@ -94,9 +96,9 @@ HOLDS: dict[str, tuple[Queue | None, str, str, bool]] = {
         True,
     ),
     "it wants what this version cannot do": (
-        queue(schedulingPolicy="fair"),
+        queue(preemption={"enabled": True}),
         "JobQueueNotReady",
-        "spec.schedulingPolicy is not supported by this version",
+        "spec.preemption is not supported by this version",
         True,
     ),
     "the namespace is not allowed": (
@@ -130,7 +132,7 @@ ENVIRONMENTS = known(environment("local"), environment("off", state="DISABLED"))
 @pytest.mark.parametrize("name", HOLDS)
 def test_a_queue_takes_nothing_when(name: str) -> None:
     found, reason, words, stalled = HOLDS[name]
-    hold = queue_hold("main", found, "default", ENVIRONMENTS)
+    hold = queue_hold("main", found, "default", ENVIRONMENTS, {})
 
     assert hold is not None
     assert hold.reason == reason
@@ -140,7 +142,7 @@ def test_a_queue_takes_nothing_when(name: str) -> None:
 
 def test_a_queue_without_environments_says_so_in_aws_words() -> None:
     """AWS Batch, blocked queues: statusReason of the jobs at their head."""
-    hold = queue_hold("main", HOLDS["none of its environments takes work"][0], "default", {})
+    hold = queue_hold("main", HOLDS["none of its environments takes work"][0], "default", {}, {})
 
     assert hold is not None
     assert hold.status_reason == (
@@ -157,7 +159,7 @@ TAKEN: dict[str, Queue] = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_queue_takes_jobs_with(name: str) -> None:
-    assert queue_hold("main", TAKEN[name], "default", ENVIRONMENTS) is None
+    assert queue_hold("main", TAKEN[name], "default", ENVIRONMENTS, {}) is None
 
 
 def test_a_job_above_every_max_vcpus_says_what_to_change() -> None:
@@ -183,8 +185,8 @@ def test_a_job_does_not_fit_for_ever_into_what_is_disabled_now() -> None:
 
 
 def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
-    usable = [environment("a", maxvCpus=4), environment("b", maxvCpus=2)]
-    hold = capacity_hold(usable, {"a": 2500}, 3000)
+    free = ((environment("a", maxvCpus=4), 1500), (environment("b", maxvCpus=2), 2000))
+    hold = capacity_hold(Blocked("uid", Ask(3000), free, ()), {})
 
     assert hold.reason == "InsufficientCapacity"
     assert hold.message == "needs 3 vCPUs: a has 1.5 of 4 free, b has 2 of 2 free"
@@ -193,14 +195,9 @@ def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
     assert not hold.stalled
 
 
-def test_an_environment_that_was_made_smaller_than_its_use_has_no_room() -> None:
-    hold = capacity_hold([environment("a", maxvCpus=1)], {"a": 3000}, 1000)
-
-    assert hold.message == "needs 1 vCPUs: a has 0 of 1 free"
-
-
 def test_of_many_environments_three_are_named() -> None:
-    hold = capacity_hold([environment(f"e{number}") for number in range(20)], {}, 9000)
+    free = tuple((environment(f"e{number}"), 4000) for number in range(20))
+    hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {})
 
     assert hold.message.count(" free") == 3
     assert hold.blocked_by == ("e0", "e1", "e2")

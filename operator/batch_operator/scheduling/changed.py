@@ -1,0 +1,98 @@
+"""Which jobs a cycle has to look at: those about which something changed that a look depends on."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from batch_operator.scheduling.placement import fair_policy
+
+if TYPE_CHECKING:
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.snapshot import Job, Key, Snapshot
+
+LOOKS_MAX = 2000
+"""Looks, and statuses composed, in one cycle. What is left waits for the next, a moment later: the
+first survey of a large cluster and an edit of a busy queue must not stop everything else."""
+
+
+def to_look_at(snapshot: Snapshot, memo: Memo) -> list[str]:
+    """Uids of the jobs to look at now, in order of submission; what exceeds the bound is kept."""
+    found = _changed(snapshot, memo)
+    memo.to_look.update(
+        dict.fromkeys(sorted(found, key=lambda uid: _order(snapshot.jobs.get(uid), uid)))
+    )
+    memo.is_empty = False
+    now = list(islice(memo.to_look, LOOKS_MAX))
+    for uid in now:
+        del memo.to_look[uid]
+    return now
+
+
+def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
+    """Jobs about which something changed that a look depends on."""
+    if memo.is_empty:
+        return {*snapshot.jobs, *snapshot.attempts}
+    changes = snapshot.changes
+    found = {*changes.jobs, *memo.due(snapshot.now)}
+    for uid in changes.jobs:
+        job = snapshot.jobs.get(uid)
+        if job is not None and job.key in memo.dependents:
+            found |= _told(memo, job.key, outcome_of(job))
+    for key in changes.removed_jobs:
+        if key in memo.dependents and key not in snapshot.job_uids:
+            found |= _told(memo, key, None)
+    for definition in changes.definitions:
+        found |= memo.by_definition.get(definition, set())
+    for consumable in changes.consumables:
+        found |= memo.by_consumable.get(consumable, set())
+    for name in _changed_queues(snapshot):
+        found |= memo.by_queue.get(name, set())
+        found |= _never_charged(snapshot, memo, name)
+    return found
+
+
+def _changed_queues(snapshot: Snapshot) -> set[str]:
+    """Queues that have changed, or something that they name."""
+    changes = snapshot.changes
+    queues = set(changes.queues)
+    if changes.environments or changes.policies:
+        queues |= {
+            name
+            for name, queue in snapshot.queues.items()
+            if queue.spec.scheduling_policy in changes.policies
+            or any(
+                one.compute_environment in changes.environments
+                for one in queue.spec.compute_environment_order
+            )
+        }
+    return queues
+
+
+def _never_charged(snapshot: Snapshot, memo: Memo, name: str) -> set[str]:
+    """Jobs of a queue that shares are reckoned in only now; those that are over count, too."""
+    queue = snapshot.queues.get(name)
+    if queue is None or name in memo.books or fair_policy(queue, snapshot.policies) is None:
+        return set()
+    return {uid for uid, job in snapshot.jobs.items() if job.spec.job_queue == name}
+
+
+def _told(memo: Memo, key: Key, outcome: tuple[object, ...] | None) -> set[str]:
+    """Those who depend on a job, if what they depend on has changed."""
+    if key in memo.outcomes and memo.outcomes[key] == outcome:
+        return set()
+    if memo.outcomes.get(key) is None or outcome is None:
+        memo.proven.pop(key[0], None)  # a name appeared or went: circles may have, too
+    memo.outcomes[key] = outcome
+    return memo.dependents[key]
+
+
+def outcome_of(job: Job) -> tuple[object, ...]:
+    """All that a job which depends on this one can see of it."""
+    array = job.status.array
+    indexes = (array.indexes.succeeded, array.indexes.failed) if array else ()
+    return (job.uid, job.status.state, *indexes)
+
+
+def _order(job: Job | None, uid: str) -> tuple[float, str]:
+    return (job.created_at.timestamp() if job else 0.0, uid)

@@ -1,0 +1,74 @@
+"""The status of a job, put together from a look at it and from where it stands in its queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.status import status_of
+from batch_operator.scheduling.charges import book_of, share_usage
+from batch_operator.scheduling.mutations import Urgency, WriteStatus
+from batch_operator.scheduling.placement import capacity_hold
+
+if TYPE_CHECKING:
+    from batch_operator.api.job import BatchJobStatus, JobState
+    from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.snapshot import Job, Snapshot
+
+
+def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
+    job = look.job
+    backlog = memo.backlogs[job.spec.job_queue]
+    blocked = memo.blocked.get(job.spec.job_queue)
+    if blocked is not None and blocked.uid == job.uid:
+        hold: Hold | None = capacity_hold(blocked, snapshot.consumables)
+    else:
+        hold = _behind(backlog.position(job.uid), job)
+    queue = snapshot.queues.get(job.spec.job_queue)
+    book = book_of(snapshot, memo, queue) if queue is not None else None
+    usage = share_usage(look, book.half_life) if book is not None else job.status.share_usage
+    status = status_of(look, hold, snapshot.now).model_copy(update={"share_usage": usage})
+    memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))
+    return write_job(job, status, _urgency(look, status))
+
+
+def write_job(job: Job, status: BatchJobStatus, urgency: Urgency) -> WriteStatus:
+    return WriteStatus(
+        kind="BatchJob",
+        namespace=job.namespace,
+        name=job.name,
+        uid=job.uid,
+        decided_on=job.resource_version,
+        status=None if status == job.status else status,
+        urgency=urgency,
+    )
+
+
+def _behind(position: int | None, job: Job) -> Hold | None:
+    if position is None:
+        return None
+    share = job.spec.share_identifier
+    of = f" of share {share}" if share else ""
+    return Hold(
+        Reason.BEHIND_OTHERS,
+        f"number {position}{of} in JobQueue {job.spec.job_queue}: those before it start first",
+        position=position,
+    )
+
+
+def _counts(status: BatchJobStatus) -> dict[JobState, int]:
+    if status.array is not None:
+        return {state: count for state, count in status.array.status_summary.items() if count}
+    return {status.state: 1}
+
+
+def _urgency(look: Evaluation, status: BatchJobStatus) -> Urgency:
+    if look.ending is not None:
+        return Urgency.FINAL
+    if look.children.newly_ended:
+        return Urgency.COUNTED
+    before = look.job.status
+    if status.state is before.state and status.array is None and status.attempts == before.attempts:
+        return Urgency.LAZY
+    return Urgency.NORMAL

@@ -1,0 +1,127 @@
+"""Consumable resources: licences, tokens and the like that jobs hold while they run, or use up.
+
+AWS Batch (user guide, "Resource-aware scheduling"): the units are per instance, an array child or a
+node; they are locked when the job starts, and a job whose units are not free waits in its place.
+
+- REPLENISHABLE units are held by live attempts, so who holds them can be read off the Pods.
+- NON_REPLENISHABLE units never come back. Which children were granted theirs is written into the
+  resource's status *before* they start, as index intervals; so a restart neither loses nor doubles
+  a unit. A child is granted its units once: a retry of it uses up no more. When its job is over or
+  gone, what it was granted becomes part of `spentQuantity`, in the same write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.api.consumable_resource import Grant, ResourceType
+from batch_operator.api.index_set import IndexSet
+from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.states import FINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from batch_operator.scheduling.snapshot import Consumable, Job
+
+Units = tuple[tuple[str, int], ...]
+Wishes = dict[str, dict[str, tuple[int, IndexSet]]]
+"""By resource and job uid: units per child, and the children that ask for theirs."""
+GRANTS_MAX = 1000
+"""Jobs that may hold grants of one resource at a time: a bound on the size of its status."""
+
+
+def is_used_up(resource: Consumable) -> bool:
+    """Whether its units never come back."""
+    return resource.spec.resource_type is ResourceType.NON_REPLENISHABLE
+
+
+def free_units(resources: Mapping[str, Consumable], held: Mapping[str, int]) -> dict[str, int]:
+    """What nobody holds or was granted, by name; below nothing after a total was lowered."""
+    return {
+        name: one.spec.total_quantity - (used_up(one) if is_used_up(one) else held.get(name, 0))
+        for name, one in resources.items()
+    }
+
+
+def used_up(resource: Consumable) -> int:
+    status = resource.status
+    return status.spent_quantity + sum(_size(one) for one in status.grants)
+
+
+def _size(grant: Grant) -> int:
+    return grant.quantity * len(IndexSet.parse(grant.indexes))
+
+
+def granted(units: Units, uid: str, resources: Mapping[str, Consumable]) -> IndexSet | None:
+    """The children of a job that have all they use up; None for a job that uses nothing up."""
+    found: IndexSet | None = None
+    for name, _ in units:
+        resource = resources.get(name)
+        if resource is not None and is_used_up(resource):
+            own = _granted_by(resource, uid)
+            found = own if found is None else found & own
+    return found
+
+
+def _granted_by(resource: Consumable, uid: str) -> IndexSet:
+    grant = next((one for one in resource.status.grants if one.job_uid == uid), None)
+    return IndexSet.parse(grant.indexes) if grant else IndexSet()
+
+
+def wish(
+    wishes: Wishes,
+    units: Units,
+    uid: str,
+    indexes: Sequence[int],
+    resources: Mapping[str, Consumable],
+) -> None:
+    """Note that children of a job ask for what they will use up."""
+    for name, quantity in units:
+        if is_used_up(resources[name]):
+            wishes.setdefault(name, {})[uid] = (quantity, IndexSet.of(indexes))
+
+
+def grants_after(
+    resource: Consumable, wishes: Mapping[str, tuple[int, IndexSet]], jobs: Mapping[str, Job]
+) -> tuple[int, list[Grant]]:
+    """`spentQuantity` and `grants` as they should read now."""
+    spent = resource.status.spent_quantity
+    kept: list[Grant] = []
+    for one in resource.status.grants:
+        job = jobs.get(one.job_uid)
+        if job is None or job.status.state in FINAL:
+            spent += _size(one)
+        elif one.job_uid in wishes:
+            more = wishes[one.job_uid][1] | IndexSet.parse(one.indexes)
+            kept.append(one.model_copy(update={"indexes": str(more)}))
+        else:
+            kept.append(one)
+    known = {one.job_uid for one in kept}
+    for uid, (quantity, indexes) in sorted(wishes.items()):
+        if uid not in known and len(kept) < GRANTS_MAX:
+            kept.append(Grant(job_uid=uid, quantity=quantity, indexes=str(indexes)))
+    return spent, kept
+
+
+def consumable_hold(units: Units, resources: Mapping[str, Consumable]) -> Hold | None:
+    """Why a job can never have its units as things are; None when it only has to wait."""
+    for name, quantity in units:
+        resource = resources.get(name)
+        if resource is None or resource.deleting:
+            return Hold(
+                Reason.CONSUMABLE_RESOURCE_NOT_FOUND,
+                f"there is no ConsumableResource {name}: apply it, or submit the job without it",
+                blocked_by=(name,),
+                stalled=True,
+            )
+        total = resource.spec.total_quantity
+        if quantity > total:
+            return Hold(
+                Reason.CONSUMABLE_RESOURCE_TOO_SMALL,
+                f"needs {quantity} units of ConsumableResource {name}, which has {total} in all: "
+                f"raise its spec.totalQuantity, or ask for less",
+                blocked_by=(name,),
+                stalled=True,
+            )
+    return None

@@ -1,0 +1,146 @@
+"""Who starts now: the queues from the highest priority to the lowest, each from its front.
+
+AWS Batch: what fits into the first of its queue's compute environments with room starts; the first
+job that does not fit blocks those behind it (head-of-line blocking). Beyond AWS, a queue with
+`backfill` lets others pass, as long as they do not delay the one at the head.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.scheduling.consumables import granted, is_used_up, wish
+from batch_operator.scheduling.placement import rotated
+from batch_operator.scheduling.room import NEVER
+from batch_operator.scheduling.walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from batch_operator.scheduling.backlog import Ask, Backlog, Lot
+    from batch_operator.scheduling.consumables import Wishes
+    from batch_operator.scheduling.room import Release, Room
+    from batch_operator.scheduling.snapshot import Consumable, Environment
+    from batch_operator.scheduling.walk import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Children of one lot that start in one environment."""
+
+    lot: Lot
+    environment: Environment
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The first job of a queue that does not fit, and what was free when it was tried.
+
+    `free` is milli-CPU by environment, in order; `units` what was free of those that it asks for.
+    """
+
+    uid: str
+    ask: Ask
+    free: tuple[tuple[Environment, int], ...]
+    units: tuple[tuple[str, int], ...]
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """What all queues of a cycle have in common, and what has been decided so far."""
+
+    now: datetime
+    room: Room
+    resources: Mapping[str, Consumable]
+    limit_of: Callable[[str], int]
+    """How many children of a job may start."""
+    takes_s: Callable[[Ask], float | None]
+    """How long a start with such a request runs at the longest, in seconds, if that is known."""
+    releases: Callable[[], Mapping[str, Sequence[Release]]]
+    """What live attempts will give back, by environment; asked for only where it is needed."""
+    budget: int
+    placed: list[Placed] = field(default_factory=list)
+    wishes: Wishes = field(default_factory=dict)
+    taken: Counter[str] = field(default_factory=Counter)
+    """Starts by job."""
+
+    def serve(
+        self,
+        backlog: Backlog,
+        environments: Sequence[Environment],
+        standing: Standing,
+        usable: float,
+        *,
+        backfill: bool,
+    ) -> Blocked | None:
+        """Start what may of one queue; then, what blocks it.
+
+        `usable` is the part of the environments that the queue may use.
+        """
+        walk = Walk(backlog, standing)
+        blocked = None
+        while self.budget > 0 and (lot := walk.next()) is not None:
+            wanted = min(
+                len(lot.indexes) - walk.taken(lot),
+                self.limit_of(lot.uid) - self.taken[lot.uid],
+                walk.chunk(lot),
+                self.budget,
+            )
+            if wanted <= 0:
+                walk.done(lot)
+                continue
+            order = rotated(environments, lot.moves)
+            ask, paid = lot.ask, granted(lot.ask.units, lot.uid, self.resources)
+            ready = len(lot.indexes & paid) - walk.taken(lot) if paid is not None else wanted
+            if paid is not None and ready > 0:
+                wanted, ask = min(wanted, ready), self._paid(ask)
+            found = self.room.take(ask, wanted, order, usable, self._ends_at(ask))
+            count = sum(number for _, number in found)
+            if count and ready <= 0:
+                # They start once it is stored that they have used up their units.
+                indexes = walk.indexes(lot, count, paid or IndexSet())
+                wish(self.wishes, ask.units, lot.uid, indexes, self.resources)
+                return blocked
+            self._place(walk, lot, found, paid or IndexSet())
+            if count < wanted:
+                if blocked is None:
+                    blocked = self._blocked(lot, order, usable)
+                    if backfill:
+                        self.room.reserve(ask, order, usable, self.releases(), self.now)
+                if not backfill:
+                    break
+                walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
+        return blocked
+
+    def _place(
+        self, walk: Walk, lot: Lot, found: Sequence[tuple[Environment, int]], paid: IndexSet
+    ) -> None:
+        for environment, count in found:
+            indexes = walk.indexes(lot, count, paid)
+            self.placed.append(Placed(lot, environment, tuple(indexes)))
+            walk.started(lot, count)
+            self.taken[lot.uid] += count
+            self.budget -= count
+
+    def _ends_at(self, ask: Ask) -> datetime:
+        takes_s = self.takes_s(ask)
+        return NEVER if takes_s is None else self.now + timedelta(seconds=takes_s)
+
+    def _paid(self, ask: Ask) -> Ask:
+        """The request without what has been granted for good."""
+        left = (one for one in ask.units if not is_used_up(self.resources[one[0]]))
+        return replace(ask, units=tuple(left))
+
+    def _blocked(self, lot: Lot, order: Sequence[Environment], usable: float) -> Blocked:
+        return Blocked(
+            uid=lot.uid,
+            ask=lot.ask,
+            free=tuple((one, self.room.free(one, usable)) for one in order),
+            units=tuple((name, self.room.units.get(name, 0)) for name, _ in lot.ask.units),
+        )

@@ -1,0 +1,197 @@
+"""One job, looked at in a cycle: what the world says of it, and what follows for its Pods."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
+from batch_operator.lifecycle.evaluate import (
+    Evaluation,
+    dependencies_met,
+    evaluate,
+    evaluate_final,
+    members_of,
+    passed_in,
+    upstream_of,
+)
+from batch_operator.lifecycle.plan import Invalid, Plan, make_plan
+from batch_operator.lifecycle.states import FINAL
+from batch_operator.lifecycle.status import status_after_fault, status_of
+from batch_operator.scheduling.changed import outcome_of
+from batch_operator.scheduling.charges import charge
+from batch_operator.scheduling.composition import write_job
+from batch_operator.scheduling.consumables import consumable_hold
+from batch_operator.scheduling.mutations import (
+    DeleteJob,
+    DeletePod,
+    Mutation,
+    OpenGate,
+    ReleasePod,
+    StopPod,
+    Urgency,
+)
+from batch_operator.scheduling.placement import never_fits_hold, queue_hold, share_hold
+from batch_operator.scheduling.starts import lots_of, rest_of_gang
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.holds import Hold
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.snapshot import Job, Snapshot
+
+DEPENDENT_TTL_S = 30.0
+
+
+def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
+    job = snapshot.jobs.get(uid)
+    attempts = list(snapshot.attempts.get(uid, {}).values())
+    if job is None:
+        return _look_at_orphans(memo, uid, attempts)
+    # A Pod elsewhere that claims this job for its owner is somebody's mischief.
+    attempts = [one for one in attempts if one.namespace == job.namespace]
+    mutations: list[Mutation] = []
+    if job.status.state in FINAL:
+        look = evaluate_final(job, attempts, snapshot.now)
+        memo.forget(uid, look.usage)
+        charge(snapshot, memo, look, is_open=False)
+        mutations += _last_things(snapshot, memo, look)
+    else:
+        look = _evaluation(snapshot, memo, job, attempts)
+        queue = snapshot.queues.get(job.spec.job_queue)
+        is_fair = queue is not None and queue.spec.scheduling_policy is not None
+        memo.remember(look, lots_of(look, is_fair=is_fair))
+        charge(snapshot, memo, look, is_open=True)
+        memo.to_compose[uid] = None
+    mutations += [ReleasePod(one) for one in look.children.releasable]
+    mutations += [DeletePod(one) for one in look.children.overdue]
+    mutations += [StopPod(one) for one in look.to_stop]
+    mutations += [OpenGate(one.pod, one.annotations) for one in look.to_open]
+    if look.to_complete:
+        mutations += rest_of_gang(snapshot, look)
+    if job.deleting:
+        mutations += _let_go(attempts)
+    return mutations
+
+
+def _last_things(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutation]:
+    """What is left for a job that is over: to note a change of its spec, and its time to live."""
+    job, again_at = look.job, look.look_again_at
+    mutations: list[Mutation] = []
+    if job.status.observed_generation != job.generation and not job.deleting:
+        mutations.append(write_job(job, status_of(look, None, snapshot.now), Urgency.NORMAL))
+    if look.expired:
+        again_at = None
+        if memo.dependents.get(job.key):
+            # Those who wait for it and for others would take it for one that never was.
+            again_at = snapshot.now + timedelta(seconds=DEPENDENT_TTL_S)
+        else:
+            mutations.append(DeleteJob(job.namespace, job.name, job.uid))
+    memo.watch_deadline(job.uid, again_at)
+    return mutations
+
+
+def _look_at_orphans(memo: Memo, uid: str, attempts: list[PodAttempt]) -> list[Mutation]:
+    """Pods whose job is gone: garbage collection deletes them, we only let them go."""
+    usage: Counter[str] = Counter()
+    for one in attempts:
+        if not (one.phase.ended or one.is_job):
+            usage[one.environment] += one.milli_cpu
+    memo.forget(uid, usage)
+    memo.uncharge_deleted(uid)
+    return _let_go(attempts)
+
+
+def after_fault(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
+    """A job that cannot be looked at starts nothing, and says so."""
+    memo.set_aside(uid)
+    job = snapshot.jobs.get(uid)
+    if job is None or job.status.state in FINAL:
+        return []
+    status = status_after_fault(job, snapshot.now)
+    return [write_job(job, status, Urgency.NORMAL)]
+
+
+def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]) -> Evaluation:
+    queue = snapshot.queues.get(job.spec.job_queue)
+    held = queue_hold(
+        job.spec.job_queue, queue, job.namespace, snapshot.environments, snapshot.policies
+    )
+    plan = _plan(snapshot, memo, job, attempts)
+    if held is None and queue is not None:
+        held = share_hold(queue, job.spec)
+        if isinstance(plan, Plan):
+            held = (
+                held
+                or never_fits_hold(queue, snapshot.environments, plan.milli_cpu)
+                or consumable_hold(plan.units, snapshot.consumables)
+            )
+    return evaluate(
+        job,
+        attempts,
+        plan,
+        _gate(snapshot, memo, job),
+        policy=snapshot.policy,
+        now=snapshot.now,
+        queue_hold=held,
+        refusal=snapshot.refusals.get(job.uid),
+    )
+
+
+def _plan(
+    snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]
+) -> Plan | Hold | Invalid:
+    given = job.status.job_definition
+    revision = int(given.partition(":")[2]) if given else None
+    if revision is None and attempts:
+        revision = attempts[0].revision
+    known = memo.plans.get(job.uid)
+    if known and known.generation == job.generation and revision in {None, known.revision}:
+        return known
+    name = job.spec.job_definition.partition(":")[0]
+    return make_plan(job, snapshot.definitions.get((job.namespace, name)), revision)
+
+
+def _gate(snapshot: Snapshot, memo: Memo, job: Job) -> Gate:
+    """What the job's dependencies let through."""
+    if not job.spec.depends_on:
+        return Gate(members_of(job.spec))
+    passed = passed_in(job)
+    own = upstream_of(job)
+    if passed == own.members:
+        return Gate(passed)
+    circle = cycle_from(
+        job.name,
+        lambda name: _waits_for(snapshot, job.namespace, name),
+        memo.proven[job.namespace],
+    )
+    if circle:
+        return Gate(passed, hold=circular_hold(circle))
+    names = sorted(names_of(job.spec))
+    uids = {name: snapshot.job_uids.get((job.namespace, name)) for name in names}
+    found = {name: snapshot.jobs[uid] for name, uid in uids.items() if uid is not None}
+    for name in names:
+        memo.outcomes.setdefault(
+            (job.namespace, name), outcome_of(found[name]) if name in found else None
+        )
+    return gate(job.spec, own, passed, {name: upstream_of(one) for name, one in found.items()})
+
+
+def _waits_for(snapshot: Snapshot, namespace: str, name: str) -> Iterable[str]:
+    uid = snapshot.job_uids.get((namespace, name))
+    if uid is None:
+        return ()
+    job = snapshot.jobs[uid]
+    return () if dependencies_met(job.status) else names_of(job.spec)
+
+
+def _let_go(attempts: Iterable[PodAttempt]) -> list[Mutation]:
+    """Pods that are being deleted with their job, once they hold nothing any more."""
+    return [
+        ReleasePod(one)
+        for one in attempts
+        if one.tracked and one.deleting and one.phase.ended and not one.is_job
+    ]

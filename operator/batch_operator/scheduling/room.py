@@ -1,0 +1,142 @@
+"""What is free in one cycle: vCPUs of compute environments, units of consumable resources.
+
+Reservations make backfilling safe: the job at the head of a queue that does not fit gets the
+earliest time at which it will, and what passes it may only use what is over by then, or be done
+before (EASY backfilling; Lifka 1995, "The ANL/IBM SP scheduling system").
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from batch_operator.scheduling.placement import capacity_milli
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Mapping, Sequence
+
+    from batch_operator.scheduling.backlog import Ask
+    from batch_operator.scheduling.snapshot import Environment
+
+Release = tuple[datetime, int]
+"""When an attempt is expected to end at the latest, and the milli-CPU that it gives back then."""
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A claim on an environment from a time on. `spare` is what is over then, in milli-CPU."""
+
+    at: datetime
+    milli_cpu: int
+    spare: int
+
+
+class Room:
+    """Free capacity, which shrinks as a cycle places."""
+
+    def __init__(self, used: Counter[str], units: dict[str, int]) -> None:
+        """Begin with the milli-CPU `used` by environment, and the free `units` by resource."""
+        self.used = used
+        self.units = units
+        self._reserved: dict[str, list[Reservation]] = defaultdict(list)
+
+    def free(self, environment: Environment, usable: float = 1.0) -> int:
+        """Milli-CPU; `usable` is the part of the environment that may be used at all."""
+        limit = int(capacity_milli(environment) * usable)
+        return max(0, limit - self.used[environment.name])
+
+    def could_fit(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
+        """Whether there is room for one, reservations aside."""
+        return self.affordable(ask) > 0 and any(
+            ask.milli_cpu <= self.free(one, usable) for one in environments
+        )
+
+    def affordable(self, ask: Ask) -> int:
+        """How many starts the free units of its consumable resources allow."""
+        counts = (self.units.get(name, 0) // quantity for name, quantity in ask.units)
+        return max(0, min(counts, default=1 << 30))
+
+    def take(
+        self,
+        ask: Ask,
+        wanted: int,
+        environments: Sequence[Environment],
+        usable: float,
+        ends_at: datetime,
+    ) -> list[tuple[Environment, int]]:
+        """Take room for as many as fit, environment by environment in their order.
+
+        `ends_at` is when each of them is over at the latest, `NEVER` if that is not known.
+        """
+        taken: list[tuple[Environment, int]] = []
+        left = min(wanted, self.affordable(ask))
+        for environment in environments:
+            if left <= 0:
+                break
+            count = min(left, self.free(environment, usable) // ask.milli_cpu)
+            in_the_way = [
+                one for one in self._reserved.get(environment.name, ()) if ends_at > one.at
+            ]
+            for one in in_the_way:
+                count = min(count, one.spare // ask.milli_cpu)
+            if count <= 0:
+                continue
+            for one in in_the_way:
+                one.spare -= count * ask.milli_cpu
+            self.used[environment.name] += count * ask.milli_cpu
+            left -= count
+            taken.append((environment, count))
+        total = sum(count for _, count in taken)
+        for name, quantity in ask.units:
+            self.units[name] = self.units.get(name, 0) - total * quantity
+        return taken
+
+    def reserve(
+        self,
+        ask: Ask,
+        environments: Sequence[Environment],
+        usable: float,
+        releases: Mapping[str, Sequence[Release]],
+        now: datetime,
+    ) -> None:
+        """Keep room for the job at the head of a queue, where it is expected first.
+
+        When that is not known it is kept everywhere: nothing may pass that could be in its way.
+        """
+        found = []
+        for number, one in enumerate(environments):
+            for time, lasting in self._to_come(one, usable, releases.get(one.name, ()), now):
+                if lasting >= ask.milli_cpu:
+                    found.append((time, number, lasting - ask.milli_cpu))
+                    break
+        if found and self.affordable(ask):
+            time, number, spare = min(found)
+            self._claim(environments[number], time, ask.milli_cpu, spare)
+            return
+        for one in environments:
+            self._claim(one, now, ask.milli_cpu, max(0, self.free(one, usable) - ask.milli_cpu))
+
+    def _claim(self, environment: Environment, at: datetime, milli_cpu: int, spare: int) -> None:
+        self._reserved[environment.name].append(Reservation(at, milli_cpu, spare))
+
+    def _to_come(
+        self, environment: Environment, usable: float, releases: Sequence[Release], now: datetime
+    ) -> list[tuple[datetime, int]]:
+        """Times at which room is freed or claimed, and what is free from then on for good."""
+        claims = self._reserved.get(environment.name, ())
+        events = sorted([*releases, *((one.at, -one.milli_cpu) for one in claims)])
+        free = int(capacity_milli(environment) * usable) - self.used[environment.name]
+        steps = [(now, free)]
+        for at, change in events:
+            free += change
+            steps.append((max(at, now), free))
+        lasting = free
+        for number in range(len(steps) - 1, -1, -1):
+            time, free = steps[number]
+            lasting = min(lasting, free)
+            steps[number] = (time, lasting)
+        return steps

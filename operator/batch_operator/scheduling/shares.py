@@ -1,0 +1,294 @@
+"""Fair share: who has used least of a queue, by weight, is served next.
+
+AWS Batch (user guide, "Use share identifiers"): a share's usage is its vCPUs over time, recent use
+counting more, times its weight factor; the share with the lowest usage is served. AWS does not say
+how use is forgotten; here by an exponential with a half-life of half the policy's window
+(`shareDecaySeconds`, 600 s where it is 0), so that a window's end leaves a quarter.
+
+Among starts of one cycle usage over time does not change, and a share that was idle for long would
+get everything. What it holds therefore counts as if it were held for ever::
+
+    rank = weight * (usage + held * MEAN_LIFE)        MEAN_LIFE = half-life / ln 2
+
+`held * MEAN_LIFE` is the usage that holding so much converges to. A newcomer with no past catches
+up at once, and in a steady state capacity is shared in inverse proportion to the weights.
+
+Sums are kept as integers, scaled by a power of two that follows the clock: adding and taking away
+is exact, and so the same whatever came in between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.scheduling.walk import MANY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from batch_operator.api.scheduling_policy import FairsharePolicy, Share
+
+WINDOW_MIN_S = 600
+EPOCH_HALF_LIVES = 64
+"""The scale of the sums changes after so many half-lives; what is older than that is forgotten."""
+_FRACTION_BITS = 20
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def half_life_s(policy: FairsharePolicy) -> float:
+    return max(policy.share_decay_seconds, WINDOW_MIN_S) / 2
+
+
+def decayed(usage: float, age_s: float, half_life: float) -> float:
+    """What is left of a usage after a time."""
+    return usage * math.exp2(-age_s / half_life)
+
+
+def usage_of_run(milli_cpu: int, held_s: float, age_s: float, half_life: float) -> float:
+    """Milli-vCPU-seconds that an attempt is worth that held so much for `held_s` until `age_s` ago.
+
+    The integral over its time of what each moment is still worth.
+    """
+    mean_life = half_life / math.log(2)
+    worth = mean_life * (1 - math.exp2(-held_s / half_life))
+    return decayed(milli_cpu * worth, age_s, half_life)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Turns usage at a time into integers that can be added whatever their times."""
+
+    half_life: float
+    epoch: int
+    """Number of the epoch that counts from."""
+
+    @classmethod
+    def at(cls, now: datetime, half_life: float) -> Scale:
+        return cls(half_life, int(_seconds(now) // (half_life * EPOCH_HALF_LIVES)))
+
+    def of(self, usage: float, at: datetime) -> int:
+        """A usage as it was at a time."""
+        begun_s = self.epoch * EPOCH_HALF_LIVES * self.half_life
+        whole, part = divmod((_seconds(at) - begun_s) / self.half_life, 1.0)
+        value = round(usage * math.exp2(part) * (1 << _FRACTION_BITS))
+        shift = int(whole)
+        return value << shift if shift >= 0 else value >> -shift
+
+    def usage(self, scaled: int, now: datetime) -> float:
+        """A sum of such integers as the usage that it is now."""
+        unit = self.of(1.0, now)
+        return scaled / unit if unit else 0.0
+
+
+def _seconds(at: datetime) -> float:
+    return (at - _EPOCH).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Milli-vCPU-seconds, as they are worth at a time."""
+
+    amount: float = 0.0
+    at: datetime = _EPOCH
+
+    def plus(self, amount: float, at: datetime, half_life: float) -> Usage:
+        """With what is worth so much at another time, as of the later of both."""
+        latest = max(self.at, at)
+        mine = decayed(self.amount, (latest - self.at).total_seconds(), half_life)
+        other = decayed(amount, (latest - at).total_seconds(), half_life)
+        return Usage(mine + other, latest)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one job adds to its share.
+
+    `over` is the usage of its attempts that are over; `runs` are those on a node, since when and
+    with how much; `held` is what all its attempts hold, in milli-CPU.
+    """
+
+    share: str
+    over: Usage = Usage()
+    runs: tuple[tuple[datetime, int], ...] = ()
+    held: int = 0
+    is_open: bool = True
+
+
+class ShareBook:
+    """What the shares of one queue have used and hold."""
+
+    def __init__(self, deleted: Mapping[str, Usage]) -> None:
+        """`deleted` is the usage of jobs that exist no more, by share, as it was stored."""
+        self.deleted: dict[str, Usage] = dict(deleted)
+        self._scale = Scale(WINDOW_MIN_S / 2, 0)
+        self._charges: dict[str, Charge] = {}
+        self._weighed: tuple[FairsharePolicy, list[str], dict[str, float]] | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._last_used: dict[str, datetime] = {}
+        self._over: Counter[str] = Counter()
+        self._begun: Counter[str] = Counter()
+        """Milli-CPU of runs, scaled by when they began."""
+        self._running: Counter[str] = Counter()
+        self.held: Counter[str] = Counter()
+        self.open_jobs: Counter[str] = Counter()
+
+    def set(self, uid: str, charge: Charge | None) -> None:
+        """Make `charge` what the job adds."""
+        before = self._charges.get(uid)
+        if before == charge:
+            return
+        if before is not None:
+            self._add(before, -1)
+            del self._charges[uid]
+        if charge is not None:
+            self._add(charge, 1)
+            self._charges[uid] = charge
+
+    def delete(self, uid: str) -> bool:
+        """The job exists no more: its usage is kept under its share. Whether there was any."""
+        charge = self._charges.get(uid)
+        self.set(uid, None)
+        if charge is None or not charge.over.amount:
+            return False
+        before = self.deleted.get(charge.share, Usage())
+        over = charge.over
+        self.deleted[charge.share] = before.plus(over.amount, over.at, self.half_life)
+        return True
+
+    def _add(self, charge: Charge, sign: int) -> None:
+        share, over = charge.share, charge.over
+        if over.amount:
+            self._over[share] += sign * self._scale.of(over.amount, over.at)
+            self._last_used[share] = max(over.at, self._last_used.get(share, over.at))
+        for since, milli_cpu in charge.runs:
+            self._begun[share] += sign * self._scale.of(milli_cpu, since)
+            self._running[share] += sign * milli_cpu
+        self.held[share] += sign * charge.held
+        self.open_jobs[share] += sign * charge.is_open
+
+    @property
+    def half_life(self) -> float:
+        return self._scale.half_life
+
+    def at(self, now: datetime, half_life: float) -> ShareBook:
+        """The book for a time; it is reckoned anew where the policy or the epoch has changed."""
+        scale = Scale.at(now, half_life)
+        if scale != self._scale:
+            self._scale = scale
+            self._clear()
+            horizon_s = half_life * EPOCH_HALF_LIVES
+            for uid, charge in list(self._charges.items()):
+                age_s = (now - charge.over.at).total_seconds()
+                if charge.is_open or charge.held or age_s < horizon_s:
+                    self._add(charge, 1)
+                else:
+                    del self._charges[uid]
+        return self
+
+    def usage(self, share: str, now: datetime) -> float:
+        """Milli-vCPU-seconds of a share, everything that is forgotten taken off."""
+        mean_life = self.half_life / math.log(2)
+        over = self._scale.usage(self._over[share], now)
+        begun = self._scale.usage(self._begun[share], now)
+        deleted = self.deleted.get(share, Usage())
+        gone = decayed(deleted.amount, (now - deleted.at).total_seconds(), self.half_life)
+        return over + gone + max(0.0, mean_life * (self._running[share] - begun))
+
+    def active(self, now: datetime) -> list[str]:
+        """Shares with a job that is not over, or with use that a window has not wiped out.
+
+        AWS: a share becomes inactive when its decay period is over after its last job.
+        """
+        window = timedelta(seconds=2 * self.half_life)
+        found = {share for share, count in self.open_jobs.items() if count > 0}
+        found |= {share for share, at in self._last_used.items() if now - at < window}
+        found |= {share for share, one in self.deleted.items() if now - one.at < window}
+        return sorted(found)
+
+    def weights(self, policy: FairsharePolicy, active: list[str]) -> Mapping[str, float]:
+        """`weights`, reckoned anew only when something about them has changed."""
+        known = self._weighed
+        if known is None or known[0] is not policy or known[1] != active:
+            known = self._weighed = (policy, active, weights(policy, active))
+        return known[2]
+
+
+def weights(policy: FairsharePolicy, active: Iterable[str]) -> dict[str, float]:
+    """The weight of each active share: lower weighs more.
+
+    AWS: an entry that ends in `*` is a weight that all who begin so share, so each of them has it
+    times their number; who is in no entry weighs 1.
+    """
+    exact = {one.share_identifier: one.weight_factor for one in policy.share_distribution}
+    prefixes = [one for one in policy.share_distribution if _is_prefix(one)]
+    found: dict[str, float] = {}
+    members: dict[str, list[str]] = defaultdict(list)
+    for share in active:
+        found[share] = exact.get(share, 1.0)
+        for one in prefixes if share not in exact else ():
+            if share.startswith(one.share_identifier[:-1]):
+                members[one.share_identifier].append(share)
+    for one in prefixes:
+        alike = members[one.share_identifier]
+        found.update(dict.fromkeys(alike, one.weight_factor * len(alike)))
+    return found
+
+
+def overlap(distribution: Sequence[Share]) -> tuple[str, str] | None:
+    """Two entries that one share identifier could be in both of (AWS refuses such a policy)."""
+    names = [one.share_identifier for one in distribution]
+    for prefix in sorted(one for one in names if one.endswith("*")):
+        for other in sorted(names):
+            stem = other.rstrip("*")
+            if other != prefix and (
+                stem.startswith(prefix[:-1]) or (other.endswith("*") and prefix.startswith(stem))
+            ):
+                return prefix, other
+    return None
+
+
+def _is_prefix(share: Share) -> bool:
+    return share.share_identifier.endswith("*")
+
+
+def usable_part(policy: FairsharePolicy, active: int) -> float:
+    """How much of an environment the active shares may use together.
+
+    AWS: `(computeReservation/100) ^ active shares` of it is kept for those that are not active.
+    """
+    return 1.0 - (policy.compute_reservation / 100) ** max(1, active)
+
+
+class FairStanding:
+    """The standing of a queue's shares in one cycle."""
+
+    def __init__(self, book: ShareBook, policy: FairsharePolicy, now: datetime) -> None:
+        active = book.active(now)
+        self.weights = book.weights(policy, active)
+        self.usable = usable_part(policy, len(active))
+        self._book, self._now = book, now
+        self._mean_life = book.half_life / math.log(2)
+        self._usage: dict[str, float] = {}
+        self._more: Counter[str] = Counter()
+
+    def rank(self, share: str) -> float:
+        if share not in self._usage:
+            self._usage[share] = self._book.usage(share, self._now)
+        held = self._book.held[share] + self._more[share]
+        return self._weight(share) * (self._usage[share] + held * self._mean_life)
+
+    def take(self, share: str, milli_cpu: int) -> None:
+        self._more[share] += milli_cpu
+
+    def served_before(self, share: str, milli_cpu: int, other: float) -> int:
+        step = self._weight(share) * milli_cpu * self._mean_life
+        return max(1, min(MANY, math.ceil((other - self.rank(share)) / step)))
+
+    def _weight(self, share: str) -> float:
+        return self.weights.get(share, 1.0)
