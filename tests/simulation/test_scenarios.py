@@ -34,6 +34,7 @@ ENDS = {
         "sign": ("FAILED", 1),
         "publish": ("FAILED", 0),
     },
+    "preemption": {"report": ("SUCCEEDED", 8), "hotfix": ("SUCCEEDED", 2)},
     "priorities": {"nightly": ("SUCCEEDED", 6), "hotfix": ("SUCCEEDED", 1)},
     "retry": {"third-time-lucky": ("SUCCEEDED", 3), "bad-input": ("FAILED", 1)},
     "spot-loss": {"train": ("SUCCEEDED", 10)},

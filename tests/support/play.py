@@ -61,11 +61,16 @@ class Played:
 
     def resource(self, name: str) -> Spec:
         """The status of a ConsumableResource."""
-        return self.outcome.statuses["ConsumableResource", name]
+        return self.outcome.statuses["ConsumableResource", "", name]
 
     def queue(self, name: str = "main") -> Spec:
         """The status of a JobQueue."""
-        return self.outcome.statuses["JobQueue", name]
+        return self.outcome.statuses["JobQueue", "", name]
+
+    def rows(self, job: str) -> list[dict[str, Any]]:
+        """The rows of a job's attempts."""
+        rows: list[dict[str, Any]] = self.outcome.statuses["BatchJob", "default", job]["attempts"]
+        return rows
 
     def state(self, job: str) -> str:
         return str(self.final(job)["state"])

@@ -22,6 +22,7 @@ TIMING_DECIDES = {
     "mixed": {"default/doomed"},  # deleted while it runs: how much of that is told may differ
     "stops": {"default/terminated"},  # a slower operator has started less of it by then
     "gangs": {"default/terminated"},
+    "preemptions": {"default/report"},  # who loses least, and how often, is a matter of seconds
 }
 """By workload: jobs whose end depends on how fast the operator is. The invariants bind them too."""
 

@@ -179,10 +179,13 @@ class World:
                 self.cache.pods.forget(pod.pod_uid)
             case DeletePod(pod=pod):
                 self.move(pod, Phase.FAILED, deleting=True)
-            case StopPod(pod=pod):
+            case StopPod(pod=pod, requeue=mark) if mark and pod.node_name is None:
+                self.move(pod, pod.phase, requeued=mark)
+            case StopPod(pod=pod, requeue=mark):
                 on_node = pod.node_name is not None
                 how = {"deadline_exceeded": True} if on_node else {"deleting": True}
-                self.move(pod, Phase.FAILED, exit_code=143, **how)
+                mark = mark or pod.requeued
+                self.move(pod, Phase.FAILED, exit_code=143, requeued=mark, **how)
 
     def _end_group(self, mutation: ReleasePod | StopPod) -> None:
         made_by = mutation.pod

@@ -192,3 +192,12 @@ ConsumableRequests = Annotated[
         },
     ),
 ]
+
+
+class ShareUsage(Model):
+    """Use of capacity that counts against a share, as it was worth at a time; it decays."""
+
+    vcpu_seconds: float = Field(
+        ge=0, le=1e15, description="vCPU-seconds, the older ones counting less."
+    )
+    at: Time = Field(description="The time at which they were worth that.")

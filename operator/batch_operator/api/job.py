@@ -15,6 +15,7 @@ from batch_operator.api.common import (
     ObservedGeneration,
     Quantity,
     RetryStrategy,
+    ShareUsage,
     Time,
     Timeout,
     rules,
@@ -414,6 +415,15 @@ def _counts(what: str) -> Any:
     return Field(default={}, max_length=7, description=what)
 
 
+def _events(what: str) -> Any:
+    return Field(
+        default=[],
+        max_length=10,
+        description=f"Children that are not over and {what}",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+
+
 StateCounts = dict[JobState, Annotated[int, Field(ge=0, le=1_000_000_000)]]
 
 
@@ -427,23 +437,21 @@ class ArrayStatus(Model):
     )
     attempts: list[IndexAttempts] = Field(
         default=[],
-        max_length=10,
+        max_length=20,
         description="Attempts used up by children that are not over.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
-    out_of_memory: list[IndexEvents] = Field(
-        default=[],
-        max_length=10,
-        description="Children that are not over and ran out of memory, by how often; kept when "
-        "retryStrategy.onOutOfMemory needs it.",
-        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    out_of_memory: list[IndexEvents] = _events(
+        "ran out of memory, by how often; kept when retryStrategy.onOutOfMemory needs it."
     )
-    hosts_lost: list[IndexEvents] = Field(
-        default=[],
-        max_length=10,
-        description="Children that are not over and lost their node, by how often; kept when "
-        "retryStrategy.onHostLost needs it.",
-        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    hosts_lost: list[IndexEvents] = _events(
+        "lost their node, by how often; kept when retryStrategy.onHostLost needs it."
+    )
+    preempted: list[IndexEvents] = _events(
+        "made room for others, by how often: these attempts cost them no try."
+    )
+    moved: list[IndexEvents] = _events(
+        "were moved to another compute environment, by how often: these attempts cost them no try."
     )
     failures: list[IndexFailure] = Field(
         default=[],
@@ -462,15 +470,6 @@ class NodeRangeStatus(Model):
         "not over; once all are over FAILED if any failed."
     )
     status_summary: StateCounts = _counts("Number of nodes by state.")
-
-
-class ShareUsage(Model):
-    """Use of capacity that counts against a share, as it was worth at a time; it decays."""
-
-    vcpu_seconds: float = Field(
-        ge=0, le=1e15, description="vCPU-seconds, the older ones counting less."
-    )
-    at: Time = Field(description="The time at which they were worth that.")
 
 
 class BatchJobStatus(Model):
@@ -498,8 +497,9 @@ class BatchJobStatus(Model):
     )
     attempts: list[Attempt] = Field(
         default=[],
-        max_length=10,
-        description="The job's attempts, oldest first; empty for arrays.",
+        max_length=20,
+        description="The job's attempts, oldest first; empty for arrays. Those that were preempted "
+        "or moved are among them, and cost no try.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     pending: Pending | None = Field(default=None, description="Why the job is not running.")

@@ -7,8 +7,15 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from batch_operator.api.common import Conditions, Model, Name, ObservedGeneration, rules
-from batch_operator.api.job import JobState, ShareUsage, StateCounts
+from batch_operator.api.common import (
+    Conditions,
+    Model,
+    Name,
+    ObservedGeneration,
+    ShareUsage,
+    rules,
+)
+from batch_operator.api.job import JobState, StateCounts
 
 
 class QueueState(StrEnum):

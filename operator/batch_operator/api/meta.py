@@ -31,6 +31,9 @@ ANNOTATION_NODES = f"{GROUP}/nodes"
 ANNOTATION_NODE_INDEX = f"{GROUP}/node-index"
 ANNOTATION_MAIN_NODE_ADDRESS = f"{GROUP}/main-node-address"
 
+ANNOTATION_REQUEUED = f"{GROUP}/requeued"
+"""On a Pod that the operator ends for reasons of its own: why. The attempt costs the job no try."""
+
 GATE_GANG = f"{GROUP}/gang"
 """The scheduling gate that holds a multi-node job's Pods until it is their turn."""
 

@@ -116,7 +116,7 @@ class Applier:
             case DeletePod():
                 self._begin(f"delete {target.pod_uid}", target.job_uid, self._delete, target)
             case StopPod():
-                self._begin(f"stop {target.pod_uid}", target.job_uid, self._stop, target)
+                self._begin(f"stop {target.pod_uid}", target.job_uid, self._stop, mutation)
 
     def _begin(
         self, key: str, uid: str, work: Callable[[T], Coroutine[Any, Any, None]], target: T
@@ -313,12 +313,16 @@ class Applier:
                 raise
         self._table(target).forget(target.pod_uid)
 
-    async def _stop(self, target: PodAttempt) -> None:
+    async def _stop(self, stop: StopPod) -> None:
+        target = stop.pod
+        mark = {"annotations": {meta.ANNOTATION_REQUEUED: stop.requeue}} if stop.requeue else {}
         if target.is_job:
             body = {"metadata": {"uid": target.pod_uid}, "spec": {"suspend": True}}
             self._cache.gang_jobs.reply(decoding.group(await self._patch(target, body)))
             return
-        if target.node_name is None:
+        if target.node_name is None and mark:
+            reply = await self._patch(target, {"metadata": {"uid": target.pod_uid, **mark}})
+        elif target.node_name is None:
             reply = await self._client.delete(
                 PODS,
                 target.namespace,
@@ -328,7 +332,7 @@ class Applier:
             )
         else:
             body = {
-                "metadata": {"uid": target.pod_uid},
+                "metadata": {"uid": target.pod_uid, **mark},
                 "spec": {"activeDeadlineSeconds": STOP_DEADLINE_S},
             }
             reply = await self._patch(target, body)

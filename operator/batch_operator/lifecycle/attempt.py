@@ -55,6 +55,8 @@ _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
 _HOST_REASONS = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
 )
+PREEMPTED = "Preempted"
+MOVED = "Moved to the next compute environment"
 STOP_DEADLINE_S = 1
 """A running Pod is stopped by this `activeDeadlineSeconds`: unlike a deletion it leaves the Pod and
 its log to be read. The kubelet sends SIGTERM and, when the grace period is over, SIGKILL."""
@@ -62,6 +64,7 @@ REASON_LENGTH_MAX = 255
 """AWS's bound on a container's `reason`."""
 LABEL_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 """Kubernetes' own, on the Pods of an Indexed Job."""
+REQUEUED_LENGTH_MAX = 1024
 NODES_MAX, GROUPS_MAX = 1000, 100
 NUMBER_MAX = 1000
 """The highest number of an attempt that a status can hold."""
@@ -135,6 +138,8 @@ class PodAttempt:
     """Not 0: this is no Pod, but the Job that makes so many; it stands in for those to come."""
     gated: bool = False
     """The operator keeps the Pod from being scheduled until it is its turn."""
+    requeued: str | None = None
+    """We end it for reasons of our own, which becomes its statusReason: it costs no try."""
     pod_ip: str | None = None
 
     @property
@@ -157,6 +162,14 @@ class PodAttempt:
     @property
     def lost_its_host(self) -> bool:
         return (self.status_reason or "").startswith(HOST_LOST)
+
+    @property
+    def was_preempted(self) -> bool:
+        return (self.status_reason or "").startswith(PREEMPTED)
+
+    @property
+    def was_moved(self) -> bool:
+        return (self.status_reason or "").startswith(MOVED)
 
 
 def observed_attempt(pod: Pod) -> PodAttempt:
@@ -211,7 +224,14 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         member=member,
         gated=is_gated,
         pod_ip=pod.status.pod_ip or None,
+        requeued=_requeued(pod),
     )
+
+
+def _requeued(pod: Pod) -> str | None:
+    """Our mark; what somebody else may have written there in its place is none."""
+    mark = pod.metadata.annotations.get(meta.ANNOTATION_REQUEUED, "")
+    return mark[:REQUEUED_LENGTH_MAX] if mark.startswith((PREEMPTED, MOVED)) else None
 
 
 def observed_group(job: Job) -> PodAttempt:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
@@ -24,10 +24,12 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.retry import is_retried
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from batch_operator.lifecycle.attempt import PodAttempt
 
+REQUEUES_MAX = 10
+"""So often a child is requeued at most: it bounds its rows, and what others can do to it."""
 FailureKey = tuple[int | None, str | None, str | None]
 """Exit code, container reason and status reason: what children that failed alike share."""
 
@@ -45,6 +47,10 @@ class Counted:
     """Indexes by how often they ran out of memory; those not yet final, where a rule asks."""
     hosts_lost: Mapping[int, IndexSet] = field(default_factory=dict)
     """Indexes by how often they lost their node; those not yet final, where a rule asks."""
+    preempted: Mapping[int, IndexSet] = field(default_factory=dict)
+    """Indexes by how often they made room for others; those not yet final."""
+    moved: Mapping[int, IndexSet] = field(default_factory=dict)
+    """Indexes by how often they were moved to another environment; those not yet final."""
     failures: Mapping[FailureKey, IndexSet] = field(default_factory=dict)
 
     def used(self, index: int) -> int:
@@ -56,6 +62,10 @@ class Counted:
 
     def times_host_lost(self, index: int) -> int:
         return _times(self.hosts_lost, index)
+
+    def times_requeued(self, index: int) -> int:
+        """Attempts that were ended for reasons of the operator's own: they cost no try."""
+        return _times(self.preempted, index) + _times(self.moved, index)
 
 
 def _times(events: Mapping[int, IndexSet], index: int) -> int:
@@ -163,16 +173,15 @@ def doomed(children: Children, indexes: IndexSet, key: FailureKey) -> Children:
         return children
     counted = children.counted
     failures = {**counted.failures, key: counted.failures.get(key, IndexSet()) | lost}
+    events: dict[str, Any] = {name: _without(getattr(counted, name), lost) for name in _EVENTS}
     return replace(
         children,
-        counted=Counted(
-            members=counted.members,
-            succeeded=counted.succeeded,
+        counted=replace(
+            counted,
             failed=counted.failed | lost,
             attempts=_without(counted.attempts, lost),
-            out_of_memory=_without(counted.out_of_memory, lost),
-            hosts_lost=_without(counted.hosts_lost, lost),
             failures=failures,
+            **events,
         ),
         waiting=children.waiting - lost,
         retrying=children.retrying - lost,
@@ -183,6 +192,15 @@ def _without(events: Mapping[int, IndexSet], lost: IndexSet) -> dict[int, IndexS
     return {times: left for times, those in events.items() if (left := those - lost)}
 
 
+_EVENTS: Mapping[str, Callable[[RetryStrategy, PodAttempt], bool]] = {
+    "out_of_memory": lambda retry, one: bool(retry.on_out_of_memory) and one.ran_out_of_memory,
+    "hosts_lost": lambda retry, one: bool(retry.on_host_lost) and one.lost_its_host,
+    "preempted": lambda _, one: one.was_preempted,
+    "moved": lambda _, one: one.was_moved,
+}
+"""Fields of `Counted` that say how often something happened to a child, and when it did."""
+
+
 def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Counted:
     """The stored counts with the outcomes of `ended` added."""
     if not ended:
@@ -190,37 +208,44 @@ def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Co
     succeeded: list[int] = []
     failed: list[int] = []
     used = _by_index(stored.attempts)
-    out_of_memory = _by_index(stored.out_of_memory)
-    hosts_lost = _by_index(stored.hosts_lost)
+    events = {name: _by_index(getattr(stored, name)) for name in _EVENTS}
     failures: dict[FailureKey, list[int]] = defaultdict(list)
     for attempt in ended:
         index = attempt.index
+        requeues = events["preempted"].get(index, 0) + events["moved"].get(index, 0)
         if attempt.phase is Phase.SUCCEEDED:
             succeeded.append(index)
-        elif is_retried(retry, attempt, attempts_used=used.get(index, 0) + 1):
+        elif _goes_on(retry, attempt, used.get(index, 0), requeues):
             used[index] = used.get(index, 0) + 1
-            if retry.on_out_of_memory and attempt.ran_out_of_memory:
-                out_of_memory[index] = out_of_memory.get(index, 0) + 1
-            if retry.on_host_lost and attempt.lost_its_host:
-                hosts_lost[index] = hosts_lost.get(index, 0) + 1
+            for name, happened in _EVENTS.items():
+                if happened(retry, attempt):
+                    events[name][index] = events[name].get(index, 0) + 1
             continue
         else:
             failed.append(index)
             failures[attempt.exit_code, attempt.reason, attempt.status_reason].append(index)
-        for open_only in (used, out_of_memory, hosts_lost):
+        for open_only in (used, *events.values()):
             open_only.pop(index, None)
+    found: dict[str, Any] = {name: _by_times(times) for name, times in events.items()}
     merged = dict(stored.failures)
     for key, indexes in failures.items():
         merged[key] = merged.get(key, IndexSet()) | IndexSet.of(indexes)
-    return Counted(
-        members=stored.members,
+    return replace(
+        stored,
         succeeded=stored.succeeded | IndexSet.of(succeeded),
         failed=stored.failed | IndexSet.of(failed),
         attempts=_by_times(used),
-        out_of_memory=_by_times(out_of_memory),
-        hosts_lost=_by_times(hosts_lost),
         failures=merged,
+        **found,
     )
+
+
+def _goes_on(retry: RetryStrategy, attempt: PodAttempt, used: int, requeues: int) -> bool:
+    """Whether another attempt follows; those that the operator ended itself cost no try."""
+    is_requeued = attempt.was_preempted or attempt.was_moved
+    if is_requeued and attempt.retryable and requeues < REQUEUES_MAX:
+        return True
+    return is_retried(retry, attempt, attempts_used=used + 1 - requeues)
 
 
 def _by_index(events: Mapping[int, IndexSet]) -> dict[int, int]:

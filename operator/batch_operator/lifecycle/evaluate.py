@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.attempt import EXITED, HOST_LOST, OUT_OF_MEMORY
+from batch_operator.lifecycle.attempt import EXITED, HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
 from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
 from batch_operator.lifecycle.gang import (
@@ -160,6 +160,8 @@ def counted_in(job: Job) -> Counted:
         attempts={row.attempts: IndexSet.parse(row.indexes) for row in status.array.attempts},
         out_of_memory=_events(status.array.out_of_memory),
         hosts_lost=_events(status.array.hosts_lost),
+        preempted=_events(status.array.preempted),
+        moved=_events(status.array.moved),
         failures={
             (row.exit_code, row.reason, row.status_reason): IndexSet.parse(row.indexes)
             for row in status.array.failures
@@ -171,15 +173,22 @@ def _counted_rows(status: BatchJobStatus, members: IndexSet) -> Counted:
     """A job that is no array keeps a row for each attempt."""
     ended = [row for row in status.attempts if row.stopped_at is not None]
     out_of_memory = sum((row.reason or "").startswith(OUT_OF_MEMORY) for row in ended)
-    hosts_lost = sum((row.status_reason or "").startswith(HOST_LOST) for row in ended)
+    why = [row.status_reason or "" for row in ended]
     is_open = status.state not in FINAL
+
+    def times(word: str) -> dict[int, IndexSet]:
+        count = sum(one.startswith(word) for one in why)
+        return {count: members} if count and is_open else {}
+
     return Counted(
         members=members,
         succeeded=members if status.state is JobState.SUCCEEDED else IndexSet(),
         failed=members if status.state is JobState.FAILED else IndexSet(),
         attempts={len(ended): members} if ended and is_open else {},
         out_of_memory={out_of_memory: members} if out_of_memory and is_open else {},
-        hosts_lost={hosts_lost: members} if hosts_lost and is_open else {},
+        hosts_lost=times(HOST_LOST),
+        preempted=times(PREEMPTED),
+        moved=times(MOVED),
     )
 
 

@@ -320,6 +320,8 @@ def _array(look: Evaluation) -> ArrayStatus:
         ],
         out_of_memory=_event_rows(counted.out_of_memory),
         hosts_lost=_event_rows(counted.hosts_lost),
+        preempted=_event_rows(counted.preempted),
+        moved=_event_rows(counted.moved),
         failures=_failure_rows(counted.failures),
     )
 

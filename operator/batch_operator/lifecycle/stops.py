@@ -92,7 +92,11 @@ def review(
                 verdicts[attempt.pod_uid] = judged
         elif attempt.deleting or attempt.stopping or attempt.is_on_its_way:
             continue
-        elif _is_hit(attempt, stop) or (deadline is not None and deadline <= now):
+        elif (
+            _is_hit(attempt, stop)
+            or attempt.requeued is not None
+            or (deadline is not None and deadline <= now)
+        ):
             to_stop.append(attempt)
         elif (give_up_at := _give_up_at(attempt, policy, now)) is None:
             deadlines += [deadline] if deadline else []
@@ -121,6 +125,10 @@ def _judged(attempt: PodAttempt, stop: Stop | None) -> PodAttempt:
     was_stopped = attempt.deleting or attempt.deadline_exceeded
     if stop is not None and was_stopped and _is_hit(attempt, stop):
         return _failed(attempt, stop.status_reason)
+    if attempt.requeued is not None and was_stopped and attempt.phase is Phase.FAILED:
+        if stop is not None:
+            return _failed(attempt, stop.status_reason)
+        return replace(attempt, status_reason=attempt.requeued)
     if attempt.deadline_exceeded:
         return _failed(attempt, TIMED_OUT)
     return replace(attempt, retryable=False) if stop is not None else attempt

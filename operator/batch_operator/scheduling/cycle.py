@@ -61,10 +61,10 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     if memo.to_look and not memo.is_surveyed:
         return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
     memo.is_surveyed = True
-    starts, moved_heads = serve_queues(snapshot, memo, faults)
-    mutations += starts
-    memo.to_compose.update(dict.fromkeys(moved_heads))
-    mutations += _compose(snapshot, memo, {start.job.uid for start in starts}, faults)
+    served = serve_queues(snapshot, memo, faults)
+    mutations += [*served.starts, *served.stops]
+    memo.to_compose.update(dict.fromkeys(served.moved))
+    mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(memo.to_look or memo.to_compose)
     wake_at = memo.next_deadline()

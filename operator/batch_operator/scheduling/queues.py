@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,26 +13,35 @@ from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.placement import fair_policy, usable_environments
+from batch_operator.scheduling.preemption import Source, preempt
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import starts_of
-from batch_operator.scheduling.walk import Equal
+from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.backlog import Ask, Backlog
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.mutations import StopPod
+    from batch_operator.scheduling.preemption import Preemption
     from batch_operator.scheduling.snapshot import Queue, Snapshot
     from batch_operator.scheduling.starts import Start
-    from batch_operator.scheduling.walk import Standing
 
 
-def serve_queues(
-    snapshot: Snapshot, memo: Memo, faults: list[Fault]
-) -> tuple[list[Start], list[str]]:
-    """Starts for what fits, and the uids of jobs that began or ceased to block their queue."""
-    moved: list[str] = []
+@dataclass(slots=True)
+class Served:
+    """What came of serving all queues. `moved` are jobs that began or ceased to block theirs."""
+
+    starts: list[Start] = field(default_factory=list)
+    stops: list[StopPod] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+
+
+def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
+    """Start what fits, and make room where a queue asks for that."""
+    served = Served()
     dispatch = _dispatch(snapshot, memo)
     queues = sorted(snapshot.queues.values(), key=lambda one: (-one.spec.priority, one.name))
     for queue in queues:
@@ -41,7 +51,7 @@ def serve_queues(
         blocked = None
         if backlog:
             try:
-                blocked = _serve(snapshot, memo, dispatch, queue, backlog)
+                blocked = _serve(snapshot, memo, dispatch, queue, backlog, served.stops)
             except Exception as error:  # noqa: BLE001  # one broken queue must not stop the others
                 faults.append(Fault(f"queue {queue.name}", error))
                 continue
@@ -49,11 +59,12 @@ def serve_queues(
         if blocked is not None:
             memo.blocked[queue.name] = blocked
         if (before and before.uid) != (blocked and blocked.uid):
-            moved += [one.uid for one in (before, blocked) if one is not None]
+            served.moved += [one.uid for one in (before, blocked) if one is not None]
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)
-    return starts_of(dispatch.placed, memo.looks), moved
+    served.starts = starts_of(dispatch.placed, memo.looks)
+    return served
 
 
 def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
@@ -78,17 +89,51 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
 
 
 def _serve(
-    snapshot: Snapshot, memo: Memo, dispatch: Dispatch, queue: Queue, backlog: Backlog
+    snapshot: Snapshot,
+    memo: Memo,
+    dispatch: Dispatch,
+    queue: Queue,
+    backlog: Backlog,
+    stops: list[StopPod],
 ) -> Blocked | None:
-    usable = 1.0
-    standing: Standing = Equal()
+    fair: FairStanding | None = None
     policy, book = fair_policy(queue, snapshot.policies), book_of(snapshot, memo, queue)
     if policy is not None and book is not None:
         fair = FairStanding(book, policy, snapshot.now)
-        standing, usable = fair, fair.usable
-    environments = usable_environments(queue, snapshot.environments)
-    backfill = queue.spec.backfill
-    return dispatch.serve(backlog, environments, standing, usable, backfill=backfill)
+    blocked = dispatch.serve(
+        backlog,
+        usable_environments(queue, snapshot.environments),
+        fair or Equal(),
+        fair.usable if fair else 1.0,
+        backfill=queue.spec.backfill,
+    )
+    if blocked is not None and queue.spec.preemption and queue.spec.preemption.enabled:
+        found = _preempt(snapshot, memo, queue, fair, blocked)
+        if found is not None:
+            dispatch.room.keep(found.environment, blocked.ask.milli_cpu)
+            stops += found.stops
+    return blocked
+
+
+def _preempt(
+    snapshot: Snapshot, memo: Memo, queue: Queue, fair: FairStanding | None, blocked: Blocked
+) -> Preemption | None:
+    """Make room for the job that blocks a queue."""
+    asks = memo.looks[blocked.uid].job
+
+    def source_of(look: Evaluation) -> Source | None:
+        other = snapshot.queues.get(look.job.spec.job_queue)
+        if other is not None and other.spec.priority < queue.spec.priority:
+            return Source(f"queue {other.name}", MANY)
+        share, mine = look.job.spec.share_identifier, asks.spec.share_identifier
+        if other is queue and fair is not None and share is not None and mine is not None:
+            return Source(f"share {share}", fair.surplus(share, mine, blocked.ask.milli_cpu))
+        return None
+
+    assert queue.spec.preemption is not None  # or nobody would have asked
+    spare_s = queue.spec.preemption.min_run_seconds
+    looks = memo.looks.values()
+    return preempt(blocked, asks.name, looks, source_of, spare_s, snapshot.now)
 
 
 def _step_aside(memo: Memo, dispatch: Dispatch) -> None:

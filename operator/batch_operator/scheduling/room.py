@@ -120,6 +120,11 @@ class Room:
         for one in environments:
             self._claim(one, now, ask.milli_cpu, max(0, self.free(one, usable) - ask.milli_cpu))
 
+    def keep(self, environment: Environment, milli_cpu: int) -> None:
+        """Keep what is being freed in an environment for one who waits for it."""
+        spare = max(0, self.free(environment) - milli_cpu)
+        self._claim(environment, datetime.min.replace(tzinfo=UTC), milli_cpu, spare)
+
     def _claim(self, environment: Environment, at: datetime, milli_cpu: int, spare: int) -> None:
         self._reserved[environment.name].append(Reservation(at, milli_cpu, spare))
 

@@ -290,5 +290,17 @@ class FairStanding:
         step = self._weight(share) * milli_cpu * self._mean_life
         return max(1, min(MANY, math.ceil((other - self.rank(share)) / step)))
 
+    def surplus(self, share: str, asks: str, milli_cpu: int) -> int:
+        """Milli-CPU that can be taken from a share without it standing before the one that asks.
+
+        Args:
+            share: the one that holds something.
+            asks: the one that is to get so much.
+            milli_cpu: how much that is.
+        """
+        after = self.rank(asks) + self._weight(asks) * milli_cpu * self._mean_life
+        step = self._weight(share) * self._mean_life
+        return max(0, math.floor((self.rank(share) - after) / step)) if share != asks else 0
+
     def _weight(self, share: str) -> float:
         return self.weights.get(share, 1.0)

@@ -210,8 +210,8 @@ class Outcome:
     violations: tuple[Violation, ...]
     writes: int
     """How many writes the operator asked for; a crash can be had at any of them."""
-    statuses: Mapping[tuple[str, str], Json]
-    """Of queues, environments, policies and resources at the end, by kind and name."""
+    statuses: Mapping[tuple[str, str, str], Json]
+    """Of all our objects but definitions at the end, by kind, namespace and name."""
 
     @property
     def exit_code(self) -> int:

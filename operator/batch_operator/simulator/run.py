@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.cluster.client import (
+    BATCH_JOBS,
     BY_KIND,
     COMPUTE_ENVIRONMENTS,
     CONSUMABLE_RESOURCES,
@@ -69,7 +70,13 @@ NOTICE_S, NOTICE_WITH_FAULTS_S = 5.0, 90.0
 STEPS_TO_DIE = 5
 """Turns of the loop in which every task of a killed process has ended."""
 USER = "user"
-_ADMINISTERED = (JOB_QUEUES, COMPUTE_ENVIRONMENTS, SCHEDULING_POLICIES, CONSUMABLE_RESOURCES)
+_WITH_STATUS = (
+    BATCH_JOBS,
+    JOB_QUEUES,
+    COMPUTE_ENVIRONMENTS,
+    SCHEDULING_POLICIES,
+    CONSUMABLE_RESOURCES,
+)
 
 
 def simulate(
@@ -253,8 +260,8 @@ class _Simulation:
             tuple(self._panel.violations),
             self._operator.writes,
             {
-                (resource.kind, one["metadata"]["name"]): one.get("status") or {}
-                for resource in _ADMINISTERED
+                (resource.kind, *_key(one)): one.get("status") or {}
+                for resource in _WITH_STATUS
                 for one in self._server.objects(resource)
             },
         )
@@ -311,3 +318,7 @@ class _Simulation:
 def _where(target: Target) -> tuple[Resource, str | None]:
     resource = BY_KIND[target.kind]
     return resource, target.namespace if resource.namespaced else None
+
+
+def _key(value: Json) -> tuple[str, str]:
+    return value["metadata"].get("namespace", ""), value["metadata"]["name"]

@@ -79,6 +79,8 @@ CHILDREN = {
     "attempts": [{"attempts": 1, "indexes": "1-3"}],
     "outOfMemory": [{"times": 1, "indexes": "2"}],
     "hostsLost": [{"times": 2, "indexes": "3"}],
+    "preempted": [{"times": 1, "indexes": "4"}],
+    "moved": [{"times": 3, "indexes": "5"}],
     "failures": [
         {
             "exitCode": 1,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.lifecycle.children import Children, Counted, children_of
+from batch_operator.lifecycle.children import REQUEUES_MAX, Children, Counted, children_of
 from support.builders import attempt
 
 FAILED, RUNNING, SUCCEEDED = Phase.FAILED, Phase.RUNNING, Phase.SUCCEEDED
@@ -386,3 +386,42 @@ def test_every_attempt_is_counted_once_whatever_is_seen_when_and_however_often_i
         assert (index in play.stored.succeeded) == succeeds
         assert (index in play.stored.failed) != succeeds
         assert sorted(n for one, n in play.pods if one == index) == list(range(1, tried + 1))
+
+
+def test_attempts_that_the_operator_ended_itself_cost_no_try() -> None:
+    """Beyond AWS: of two tries, one is left after ten attempts that made room for others."""
+    preempted = "Preempted: made room for job urgent"
+    before = Counted(
+        members=IndexSet.range(1),
+        attempts={REQUEUES_MAX - 1: IndexSet.range(1)},
+        preempted={REQUEUES_MAX - 1: IndexSet.range(1)},
+    )
+    retry = RetryStrategy(attempts=2)
+    last = attempt(Phase.FAILED, number=REQUEUES_MAX, status_reason=preempted)
+    after = children_of(before, [last], retry, {}).counted
+
+    assert after.used(0) == after.times_requeued(0) == REQUEUES_MAX
+    failed = attempt(Phase.FAILED, number=REQUEUES_MAX + 1)
+    once = children_of(after, [failed], retry, {}).counted
+    assert not once.failed
+    again = attempt(Phase.FAILED, number=REQUEUES_MAX + 2)
+    assert children_of(once, [again], retry, {}).counted.failed == IndexSet.range(1)
+
+
+def test_beyond_a_bound_an_attempt_that_made_room_counts_like_any_failure() -> None:
+    before = Counted(
+        members=IndexSet.range(1),
+        attempts={REQUEUES_MAX: IndexSet.range(1)},
+        preempted={REQUEUES_MAX: IndexSet.range(1)},
+    )
+    forged = attempt(Phase.FAILED, number=REQUEUES_MAX + 1, status_reason="Preempted: by hand")
+
+    assert children_of(before, [forged], RetryStrategy(attempts=1), {}).counted.failed
+
+
+def test_a_move_is_counted_apart_from_making_room() -> None:
+    moved = attempt(Phase.FAILED, status_reason="Moved to the next compute environment: too slow")
+    counted = children_of(Counted(IndexSet.range(1)), [moved], RetryStrategy(), {}).counted
+
+    assert counted.moved == {1: IndexSet.range(1)}
+    assert not counted.preempted

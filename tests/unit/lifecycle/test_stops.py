@@ -160,3 +160,42 @@ def test_terminate_wins_over_cancel() -> None:
 
     assert stop is not None
     assert (stop.status_reason, stop.spares_started) == ("b", False)
+
+
+MARK = "Preempted: made room for job urgent"
+STOPPED: dict[str, Any] = {"requeued": MARK, "deadline_exceeded": True}
+
+
+def test_an_attempt_that_made_room_says_so_and_is_no_timeout() -> None:
+    counted = outcome(attempt(Phase.FAILED, exit_code=143, **STOPPED), None)
+
+    assert counted.status_reason == MARK
+    assert counted.retryable
+
+
+def test_an_attempt_that_ended_well_before_it_could_be_stopped_has_succeeded() -> None:
+    counted = outcome(attempt(Phase.SUCCEEDED, requeued=MARK), None)
+
+    assert counted.phase is Phase.SUCCEEDED
+    assert counted.status_reason != MARK
+
+
+def test_an_attempt_that_failed_by_itself_before_it_was_stopped_has_failed() -> None:
+    counted = outcome(attempt(Phase.FAILED, requeued=MARK), None)
+
+    assert counted.status_reason == "Essential container in task exited"
+
+
+@pytest.mark.parametrize("stop", [CANCEL, TERMINATE], ids=lambda stop: stop.token)
+def test_a_job_that_is_ended_is_not_requeued(stop: Stop) -> None:
+    counted = outcome(attempt(Phase.FAILED, **STOPPED), stop)
+
+    assert counted.status_reason == "no more"
+    assert not counted.retryable
+
+
+def test_what_is_marked_and_lives_is_stopped() -> None:
+    """The mark is stored before the Pod is ended: a restart in between goes on with it."""
+    assert is_stopped(attempt(Phase.UNBOUND, requeued=MARK, **UNBOUND), None)
+    assert is_stopped(attempt(Phase.RUNNING, requeued=MARK), None)
+    assert not is_stopped(attempt(Phase.RUNNING, requeued=MARK, stopping=True), None)

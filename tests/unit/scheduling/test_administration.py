@@ -247,8 +247,8 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         "none of its compute environments takes work",
     ),
     "it wants what this version cannot do": (
-        {"preemption": {"enabled": True}},
-        "spec.preemption is not supported by this version",
+        {"allowedNamespaces": {"selector": {"matchLabels": {"team": "a"}}}},
+        "spec.allowedNamespaces.selector is not supported by this version",
     ),
 }
 

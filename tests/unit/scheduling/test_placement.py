@@ -96,9 +96,9 @@ HOLDS: dict[str, tuple[Queue | None, str, str, bool]] = {
         True,
     ),
     "it wants what this version cannot do": (
-        queue(preemption={"enabled": True}),
+        queue(allowedNamespaces={"selector": {"matchLabels": {"team": "a"}}}),
         "JobQueueNotReady",
-        "spec.preemption is not supported by this version",
+        "spec.allowedNamespaces.selector is not supported by this version",
         True,
     ),
     "the namespace is not allowed": (

@@ -24,6 +24,7 @@ class AttemptsWithinLimit:
         self._jobs: dict[str, Mapping[str, Any]] = {}
         self._revisions: dict[tuple[str, str, str], Mapping[str, Any]] = {}
         self._numbers: dict[tuple[str, int], set[int]] = defaultdict(set)
+        self._requeued: dict[tuple[str, int], set[str]] = defaultdict(set)
 
     def see(self, write: Write) -> Iterable[str]:
         value = write.object
@@ -35,9 +36,13 @@ class AttemptsWithinLimit:
         elif write.resource is BATCH_JOBS:
             self._jobs[value["metadata"]["uid"]] = value
             yield from _rows(value)
-        elif write.resource is PODS and write.is_creation:
+        elif write.resource is PODS:
             pod = attempt_pod(value)
-            if pod is not None and pod.job_uid in self._jobs:
+            if pod is None or pod.job_uid not in self._jobs:
+                return
+            if meta.ANNOTATION_REQUEUED in value["metadata"].get("annotations", {}):
+                self._requeued[pod.child].add(pod.name)
+            if write.is_creation:
                 yield from self._started(pod, value)
 
     def _started(self, pod: AttemptPod, value: Mapping[str, Any]) -> Iterable[str]:
@@ -47,6 +52,7 @@ class AttemptsWithinLimit:
             yield f"Pod {pod.name} is attempt {pod.number}, but the last one was {len(numbers)}"
         numbers.add(pod.number)
         limit = self._limit(job, value["metadata"]["labels"].get(meta.LABEL_REVISION, ""))
+        limit += len(self._requeued[pod.child])
         if pod.number > limit:
             yield f"{title(job)} index {pod.index}: attempt {pod.number} of {limit}"
 

@@ -1,0 +1,144 @@
+"""Who makes room: as few as it takes, and those that lose least."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.children import REQUEUES_MAX, Children, Counted
+from batch_operator.lifecycle.evaluate import Evaluation
+from batch_operator.scheduling.backlog import Ask
+from batch_operator.scheduling.dispatch import Blocked
+from batch_operator.scheduling.preemption import Preemption, Source, preempt
+from support.builders import START, attempt, environment, job
+
+if TYPE_CHECKING:
+    from batch_operator.lifecycle.attempt import PodAttempt
+
+NOW = START + timedelta(seconds=1000)
+ANYBODY = Source("low", 1 << 40)
+NONE = IndexSet()
+
+
+def look(*live: PodAttempt, name: str = "victim", counted: Counted | None = None) -> Evaluation:
+    known = counted or Counted(members=IndexSet.range(100))
+    children = Children(known, NONE, NONE, NONE, NONE, NONE, live=live)
+    return Evaluation(job(name), None, children, None, None)
+
+
+def runs(index: int, milli_cpu: int, for_s: float, **fields: Any) -> PodAttempt:
+    since = NOW - timedelta(seconds=for_s)
+    return attempt(Phase.RUNNING, index=index, milli_cpu=milli_cpu, started_at=since, **fields)
+
+
+def blocked(milli_cpu: int, free: int = 0, max_vcpus: int = 100) -> Blocked:
+    return Blocked("uid-urgent", Ask(milli_cpu), ((environment(maxvCpus=max_vcpus), free),), ())
+
+
+def room_for(
+    asks: Blocked, *looks: Evaluation, source: Source | None = ANYBODY, min_run_s: float = 0
+) -> Preemption | None:
+    return preempt(asks, "urgent", looks, lambda _: source, min_run_s, NOW)
+
+
+def stopped(found: Preemption | None) -> list[int]:
+    return sorted(one.pod.index for one in found.stops) if found else []
+
+
+def test_those_go_that_have_run_for_the_shortest_time() -> None:
+    found = room_for(blocked(2000), look(*(runs(n, 1000, for_s=100 * n) for n in (3, 1, 2))))
+
+    assert stopped(found) == [1, 2]
+    assert found is not None
+    assert {one.requeue for one in found.stops} == {"Preempted: made room for job urgent"}
+
+
+def test_one_large_one_goes_in_place_of_small_ones_that_alone_are_not_enough() -> None:
+    found = room_for(blocked(4000), look(runs(0, 1000, 10), runs(1, 4000, 20)))
+
+    assert stopped(found) == [1]
+
+
+def test_what_is_free_and_what_is_being_stopped_need_not_be_taken_from_anybody() -> None:
+    stopping = runs(0, 1000, 10, requeued="Preempted: x", stopping=True)
+
+    assert stopped(room_for(blocked(3000, free=1000), look(stopping, runs(1, 1000, 50)))) == [1]
+    assert stopped(room_for(blocked(2000, free=1000), look(stopping, runs(1, 1000, 50)))) == []
+
+
+def test_the_environment_is_kept_while_what_was_stopped_still_ends() -> None:
+    stopping = runs(0, 2000, 10, requeued="Preempted: x", stopping=True)
+    found = room_for(blocked(2000), look(stopping))
+
+    assert found is not None
+    assert found.environment.name == "local"
+
+
+SPARED: dict[str, tuple[Evaluation, dict[str, Any]]] = {
+    "nobody has to make room": (look(runs(0, 1000, 10)), {"source": None}),
+    "it has run for less than it is granted": (look(runs(0, 1000, 59)), {"min_run_s": 60}),
+    "it is being deleted already": (look(runs(0, 1000, 10, deleting=True)), {}),
+    "its share would then be owed something": (
+        look(runs(0, 1000, 10)),
+        {"source": Source("share", 999)},
+    ),
+    "it has made room too often": (
+        look(
+            runs(0, 1000, 10),
+            counted=Counted(IndexSet.range(1), preempted={REQUEUES_MAX: IndexSet.of([0])}),
+        ),
+        {},
+    ),
+    "its gang is still being put together": (
+        look(attempt(Phase.UNBOUND, node_group=0, node_name=None, started_at=None)),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPARED)
+def test_an_attempt_is_spared_when(name: str) -> None:
+    spared, how = SPARED[name]
+
+    assert stopped(room_for(blocked(1000), spared, **how)) == []
+
+
+def test_nothing_is_stopped_for_what_can_never_fit() -> None:
+    assert room_for(blocked(5000, max_vcpus=4), look(runs(0, 4000, 1))) is None
+
+
+def test_nothing_is_stopped_for_a_job_that_waits_for_a_licence() -> None:
+    asks = Blocked(
+        "uid-urgent", Ask(1000, (("licence", 1),)), ((environment(), 0),), (("licence", 0),)
+    )
+
+    assert room_for(asks, look(runs(0, 1000, 1))) is None
+
+
+SIZES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 50)), max_size=7)
+
+
+@given(SIZES, st.integers(1, 12))
+def test_room_is_made_whenever_it_can_be_and_nobody_is_stopped_in_vain(
+    sizes: list[tuple[int, int]], wanted: int
+) -> None:
+    live = [runs(n, cpu * 1000, for_s) for n, (cpu, for_s) in enumerate(sizes)]
+    chosen = stopped(room_for(blocked(wanted * 1000), look(*live)))
+    enough = [
+        those
+        for count in range(1, len(sizes) + 1)
+        for those in combinations(range(len(sizes)), count)
+        if sum(sizes[n][0] for n in those) >= wanted
+    ]
+
+    assert bool(chosen) == bool(enough)
+    for left_out in chosen:
+        rest = sum(sizes[n][0] for n in chosen if n != left_out)
+        assert rest < wanted
