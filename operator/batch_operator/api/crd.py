@@ -103,6 +103,8 @@ KINDS = (
             ("State", "string", ".spec.state"),
             _READY,
             _AGE,
+            ("P50-Seconds", "integer", ".status.runTimes.p50Seconds", 1),
+            ("P90-Seconds", "integer", ".status.runTimes.p90Seconds", 1),
         ),
     ),
     Kind(

@@ -127,6 +127,24 @@ class JobDefinitionSpec(Model):
     )
 
 
+COUNT_MAX = 1_000_000_000
+RUN_TIME_S_MAX = 315_360_000
+
+
+class LearnedRunTimes(Model):
+    """How long attempts take that succeed, over all revisions; kept up to date coarsely."""
+
+    count: int = Field(
+        ge=1, le=COUNT_MAX, description="Number of successful attempts that this was learned from."
+    )
+    p50_seconds: int = Field(
+        ge=0, le=RUN_TIME_S_MAX, description="Half of the latest attempts took no longer."
+    )
+    p90_seconds: int = Field(
+        ge=0, le=RUN_TIME_S_MAX, description="Nine of ten of the latest attempts took no longer."
+    )
+
+
 class JobDefinitionStatus(Model):
     """What the operator keeps of the definition."""
 
@@ -136,6 +154,10 @@ class JobDefinitionStatus(Model):
         ge=1,
         le=2_147_483_647,
         description="The revision that new jobs get: the latest that is ACTIVE.",
+    )
+    run_times: LearnedRunTimes | None = Field(
+        default=None,
+        description="How long attempts take, learned from those that succeeded; omitted: none has.",
     )
     conditions: Conditions = Field(default=[])
 

@@ -237,6 +237,7 @@ class Cache:
         if after is not None:
             revisions[after.number] = after.spec
         self._keep_definition(key, Definition(definition.object, revisions))
+        self._changed_definitions.add(key)
 
     def _definition_changed(
         self, before: DefinitionObject | None, after: DefinitionObject | None
@@ -247,13 +248,14 @@ class Cache:
         if _succeeded(known, current.object):
             return
         self._keep_definition(known.key, Definition(after, current.revisions))
+        if not _is_echo(before, after) or _offered(before) != _offered(after):
+            self._changed_definitions.add(known.key)
 
     def _keep_definition(self, key: Key, definition: Definition) -> None:
         if definition.object is None and not definition.revisions:
             self._definitions.pop(key, None)
         else:
             self._definitions[key] = definition
-        self._changed_definitions.add(key)
 
     def _queue_changed(self, before: Queue | None, after: Queue | None) -> None:
         _keep(self._queues, self._changed_queues, before, after)
@@ -283,12 +285,22 @@ def _keep(
         index.pop(known.name, None)
     else:
         index[after.name] = after
-    if (
-        before is None
-        or after is None
-        or (before.generation, before.deleting) != (after.generation, after.deleting)
-    ):
+    if not _is_echo(before, after):
         changed.add(known.name)
+
+
+def _is_echo(before: Named[Any, Any] | None, after: Named[Any, Any] | None) -> bool:
+    """Whether only the status has changed, which is our own."""
+    if before is None or after is None:
+        return False
+    return (before.generation, before.deleting) == (after.generation, after.deleting)
+
+
+def _offered(definition: DefinitionObject | None) -> tuple[int | None, int] | None:
+    """What jobs read of a definition's status: the revision that they get, and of what spec."""
+    if definition is None:
+        return None
+    return definition.status.latest_revision, definition.status.observed_generation
 
 
 def _succeeded(known: Named[Any, Any], current: Named[Any, Any] | None) -> bool:

@@ -36,6 +36,7 @@ from batch_operator.scheduling.placement import (
     usable_environments,
     vcpus,
 )
+from batch_operator.scheduling.run_times import to_store
 from batch_operator.scheduling.shares import Usage, decayed, weights
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
         (
             "definition",
             snapshot.definitions,
-            changes.definitions | memo.touched_definitions,
+            changes.definitions | memo.touched_definitions | _newly_learned(snapshot, memo),
             lambda key, one: _definition(key, one, memo, now),
         ),
         ("queue", snapshot.queues, queues, lambda _, one: [_queue(one, snapshot, memo)]),
@@ -178,6 +179,19 @@ def _consumable(resource: Consumable, snapshot: Snapshot, memo: Memo) -> WriteSt
     )
 
 
+def _newly_learned(snapshot: Snapshot, memo: Memo) -> set[Key]:
+    """Definitions whose status should tell of run times that have been learned."""
+    known = snapshot.definitions
+    objects = {key: known[key].object for key in memo.run_times.take_fresh() if key in known}
+    return {
+        key
+        for key, stored in objects.items()
+        if stored is not None
+        and to_store(memo.run_times.estimate(key), stored.status.run_times)
+        is not stored.status.run_times
+    }
+
+
 def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> list[Mutation]:
     stored = definition.object
     if stored is None or stored.deleting:
@@ -195,9 +209,11 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
             )
         ]
     newest = latest_active(definition)
+    learned = to_store(memo.run_times.estimate(key), stored.status.run_times)
     status = JobDefinitionStatus(
         observed_generation=stored.generation,
         latest_revision=newest,
+        run_times=learned,
         conditions=_conditions(
             None,
             f"revision {latest} is the latest"
@@ -207,9 +223,10 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
             now,
         ),
     )
+    is_told = status.model_copy(update={"run_times": stored.status.run_times}) == stored.status
     return [
         *_superfluous(key, definition, memo, kept=1 + stored.spec.revision_history_limit),
-        _write("JobDefinition", stored, status, Urgency.COUNTED),
+        _write("JobDefinition", stored, status, Urgency.LAZY if is_told else Urgency.COUNTED),
     ]
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling import administration
+from batch_operator.scheduling import administration, run_times
 from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.changed import LOOKS_MAX, to_look_at
 from batch_operator.scheduling.composition import job_status
@@ -51,6 +51,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     """Decide once. `memo` is updated; an empty one gives the same decisions, at a higher cost."""
     faults: list[Fault] = []
     mutations: list[Mutation] = []
+    run_times.recall(snapshot, memo)
     looked = to_look_at(snapshot, memo)
     for uid in looked:
         try:

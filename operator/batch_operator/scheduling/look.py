@@ -19,6 +19,7 @@ from batch_operator.lifecycle.evaluate import (
 from batch_operator.lifecycle.plan import Invalid, Plan, make_plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
+from batch_operator.scheduling import run_times
 from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
 from batch_operator.scheduling.composition import write_job
@@ -61,6 +62,7 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
         mutations += _last_things(snapshot, memo, look)
     else:
         look = _evaluation(snapshot, memo, job, attempts)
+        run_times.learn(memo, look)
         queue = snapshot.queues.get(job.spec.job_queue)
         is_fair = queue is not None and queue.spec.scheduling_policy is not None
         memo.remember(look, lots_of(look, is_fair=is_fair))

@@ -2,7 +2,8 @@
 
 A memo holds nothing that cannot be computed from a snapshot: a cycle with an empty memo, on a
 snapshot in which everything counts as changed, decides the same. It exists because a cycle's cost
-must follow what changed and what starts, not how many jobs there are.
+must follow what changed and what starts, not how many jobs there are. The exception is what was
+learned of run times, of which definitions' statuses hold the essence (see `run_times`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from batch_operator.api.job import JobState
 from batch_operator.lifecycle.dependencies import names_of
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.backlog import Backlog
+from batch_operator.scheduling.run_times import RunTimes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +47,7 @@ class Memo:
         self.to_compose: dict[str, None] = {}
         """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
+        self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
         self.blocked: dict[str, Blocked] = {}
         """By queue: the job at its front that does not fit."""

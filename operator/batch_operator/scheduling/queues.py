@@ -71,11 +71,19 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
     units = free_units(snapshot.consumables, memo.used_units)
 
     def takes_s(ask: Ask) -> float | None:
-        return ask.timeout_s
+        """At the longest: a timeout is certain, what was learned is not."""
+        if ask.timeout_s is not None or ask.definition is None:
+            return ask.timeout_s
+        known = memo.run_times.estimate(ask.definition)
+        return known.p90_s if known else None
 
     def runs_s(look: Evaluation) -> float | None:
+        """As far as is known: what was learned is closer than a timeout."""
         timeout = look.plan.timeout if look.plan else None
-        return timeout.attempt_duration_seconds if timeout else None
+        name = look.job.spec.job_definition.partition(":")[0]
+        timeout_s = timeout.attempt_duration_seconds if timeout else None
+        known = memo.run_times.estimate((look.job.namespace, name), timeout_s)
+        return known.p90_s if known else None
 
     return Dispatch(
         now=snapshot.now,

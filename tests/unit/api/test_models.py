@@ -269,7 +269,14 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
     ),
     "JobDefinition": (
         JobDefinitionStatus,
-        [{"observedGeneration": 2, "latestRevision": 2, "conditions": [CONDITION]}],
+        [
+            {
+                "observedGeneration": 2,
+                "latestRevision": 2,
+                "runTimes": {"count": 12, "p50Seconds": 30, "p90Seconds": 45},
+                "conditions": [CONDITION],
+            }
+        ],
     ),
     "JobQueue": (
         JobQueueStatus,

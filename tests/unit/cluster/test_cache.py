@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batch_operator.api.job import BatchJobStatus, JobState
+from batch_operator.api.job_definition import JobDefinitionStatus
 from batch_operator.cluster.cache import Cache, Table, counts
 from batch_operator.cluster.decoding import Revision
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
@@ -227,20 +228,36 @@ def test_a_snapshot_tells_every_change_once() -> None:
     assert changes(cache) == NONE
 
 
-def test_an_echo_of_our_own_status_is_no_change_of_a_queue_or_environment() -> None:
-    """Else every status written would call for another look at every job of the queue."""
+def test_the_revision_that_jobs_get_is_a_change_of_a_definition() -> None:
+    """They wait for it to be recorded; what else its status says is nothing to them."""
     cache = Cache()
+    cache.definitions.upsert(_definition_object(status=JobDefinitionStatus()))
+    changes(cache)
+    recorded = JobDefinitionStatus(observed_generation=1, latest_revision=1)
+    cache.definitions.upsert(_definition_object(resource_version=2, status=recorded))
+
+    assert changes(cache) == Changes(definitions={("default", "work")})
+
+
+def test_an_echo_of_our_own_status_is_no_change_of_what_jobs_refer_to() -> None:
+    """Else every status written would call for another look at all jobs of the queue, say."""
+    cache = Cache()
+    cache.definitions.upsert(_definition_object())
     cache.queues.upsert(queue())
     cache.environments.upsert(environment())
     changes(cache)
+    cache.definitions.upsert(_definition_object(resource_version=2))
     cache.queues.upsert(replace(queue(), resource_version=2))
     cache.environments.upsert(replace(environment(), resource_version=2))
 
     assert changes(cache) == NONE
+    cache.definitions.upsert(_definition_object(resource_version=3, generation=2))
     cache.queues.upsert(replace(queue(), resource_version=3, generation=2))
     cache.environments.upsert(replace(environment(), resource_version=3, deleting=True))
 
-    assert changes(cache) == Changes(queues={"main"}, environments={"local"})
+    assert changes(cache) == Changes(
+        definitions={("default", "work")}, queues={"main"}, environments={"local"}
+    )
 
 
 def _definition_object(**fields: Any) -> Any:
