@@ -124,7 +124,9 @@ def children_of(
     releasable: list[PodAttempt] = []
     overdue: list[PodAttempt] = []
     final = stored.succeeded | stored.failed
-    for seen in sorted(attempts, key=lambda one: (one.index, one.number)):
+    in_order = sorted(attempts, key=lambda one: (one.index, one.number))
+    latest = {one.index: one.number for one in in_order}
+    for seen in in_order:
         if seen.index not in stored.members:
             continue  # labels can be changed by whoever may patch Pods: it is no child of this job
         attempt = verdicts.get(seen.pod_uid, seen)
@@ -145,7 +147,7 @@ def children_of(
         else:
             live.append(seen)
             sets[seen.phase].append(seen.index)
-    counted = _count(stored, ended, retry or RetryStrategy())
+    counted = _count(stored, ended, retry or RetryStrategy(), latest)
     done = counted.succeeded | counted.failed
     running = IndexSet.of(sets[Phase.RUNNING]) - done
     starting = IndexSet.of(sets[Phase.STARTING]) - done - running
@@ -201,8 +203,14 @@ _EVENTS: Mapping[str, Callable[[RetryStrategy, PodAttempt], bool]] = {
 """Fields of `Counted` that say how often something happened to a child, and when it did."""
 
 
-def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Counted:
-    """The stored counts with the outcomes of `ended` added."""
+def _count(
+    stored: Counted, ended: list[PodAttempt], retry: RetryStrategy, latest: Mapping[int, int]
+) -> Counted:
+    """The stored counts with the outcomes of `ended` added.
+
+    A failure that another attempt has followed was retried, and stays so whatever has been asked
+    for since: `latest` has the number of each child's last attempt.
+    """
     if not ended:
         return stored
     succeeded: list[int] = []
@@ -215,7 +223,9 @@ def _count(stored: Counted, ended: list[PodAttempt], retry: RetryStrategy) -> Co
         requeues = events["preempted"].get(index, 0) + events["moved"].get(index, 0)
         if attempt.phase is Phase.SUCCEEDED:
             succeeded.append(index)
-        elif _goes_on(retry, attempt, used.get(index, 0), requeues):
+        elif attempt.number < latest[index] or _goes_on(
+            retry, attempt, used.get(index, 0), requeues
+        ):
             used[index] = used.get(index, 0) + 1
             for name, happened in _EVENTS.items():
                 if happened(retry, attempt):

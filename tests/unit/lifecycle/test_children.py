@@ -131,6 +131,15 @@ def test_every_child_is_in_one_set(name: str) -> None:
     assert sets_of(sorted_out(counted, *attempts, tries=2)) == expected
 
 
+def test_a_failure_that_another_attempt_followed_was_retried() -> None:
+    """A cancel that comes before it is counted does not end the child whose next attempt runs."""
+    first = attempt(FAILED, index=1, retryable=False)
+    found = sorted_out(stored(), first, attempt(RUNNING, index=1, number=2), tries=2)
+
+    assert found.counted.attempts == {1: IndexSet.of([1])}
+    assert (found.running, found.counted.failed) == (IndexSet.of([1]), IndexSet())
+
+
 def test_tries_that_are_used_up_are_kept_by_their_number() -> None:
     found = sorted_out(
         stored(used_1="0", used_2="1"),
