@@ -1,0 +1,460 @@
+"""Any story of jobs, Pods, requests, lost writes and restarts, beside a small model of the rules.
+
+`support.reference` says what may start and how everything ends. Hypothesis makes up the stories:
+writes arrive, arrive late or get lost, the operator dies, Pods fail, are deleted, lose their node.
+After every step the promises hold, and whenever all has arrived both have come to the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import JobState
+from batch_operator.lifecycle.attempt import FAILED_TO_START, Phase, PodAttempt, StartError
+from batch_operator.scheduling.mutations import (
+    DeletePod,
+    Mutation,
+    ReleasePod,
+    StartAttempt,
+    StopPod,
+)
+from support.builders import definition, definition_spec, job, pod_template, queue
+from support.reference import Model, Outcome
+from support.slow_world import HOST_LOST, SlowWorld
+
+if TYPE_CHECKING:
+    from batch_operator.api.job import BatchJobStatus
+    from support.reference import Reference
+
+JOBS_MAX, VCPUS, TIMEOUT_S = 6, 3, 60
+FINAL = {JobState.SUCCEEDED, JobState.FAILED}
+BEGUN = {JobState.STARTING, JobState.RUNNING}
+RANK = {state: number for number, state in enumerate(JobState)}
+PRIORITY = {"main": 1, "urgent": 2}
+CANNOT_PULL = "CannotPullContainerError: no such image"
+
+SHAPES = (
+    None,
+    {"size": 2},
+    {"size": 4},
+    {"size": 4, "maxParallel": 2},
+    {"size": 4, "maxFailedIndexes": 1},
+    {"indexes": "1,3-4"},
+    {"indexes": "1,3-4", "maxFailedIndexes": 0, "maxParallel": 2},
+)
+RETRIES: tuple[dict[str, Any], ...] = (
+    {"attempts": 2},
+    {"attempts": 1},
+    {"attempts": 3, "evaluateOnExit": [{"onExitCode": "4*", "action": "EXIT"}]},
+    {
+        "attempts": 3,
+        "evaluateOnExit": [
+            {"onStatusReason": "Host EC2*", "action": "RETRY"},
+            {"onReason": "CannotPull*", "action": "RETRY"},
+            {"onReason": "*", "action": "EXIT"},
+        ],
+    },
+)
+DEPENDENCIES = st.lists(
+    st.tuples(
+        st.integers(0, JOBS_MAX - 1),
+        st.sampled_from([None, "N_TO_N", "AFTER_ANY", "AFTER_FAILED", "SEQUENTIAL"]),
+        st.sampled_from([None, None, 1]),
+    ),
+    max_size=2,
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A job that somebody submits."""
+
+    which: int
+    shape: dict[str, Any] | None
+    retry: dict[str, Any]
+    depends: list[tuple[int, str | None, int | None]]
+    where: str
+    runs: str
+    has_timeout: bool
+
+
+WHICH = st.integers(0, 11)
+JOBS = st.builds(
+    Wanted,
+    which=WHICH,
+    shape=st.sampled_from(SHAPES),
+    retry=st.sampled_from(RETRIES),
+    depends=DEPENDENCIES,
+    where=st.sampled_from(sorted(PRIORITY)),
+    runs=st.sampled_from(["work", "work", "wide"]),
+    has_timeout=st.sampled_from([True, True, False]),
+)
+REQUESTS = st.sampled_from(
+    [
+        {"suspend": True},
+        {"suspend": False},
+        {"cancel": {"reason": "not needed"}},
+        {"terminate": {"reason": "wrong input"}},
+    ]
+)
+ARRIVES, LATE, LOST = "arrives", "arrives late", "is lost"
+FATES = st.lists(st.sampled_from([ARRIVES, ARRIVES, LATE, LOST]), min_size=1, max_size=5)
+
+
+class Story(RuleBasedStateMachine):
+    """The operator's cycle and the model, told the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.world = SlowWorld(max_vcpus=VCPUS)
+        self.world.queues = [queue(name, priority=PRIORITY[name]) for name in PRIORITY]
+        wide = definition_spec(podTemplate=pod_template("2"))
+        self.world.definitions = [definition(), definition("wide", wide)]
+        self.world.restart()
+
+    # What users do
+
+    @initialize(wanted=st.lists(JOBS, min_size=2, max_size=4))
+    def begin(self, wanted: list[Wanted]) -> None:
+        for one in wanted:
+            self.submit(one)
+
+    @precondition(lambda self: len(self.model.jobs) < JOBS_MAX)
+    @rule(wanted=JOBS)
+    def submit(self, wanted: Wanted) -> None:
+        """A job that depends on jobs with lower numbers, which may be there or still to come."""
+        free = [one for one in range(JOBS_MAX) if f"j{one}" not in self.model.jobs]
+        number = free[wanted.which % len(free)]
+        shape = wanted.shape
+        spec: dict[str, Any] = {
+            "jobQueue": wanted.where,
+            "jobDefinition": wanted.runs,
+            "retryStrategy": wanted.retry,
+            "dependsOn": dependencies(number, wanted.depends, is_array=shape is not None),
+        }
+        if shape is not None:
+            # Children that fail with those they wait for, when the operator has been told of
+            # these, count towards the limit: when that is, is no rule of AWS's.
+            waits = any(one.get("type") == "N_TO_N" for one in spec["dependsOn"])
+            left_out = {"maxFailedIndexes"} if waits else set()
+            spec["arrayProperties"] = {k: v for k, v in shape.items() if k not in left_out}
+        if wanted.has_timeout:
+            spec["timeout"] = {"attemptDurationSeconds": TIMEOUT_S}
+        self.world.tick()
+        at_s = (self.world.now - job().created_at).total_seconds()
+        submitted = job(f"j{number}", at_s=at_s, **spec)
+        self.world.submit(submitted)
+        self.model.submit(submitted.name, submitted.spec)
+
+    @precondition(lambda self: self.world.pods)
+    @rule(which=WHICH, request=REQUESTS)
+    def ask(self, which: int, request: dict[str, Any]) -> None:
+        begun = {self.name_of(one) for one in self.on_nodes()}
+        still = {name for name, one in self.model.jobs.items() if one.state is None}
+        names = sorted(begun or still or self.model.jobs)
+        name = names[which % len(names)]
+        stuck = [one for one in self.world.live() if one.start_error]
+        if "suspend" in request or name not in {self.name_of(one) for one in stuck}:
+            self.model.change(name, self.world.change(name, **request))
+
+    # What becomes of Pods
+
+    @precondition(lambda self: self.world.live())
+    @rule(which=WHICH, exit_code=st.sampled_from([0, 1, 42]))
+    def a_pod_goes_on(self, which: int, exit_code: int) -> None:
+        live = self.world.live()
+        self.go_on(live[which % len(live)], exit_code)
+
+    def go_on(self, pod: PodAttempt, exit_code: int) -> None:
+        outcome = self.world.run_on(pod, exit_code)
+        if outcome is not None and pod.start_error:
+            self.model.forget(self.name_of(pod), pod.index)  # it counted when it could not start
+        elif outcome is not None:
+            self.model.end(self.name_of(pod), pod.index, outcome)
+
+    @rule(exit_codes=st.lists(st.sampled_from([0, 0, 1, 42]), min_size=1, max_size=4))
+    def all_pods_go_on(self, exit_codes: list[int]) -> None:
+        for number, pod in enumerate(self.world.live()):
+            self.go_on(pod, exit_codes[number % len(exit_codes)])
+
+    def healthy(self) -> list[PodAttempt]:
+        return [one for one in self.world.live() if not one.start_error]
+
+    @precondition(lambda self: self.healthy())
+    @rule(which=WHICH)
+    def a_pod_is_deleted(self, which: int) -> None:
+        pod = self.healthy()[which % len(self.healthy())]
+        if outcome := self.world.delete(pod):
+            self.model.end(self.name_of(pod), pod.index, outcome)
+
+    @precondition(lambda self: self.on_nodes())
+    @rule(which=WHICH)
+    def a_node_is_lost(self, which: int) -> None:
+        pod = self.on_nodes()[which % len(self.on_nodes())]
+        outcome = Outcome(None, HOST_LOST)
+        self.world.over(pod, outcome)
+        self.model.end(self.name_of(pod), pod.index, outcome)
+
+    def on_nodes(self) -> list[PodAttempt]:
+        return [one for one in self.healthy() if one.node_name]
+
+    @precondition(lambda self: self.startable_pods())
+    @rule(which=WHICH)
+    def a_container_cannot_start(self, which: int) -> None:
+        """Waiting does not mend it: the attempt counts as failed, before its Pod is gone."""
+        pod = self.startable_pods()[which % len(self.startable_pods())]
+        error = StartError(CANNOT_PULL, CANNOT_PULL, hopeless=True)
+        self.world.move(pod, Phase.STARTING, start_error=error)
+        outcome = Outcome(None, FAILED_TO_START, CANNOT_PULL)
+        self.model.end(self.name_of(pod), pod.index, outcome, lingers=True)
+
+    def startable_pods(self) -> list[PodAttempt]:
+        return [
+            one
+            for one in self.on_nodes()
+            if one.phase is Phase.STARTING
+            and not (one.deleting or one.stopping)
+            and not self.model.jobs[self.name_of(one)].is_stopped
+        ]
+
+    @rule()
+    def time_passes(self) -> None:
+        """Long enough for all to start, and for what ran to run into its timeout."""
+        self.world.tick(TIMEOUT_S)
+        for pod in self.world.live():
+            while self.world.pods[pod.pod_name].phase < Phase.RUNNING and not (
+                pod.start_error or pod.deleting or pod.stopping
+            ):
+                self.go_on(self.world.pods[pod.pod_name], 0)
+
+    # What the operator does
+
+    @rule(fates=FATES)
+    def cycle(self, fates: list[str]) -> None:
+        mutations = self.world.decide()
+        self.check_order([one for one in mutations if isinstance(one, StartAttempt)])
+        for one in mutations:
+            self.check_decision(one)
+            self.world.send(one)
+        for number, one in enumerate(mutations):
+            fate = fates[number % len(fates)]
+            if fate != LATE:
+                self.end(one, arrives=fate == ARRIVES)
+
+    def end(self, mutation: Mutation, *, arrives: bool) -> None:
+        counts = self.world.end(mutation, arrives=arrives)
+        if isinstance(mutation, StartAttempt) and not counts:
+            self.model.forget(mutation.job.name, mutation.index)
+        if isinstance(mutation, StopPod) and counts and mutation.pod.node_name is None:
+            outcome = Outcome(None, FAILED_TO_START, is_stopped=True)
+            self.model.end(self.name_of(mutation.pod), mutation.pod.index, outcome)
+        self.promises_hold()
+
+    @precondition(lambda self: self.world.under_way)
+    @rule(which=WHICH, arrives=st.booleans())
+    def a_late_write_ends(self, which: int, arrives: bool) -> None:  # noqa: FBT001
+        late = list(self.world.under_way.values())
+        self.end(late[which % len(late)], arrives=arrives)
+
+    @rule(fates=FATES)
+    def restart(self, fates: list[str]) -> None:
+        """The operator dies; what it had sent has arrived or not."""
+        for number, one in enumerate(list(self.world.under_way.values())):
+            self.end(one, arrives=fates[number % len(fates)] != LOST)
+        self.world.restart()
+
+    @rule()
+    def everything_arrives(self) -> None:
+        for _ in range(100):
+            for one in list(self.world.under_way.values()):
+                self.end(one, arrives=True)
+            before = self.world.writes
+            self.cycle([ARRIVES])
+            if self.world.writes == before:
+                break
+        else:
+            raise AssertionError("the operator never comes to rest")
+        for name in self.model.jobs:
+            self.agree(name)
+        self.check_nothing_is_put_off()
+
+    def teardown(self) -> None:
+        """All Pods end, and well; then all is over that does not wait for what never comes."""
+        for name in self.model.jobs:
+            self.model.change(name, self.world.change(name, suspend=False))
+        self.everything_arrives()
+        while self.world.live():
+            for pod in self.world.live():
+                self.go_on(pod, 0 if not pod.stopping else 143)
+            self.everything_arrives()
+        assert not any(one.tracked for one in self.world.pods.values())
+        assert not any(self.world.memo.used_milli.values())
+        before = self.world.writes
+        self.world.tick(3600)
+        self.world.restart()
+        self.everything_arrives()
+        assert self.world.writes == before
+
+    # What has to hold
+
+    def name_of(self, pod: PodAttempt) -> str:
+        return self.world.jobs[pod.job_uid].name
+
+    @invariant()
+    def promises_hold(self) -> None:
+        creates = self.world.sent(StartAttempt)
+        milli = sum(one.milli_cpu for one in self.world.live())
+        assert milli + sum(one.plan.milli_cpu for one in creates) <= VCPUS * 1000
+
+        alive = Counter((one.job_uid, one.index) for one in self.world.live())
+        alive += Counter((one.job.uid, one.index) for one in creates)
+        assert max(alive.values(), default=0) <= 1
+
+        for before, after in self.world.written:
+            check_step(before, after)
+        self.world.written.clear()
+        for name, known in self.model.jobs.items():
+            self.check_counts(known, self.world.jobs[f"uid-{name}"].status)
+
+    def check_counts(self, known: Reference, status: BatchJobStatus) -> None:
+        """Nothing has been counted that has not happened."""
+        for index, used in used_in(known, status).items():
+            assert used <= len(known.attempts[index])
+        assert outcomes_in(known, status).items() <= known.ended.items()
+        if status.array is not None:
+            assert sum(status.array.status_summary.values()) == len(known.members)
+
+    def check_decision(self, mutation: Mutation) -> None:
+        """Nothing is begun too early or too often, or ended without a reason."""
+        match mutation:
+            case StartAttempt(job=started, index=index, number=number):
+                self.model.start(started.name, index, number)
+            case StopPod(pod=pod):
+                known = self.model.jobs[self.name_of(pod)]
+                is_spared = known.spec.cancel and not known.spec.terminate and pod.node_name
+                assert (known.is_stopped and not is_spared) or self.is_overdue(pod)
+            case ReleasePod(pod=pod):
+                name = self.name_of(pod)
+                known, status = self.model.jobs[name], self.world.jobs[f"uid-{name}"].status
+                is_counted = pod.number <= used_in(known, status).get(pod.index, 0)
+                assert is_counted or pod.index in outcomes_in(known, status)
+                assert self.world.pods[pod.pod_name].phase.ended
+            case DeletePod(pod=pod):
+                assert pod.start_error
+
+    def is_overdue(self, pod: PodAttempt) -> bool:
+        if pod.started_at is None or self.model.jobs[self.name_of(pod)].spec.timeout is None:
+            return False
+        return (self.world.now - pod.started_at).total_seconds() >= TIMEOUT_S
+
+    def check_order(self, starts: list[StartAttempt]) -> None:
+        """Queues by priority; in a queue retries first, then by time of submission."""
+        keys = [self.order_of(one.job.name, one.index) for one in starts]
+        assert keys == sorted(keys)
+
+    def order_of(self, name: str, index: int) -> tuple[object, ...]:
+        stored = self.world.jobs[f"uid-{name}"]
+        is_retry = bool(self.model.jobs[name].attempts[index])
+        return -PRIORITY[stored.spec.job_queue], not is_retry, stored.created_at, index
+
+    def agree(self, name: str) -> None:
+        known, status = self.model.jobs[name], self.world.jobs[f"uid-{name}"].status
+        assert (status.state if status.state in FINAL else None) == known.state
+        if known.is_array:
+            tried = {one: len(tries) for one, tries in known.attempts.items() if tries}
+            assert outcomes_in(known, status) == known.ended
+            assert used_in(known, status) == {
+                one: count for one, count in tried.items() if one not in known.ended
+            }
+        else:
+            rows = [one.exit_code for one in status.attempts if one.stopped_at]
+            assert rows == known.attempts[0]
+
+    def check_nothing_is_put_off(self) -> None:
+        """The first of each queue does not fit, and what has to be stopped is."""
+        live = self.world.live()
+        free = VCPUS * 1000 - sum(one.milli_cpu for one in live)
+        heads: dict[str, tuple[tuple[object, ...], str]] = {}
+        for name, index in self.model.startable():
+            where = self.model.jobs[name].spec.job_queue
+            entry = self.order_of(name, index), name
+            heads[where] = min(heads.get(where, entry), entry)
+        for _, name in heads.values():
+            wide = self.model.jobs[name].spec.job_definition == "wide"
+            assert free < (2000 if wide else 1000), f"{name} could run"
+        for pod in live:
+            spec = self.model.jobs[self.name_of(pod)].spec
+            assert pod.stopping or pod.deleting or not (spec.terminate or self.is_overdue(pod))
+
+
+def dependencies(
+    number: int, wanted: list[tuple[int, str | None, int | None]], *, is_array: bool
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for other, kind, index in wanted:
+        one: dict[str, Any] = {"type": kind} if kind else {}
+        if kind == "SEQUENTIAL":
+            found += [one] if is_array else []
+        elif other < number:
+            one["job"] = f"j{other}"
+            found.append(one if kind == "N_TO_N" or index is None else {**one, "index": index})
+    return found
+
+
+def used_in(known: Reference, status: BatchJobStatus) -> dict[int, int]:
+    """By child that is not over: the attempts that the status has counted."""
+    if not known.is_array:
+        ended = [one.attempt for one in status.attempts if one.stopped_at]
+        assert ended == list(range(1, len(ended) + 1))
+        return {0: len(ended)} if ended else {}
+    rows = status.array.attempts if status.array else []
+    return {index: row.attempts for row in rows for index in IndexSet.parse(row.indexes)}
+
+
+def outcomes_in(known: Reference, status: BatchJobStatus) -> dict[int, JobState]:
+    if not known.is_array:
+        return {0: status.state} if status.state in FINAL else {}
+    if status.array is None:
+        return {}
+    indexes = status.array.indexes
+    return {
+        index: state
+        for state, text in (
+            (JobState.SUCCEEDED, indexes.succeeded),
+            (JobState.FAILED, indexes.failed),
+        )
+        for index in IndexSet.parse(text or "")
+    }
+
+
+def check_step(before: BatchJobStatus, after: BatchJobStatus) -> None:
+    """From one stored status to the next."""
+    if before.state in FINAL:
+        ignored = {"observed_generation": None}
+        assert before.model_copy(update=ignored) == after.model_copy(update=ignored)
+    is_back = before.state in BEGUN and after.state in {JobState.RUNNABLE, JobState.STARTING}
+    assert RANK[after.state] >= RANK[before.state] or is_back
+    if before.array is not None and after.array is not None:
+        was, now = before.array.indexes, after.array.indexes
+        assert not IndexSet.parse(was.succeeded or "") - IndexSet.parse(now.succeeded or "")
+        assert not IndexSet.parse(was.failed or "") - IndexSet.parse(now.failed or "")
+
+
+EXAMPLES = int(os.environ.get("BATCH_OPERATOR_EXAMPLES", "0"))
+TestStory = Story.TestCase
+TestStory.settings = settings(
+    max_examples=EXAMPLES or 100,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=not EXAMPLES,
+    database=None,
+)
