@@ -31,10 +31,10 @@ from batch_operator.lifecycle.gang import (
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Review, Stop, review, stop_of
+from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.common import Timeout
@@ -232,6 +232,7 @@ def evaluate(
     now: datetime,
     queue_hold: Hold | None = None,
     refusal: Refusal | None = None,
+    gone: Collection[str] = (),
 ) -> Evaluation:
     """Look at one job that is not over.
 
@@ -244,15 +245,20 @@ def evaluate(
         now: the time of this look.
         queue_hold: why its queue takes nothing now, if so.
         refusal: what the API server said to its last Pod, if it refused it.
+        gone: compute environments of its attempts that are no more.
     """
     stored = counted_in(job)
     stop = stop_of(job.spec, stored)
     retry, timeout = _rules(job, plan)
     gangs = gangs_of(attempts)
+    groups = plan.groups if isinstance(plan, Plan) else ()
     deciding = _deciding(attempts, gangs)
     reviewed = review(deciding, stop, timeout, policy, now)
     if not stop:
-        reviewed = _with_failures_to_start(reviewed, gangs, refusal, now)
+        refused = _final_refusal(refusal)
+        failed = (failure_to_start(gang, groups, refused, gone, now) for gang in gangs)
+        if verdicts := {one.pod_uid: one for one in failed if one is not None}:
+            reviewed = replace(reviewed, verdicts={**verdicts, **reviewed.verdicts})
     children = children_of(stored, deciding, retry, reviewed.verdicts)
     # The failure that is one too many stops the rest in the look that counts it.
     stop = stop or stop_of(job.spec, children.counted)
@@ -266,7 +272,6 @@ def evaluate(
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
     times = [hold.look_again_at if hold else None, reviewed.look_again_at]
     may_begin = stop is None and not job.spec.suspend and not job.deleting
-    groups = plan.groups if isinstance(plan, Plan) else ()
     last = gangs[-1] if groups and gangs and gangs[-1] not in over else None
     missing = missing_groups(last, groups) if last else ()
     return Evaluation(
@@ -295,17 +300,12 @@ def _deciding(attempts: Sequence[PodAttempt], gangs: Sequence[Gang]) -> list[Pod
     return [*alone, *(gang.main for gang in gangs if gang.main is not None)]
 
 
-def _with_failures_to_start(
-    reviewed: Review, gangs: Sequence[Gang], refusal: Refusal | None, now: datetime
-) -> Review:
-    """The review, with the gangs judged that can never be complete."""
-    refused = None
-    if refusal and refusal.final:
-        problem = f"{INVALID_STATUS_REASON}: the API server refused its Pod: {refusal.message}"
-        refused = problem[:STATUS_REASON_LENGTH_MAX]
-    failed = (failure_to_start(gang, refused, now) for gang in gangs)
-    verdicts = {one.pod_uid: one for one in failed if one is not None}
-    return replace(reviewed, verdicts={**verdicts, **reviewed.verdicts}) if verdicts else reviewed
+def _final_refusal(refusal: Refusal | None) -> str | None:
+    """Why the API server will never take a Pod of the job, if so, as a status reason."""
+    if refusal is None or not refusal.final:
+        return None
+    problem = f"{INVALID_STATUS_REASON}: the API server refused its Pod: {refusal.message}"
+    return problem[:STATUS_REASON_LENGTH_MAX]
 
 
 def _with_gangs(children: Children, counted: Sequence[Gang]) -> Children:

@@ -87,12 +87,20 @@ def _place(one: PodAttempt) -> tuple[int, int, str]:
     return one.node_group or MAIN_GROUP, one.member, one.pod_name
 
 
-def failure_to_start(gang: Gang, refused: str | None, now: datetime) -> PodAttempt | None:
+def failure_to_start(
+    gang: Gang,
+    groups: Collection[NodeGroup],
+    refused: str | None,
+    gone: Collection[str],
+    now: datetime,
+) -> PodAttempt | None:
     """The main node as it counts when its gang can never be complete, or None.
 
     Args:
         gang: one that has not been counted.
+        groups: what it should consist of.
         refused: why the API server will never take the gang's Jobs, if so, as a status reason.
+        gone: compute environments that are no more; what is missing cannot be asked for there.
         now: the time of this look.
     """
     main = gang.main
@@ -103,6 +111,9 @@ def failure_to_start(gang: Gang, refused: str | None, now: datetime) -> PodAttem
         reason = f"Pod {lost[0].pod_name} was lost before the main node started"
         ended = max((one.stopped_at for one in lost if one.stopped_at), default=now)
         at, status_reason, is_retryable = ended, FAILED_TO_START, True
+    elif main.environment in gone and missing_groups(gang, groups):
+        reason = f"ComputeEnvironment {main.environment} was deleted before all its Jobs were made"
+        at, status_reason, is_retryable = now, FAILED_TO_START, True
     elif refused:
         reason, at, status_reason, is_retryable = None, now, refused, False
     else:

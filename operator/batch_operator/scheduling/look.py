@@ -140,6 +140,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         now=snapshot.now,
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
+        gone={one.environment for one in attempts} - snapshot.environments.keys(),
     )
 
 

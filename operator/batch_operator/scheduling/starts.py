@@ -85,8 +85,5 @@ def rest_of_gang(snapshot: Snapshot, look: Evaluation) -> list[StartGang]:
     main = look.gangs[-1].main
     assert look.plan is not None  # without one nothing is known to be missing
     assert main is not None  # what has none is over
-    environment = snapshot.environments.get(main.environment)
-    if environment is None:
-        return []
-    start = _attempt(look, look.plan, main.index, environment)
+    start = _attempt(look, look.plan, main.index, snapshot.environments[main.environment])
     return [StartGang(start, look.to_complete)]

@@ -7,6 +7,8 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+import pytest
+
 from batch_operator.api import meta
 from batch_operator.api.job import StopRequest
 from batch_operator.lifecycle.attempt import Phase
@@ -229,6 +231,39 @@ def test_a_job_that_the_api_server_refuses_for_good_ends() -> None:
     )
     assert world.state("behind") == "SUCCEEDED"
     assert [one for one in world.starts if one[0] == "j"] == [("j", 0, 1)]
+
+
+def test_a_gang_in_part_whose_environment_is_deleted_is_tried_elsewhere() -> None:
+    """Its main node's Job stands; where the others would belong can be asked for no more."""
+    for tries, expected in ((1, "FAILED"), (2, "SUCCEEDED")):
+        world = world_of(retryStrategy={"attempts": tries})
+        world.environments = [environment("a"), environment("b")]
+        order = [{"order": 1, "computeEnvironment": "a"}, {"order": 2, "computeEnvironment": "b"}]
+        world.queues = [queue(computeEnvironmentOrder=order)]
+        world.restart()
+        world.submit(job("j", jobDefinition="gang"))
+        world.crash_before = 1
+        with pytest.raises(CrashError):
+            world.settle()
+        world.crash_before = None
+        world.cache.environments.remove(world.environments.pop(0))
+        run_to_the_end(world)
+        first, *others = world.jobs["uid-j"].status.attempts
+
+        assert world.state("j") == expected
+        assert (first.compute_environment, first.status_reason) == ("a", "Task failed to start")
+        assert first.reason == "ComputeEnvironment a was deleted before all its Jobs were made"
+        assert [one.compute_environment for one in others] == ["b"] * (tries - 1)
+
+
+def test_a_gang_that_stands_whole_outlives_its_environment() -> None:
+    world = world_of()
+    world.submit(job("j", jobDefinition="gang"))
+    world.settle()
+    world.cache.environments.remove(world.environments.pop(0))
+    run_to_the_end(world)
+
+    assert world.state("j") == "SUCCEEDED"
 
 
 def several() -> World:
