@@ -15,6 +15,7 @@ from batch_operator.cluster.client import (
 )
 from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.checkers import OPERATOR, End, Panel
+from batch_operator.simulator.job_controller import LABEL_INDEX
 from batch_operator.simulator.trace import Trace, Transition
 
 Json = dict[str, Any]
@@ -50,7 +51,15 @@ class Stage:
             BATCH_JOBS, "default", name, lambda old: {**old, **fields}, OPERATOR
         )
 
-    def pod(self, uid: str, *, attempt: int = 1, index: int | None = None, cpu: str = "1") -> str:
+    def pod(
+        self,
+        uid: str,
+        *,
+        attempt: int = 1,
+        index: int | None = None,
+        cpu: str = "1",
+        node: tuple[str, str] | None = None,
+    ) -> str:
         labels = {
             meta.LABEL_JOB_UID: uid,
             meta.LABEL_ATTEMPT: str(attempt),
@@ -58,14 +67,30 @@ class Stage:
         }
         if index is not None:
             labels[meta.LABEL_ARRAY_INDEX] = str(index)
+        if node is not None:
+            labels |= {meta.LABEL_NODE_GROUP: node[0], LABEL_INDEX: node[1]}
+        gates = [{"name": meta.GATE_GANG}] if node is not None else []
         name = f"pod-{self.server.version}"
         container = {"name": "main", "image": "i", "resources": {"requests": {"cpu": cpu}}}
         body = {
             "metadata": {"name": name, "labels": labels, "finalizers": [meta.FINALIZER_TRACKING]},
-            "spec": {"containers": [container]},
+            "spec": {"containers": [container], "schedulingGates": gates},
         }
         self.server.create(PODS, "default", body, OPERATOR)
         return name
+
+    def gang(self, *, made: int) -> list[str]:
+        """Gated Pods of a job that wants three nodes; the main node's comes first."""
+        uid = self.job(nodeOverrides={"numNodes": 3})
+        places = [("0", "0"), ("1", "0"), ("1", "1")][:made]
+        return [self.pod(uid, node=place) for place in places]
+
+    def open(self, name: str) -> None:
+        def without_gates(old: Json) -> Json:
+            spec = {key: value for key, value in old["spec"].items() if key != "schedulingGates"}
+            return {**old, "spec": spec}
+
+        self.server.update(PODS, "default", name, without_gates, "hand")
 
     def environment(self, max_vcpus: int) -> None:
         body = {"metadata": {"name": "local"}, "spec": {"type": "UNMANAGED", "maxvCpus": max_vcpus}}
@@ -181,6 +206,30 @@ def test_more_than_max_vcpus(stage: Stage) -> None:
     stage.pod(stage.job("b"), cpu="1500m")
 
     assert stage.broken == {"capacity_never_exceeded"}
+
+
+def test_a_main_node_that_is_let_go_before_all_pods_are_there(stage: Stage) -> None:
+    main, *_ = stage.gang(made=2)
+    stage.open(main)
+
+    assert stage.broken == {"nodes_in_order"}
+
+
+def test_a_node_that_is_let_go_before_its_main_node_runs(stage: Stage) -> None:
+    main, other, another = stage.gang(made=3)
+    stage.open(main)
+
+    assert stage.broken == set()
+
+    stage.open(other)
+
+    assert stage.broken == {"nodes_in_order"}
+
+    stage.panel.violations.clear()
+    stage.pod_status(main, RUNNING)
+    stage.open(another)
+
+    assert "nodes_in_order" not in stage.broken
 
 
 @pytest.mark.parametrize("request_", ["cancel", "terminate"])

@@ -469,7 +469,10 @@ class NodeRangeStatus(Model):
         description="The state of the range's nodes: that of the one that is furthest among those "
         "not over; once all are over FAILED if any failed."
     )
-    status_summary: StateCounts = _counts("Number of nodes by state.")
+    status_summary: StateCounts = _counts(
+        "Number of nodes by state. The job ends with its main node: nodes that are still being "
+        "stopped then count as FAILED."
+    )
 
 
 class BatchJobStatus(Model):

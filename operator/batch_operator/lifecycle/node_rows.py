@@ -27,9 +27,10 @@ _RANK = tuple(JobState)
 def node_rows(look: Evaluation, state: JobState) -> list[NodeRangeStatus]:
     """One row for each range of the definition.
 
-    AWS: a node's record ends by its own exit code. When the main node is over the job is, so the
-    row says of nodes that are still being stopped that they failed, which they then do. A node
-    without a Pod is where the job is, in `state`.
+    AWS: a node's record ends by its own exit code. The row is written last when the job ends, which
+    is with its main node: of nodes that are still being stopped then it says that they failed, as
+    most of them do, for another write would be needed to tell. A node without a Pod is where the
+    job is, in `state`.
     """
     groups = look.plan.groups if look.plan else ()
     if not groups:

@@ -17,6 +17,7 @@ from batch_operator.simulator.checkers.dependencies_before_start import Dependen
 from batch_operator.simulator.checkers.fixpoint import Fixpoint
 from batch_operator.simulator.checkers.legal_transitions import LegalTransitions
 from batch_operator.simulator.checkers.no_start_after_cancel import NoStartAfterCancel
+from batch_operator.simulator.checkers.nodes_in_order import NodesInOrder
 from batch_operator.simulator.checkers.object_size import ObjectSize
 from batch_operator.simulator.checkers.placed_or_held import PlacedOrHeld
 from batch_operator.simulator.checkers.terminal_is_final import TerminalIsFinal
@@ -44,6 +45,7 @@ class Panel:
             DependenciesBeforeStart(),
             CapacityNeverExceeded(),
             NoStartAfterCancel(notice_s),
+            NodesInOrder(),
             CountsAddUp(),
             ObjectSize(),
             PlacedOrHeld(),

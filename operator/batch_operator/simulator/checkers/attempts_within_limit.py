@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api import meta
-from batch_operator.cluster.client import BATCH_JOBS, CONTROLLER_REVISIONS, PODS
-from batch_operator.simulator.checkers.checker import AttemptPod, End, attempt_pod, title
+from batch_operator.cluster.client import BATCH_JOBS, PODS
+from batch_operator.simulator.checkers.checker import (
+    AttemptPod,
+    End,
+    Revisions,
+    attempt_pod,
+    title,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,18 +27,14 @@ class AttemptsWithinLimit:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Mapping[str, Any]] = {}
-        self._revisions: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+        self._revisions = Revisions()
         self._numbers: dict[tuple[str, int], set[int]] = defaultdict(set)
         self._requeued: dict[tuple[str, int], set[str]] = defaultdict(set)
 
     def see(self, write: Write) -> Iterable[str]:
         value = write.object
-        if write.resource is CONTROLLER_REVISIONS and write.is_creation:
-            metadata = value["metadata"]
-            definition = metadata.get("labels", {}).get(meta.LABEL_JOB_DEFINITION, "")
-            key = metadata["namespace"], definition, str(value["revision"])
-            self._revisions[key] = value.get("data", {})
-        elif write.resource is BATCH_JOBS:
+        self._revisions.see(write)
+        if write.resource is BATCH_JOBS:
             self._jobs[value["metadata"]["uid"]] = value
             yield from _rows(value)
         elif write.resource is PODS:
@@ -51,17 +52,13 @@ class AttemptsWithinLimit:
         if pod.number > max(numbers, default=0) + 1:
             yield f"Pod {pod.name} is attempt {pod.number}, but the last one was {len(numbers)}"
         numbers.add(pod.number)
-        limit = self._limit(job, value["metadata"]["labels"].get(meta.LABEL_REVISION, ""))
-        limit += len(self._requeued[pod.child])
+        limit = self._limit(job, value) + len(self._requeued[pod.child])
         if pod.number > limit:
             yield f"{title(job)} index {pod.index}: attempt {pod.number} of {limit}"
 
-    def _limit(self, job: Mapping[str, Any], revision: str) -> int:
-        spec = job["spec"]
-        name = spec["jobDefinition"].partition(":")[0]
-        key = job["metadata"]["namespace"], name, revision
-        definition = self._revisions.get(key, {})
-        strategy = spec.get("retryStrategy") or definition.get("retryStrategy") or {}
+    def _limit(self, job: Mapping[str, Any], pod: Mapping[str, Any]) -> int:
+        definition = self._revisions.of(job, pod)
+        strategy = job["spec"].get("retryStrategy") or definition.get("retryStrategy") or {}
         limit: int = strategy.get("attempts", 1)
         return limit
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch_operator.api import meta
+from batch_operator.cluster.client import CONTROLLER_REVISIONS
 from batch_operator.simulator.job_controller import LABEL_INDEX
 
 if TYPE_CHECKING:
@@ -105,6 +106,26 @@ def attempt_pod(pod: Mapping[str, Any]) -> AttemptPod | None:
         is_bound=is_bound,
         is_live=not is_over and not never_runs,
     )
+
+
+class Revisions:
+    """What attempts run: the revisions of definitions, as they were recorded."""
+
+    def __init__(self) -> None:
+        self._specs: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+
+    def see(self, write: Write) -> None:
+        if write.resource is CONTROLLER_REVISIONS and write.is_creation:
+            value, metadata = write.object, write.object["metadata"]
+            definition = metadata.get("labels", {}).get(meta.LABEL_JOB_DEFINITION, "")
+            key = metadata["namespace"], definition, str(value["revision"])
+            self._specs[key] = value.get("data", {})
+
+    def of(self, job: Mapping[str, Any], pod: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The revision of the job's definition that its Pod names."""
+        name = job["spec"]["jobDefinition"].partition(":")[0]
+        revision = pod["metadata"]["labels"].get(meta.LABEL_REVISION, "")
+        return self._specs.get((job["metadata"]["namespace"], name, revision), {})
 
 
 def title(value: Mapping[str, Any]) -> str:
