@@ -41,10 +41,12 @@ class Gang:
     main: PodAttempt | None
 
     @property
-    def is_started(self) -> bool:
-        """The main node has been let go, or was lost before it could be."""
+    def held(self) -> PodAttempt | None:
+        """What stands for it, while the main node has neither been let go nor lost."""
         main = self.main
-        return main is None or main.phase > Phase.UNBOUND or _is_free(main)
+        if main is None or main.phase > Phase.UNBOUND:
+            return None
+        return main if main.gated or main.phase is Phase.ASSUMED else None
 
     def seen(self, group: int) -> list[PodAttempt]:
         return [one for one in self.pods if one.node_group == group]
@@ -58,10 +60,6 @@ class Opening:
     annotations: Mapping[str, str]
 
 
-def _is_free(one: PodAttempt) -> bool:
-    return one.phase is Phase.UNBOUND and not one.gated
-
-
 def gangs_of(attempts: Iterable[PodAttempt]) -> tuple[Gang, ...]:
     """The gangs of a job, in order of attempt; what is no node of a multi-node job is left out."""
     by_number: dict[int, list[PodAttempt]] = defaultdict(list)
@@ -72,7 +70,7 @@ def gangs_of(attempts: Iterable[PodAttempt]) -> tuple[Gang, ...]:
 
 
 def _gang(number: int, those: list[PodAttempt]) -> Gang:
-    jobs = {one.node_group or MAIN_GROUP: one for one in those if one.is_job}
+    jobs = {_group(one): one for one in those if one.is_job}
     pods = sorted((one for one in those if not one.is_job), key=_place)
     mains = [one for one in pods if one.node_group == MAIN_GROUP]
     # One that has ended is the outcome, whatever has been made in its place.
@@ -84,7 +82,12 @@ def _gang(number: int, those: list[PodAttempt]) -> Gang:
 
 
 def _place(one: PodAttempt) -> tuple[int, int, str]:
-    return one.node_group or MAIN_GROUP, one.member, one.pod_name
+    return _group(one), one.member, one.pod_name
+
+
+def _group(one: PodAttempt) -> int:
+    assert one.node_group is not None  # or it would be in no gang
+    return one.node_group
 
 
 def failure_to_start(
@@ -103,8 +106,8 @@ def failure_to_start(
         gone: compute environments that are no more; what is missing cannot be asked for there.
         now: the time of this look.
     """
-    main = gang.main
-    if gang.is_started or main is None or main.phase.ended:
+    main = gang.held
+    if main is None:
         return None
     lost = [one for one in gang.pods if one.phase.ended or not one.gated]
     if lost:
@@ -130,7 +133,7 @@ def failure_to_start(
 
 def missing_groups(gang: Gang, groups: Collection[NodeGroup]) -> tuple[int, ...]:
     """Groups whose Jobs are still to be asked for: the operator died in between."""
-    if gang.is_started:
+    if gang.held is None:
         return ()
     return tuple(number for number in range(len(groups)) if number not in gang.jobs)
 
@@ -148,11 +151,11 @@ def missing_pods(gang: Gang, groups: Iterable[NodeGroup]) -> int:
 def openings(gang: Gang, groups: Collection[NodeGroup], *, may_begin: bool) -> list[Opening]:
     """The Pods whose turn it is: the main node's when all are there, then all others'.
 
-    AWS: the others are launched once the main node is RUNNING, in no particular order.
+    The gang is not over. AWS: the others are launched once the main node is RUNNING, in no
+    particular order.
     """
     main = gang.main
-    if main is None or main.is_job or main.deleting or main.stopping:
-        return []
+    assert main is not None  # what has none is over
     if main.gated:
         if not may_begin or missing_pods(gang, groups):
             return []
@@ -179,7 +182,8 @@ def _opening(
 
 def node_index(pod: PodAttempt, groups: Collection[NodeGroup]) -> int | None:
     """Which node a Pod is; None for one that the job does not have."""
-    nodes = tuple(groups)[pod.node_group or 0].nodes if (pod.node_group or 0) < len(groups) else ()
+    group = _group(pod)
+    nodes = tuple(groups)[group].nodes if group < len(groups) else ()
     return nodes[pod.member] if pod.member < len(nodes) else None
 
 
@@ -223,7 +227,7 @@ def to_stop(gang: Gang) -> list[PodAttempt]:
 
 
 def _makes_more(gang: Gang, job: PodAttempt) -> bool:
-    return not job.phase.ended and len(gang.seen(job.node_group or 0)) < job.members
+    return not job.phase.ended and len(gang.seen(_group(job))) < job.members
 
 
 def releasable(gang: Gang) -> tuple[PodAttempt, ...]:
@@ -245,7 +249,7 @@ def usage_of(gang: Gang) -> Counter[str]:
     usage: Counter[str] = Counter()
     if not lingers(gang):
         return usage
-    for group in {one.node_group or MAIN_GROUP for one in gang.pods} | set(gang.jobs):
+    for group in {*map(_group, gang.pods), *gang.jobs}:
         job, live = gang.jobs.get(group), [one for one in gang.seen(group) if not one.phase.ended]
         held = sum(one.milli_cpu for one in live)
         if job is not None:
