@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api import meta
 from batch_operator.cluster.client import BATCH_JOBS, PODS
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
