@@ -280,6 +280,8 @@ def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
     ready = children.waiting - look.gated
     if ready and array and array.max_parallel and not hold and not look.start_limit:
         message += f" (maxParallel {array.max_parallel})"
+    elif hold and hold.reason is Reason.BEHIND_OTHERS:
+        message += "; others in its queue start first"  # its place changes with every start
     elif hold and (children.waiting or hold.reason is Reason.STOPPING):
         message += f"; {hold.message}"
     if look.gated and look.gate_hold and look.gate_hold is not hold:
