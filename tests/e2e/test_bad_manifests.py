@@ -54,9 +54,45 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "array with size and indexes": (
         job("bad", "d", arrayProperties={"size": 3, "indexes": "0-2"}),
-        "either size (indexes 0 to size-1) or indexes, not both",
+        "exactly one of size (indexes 0 to size-1), indexes and rerunFailedOf",
     ),
-    "array with neither": (job("bad", "d", arrayProperties={"maxParallel": 3}), "give either size"),
+    "array with neither": (
+        job("bad", "d", arrayProperties={"maxParallel": 3}),
+        "give exactly one of size",
+    ),
+    "array with size and rerunFailedOf": (
+        job("bad", "d", arrayProperties={"size": 3, "rerunFailedOf": "a"}),
+        "exactly one of size (indexes 0 to size-1), indexes and rerunFailedOf",
+    ),
+    "array that runs its own failed indexes again": (
+        job("bad", "d", arrayProperties={"rerunFailedOf": "bad"}),
+        "name another array in spec.arrayProperties.rerunFailedOf",
+    ),
+    "array with a parameter from a list and from a matrix": (
+        job(
+            "bad",
+            "d",
+            arrayProperties={
+                "size": 2,
+                "parameters": {
+                    "lists": [{"name": "a", "values": ["1", "2"]}],
+                    "matrix": [{"name": "a", "values": ["1", "2"]}],
+                },
+            },
+        ),
+        "must not give a parameter of the same name",
+    ),
+    "array with a parameter that is the operator's": (
+        job(
+            "bad",
+            "d",
+            arrayProperties={
+                "size": 2,
+                "parameters": {"lists": [{"name": "AWS_BATCH_X", "values": ["1", "2"]}]},
+            },
+        ),
+        "names that start with AWS_BATCH are set by the operator",
+    ),
     "indexes that are none": (
         job("bad", "d", arrayProperties={"indexes": "0..9"}),
         "spec.arrayProperties.indexes",

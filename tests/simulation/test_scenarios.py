@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENDS = {
+    "array-parameters": {
+        "sweep": ("SUCCEEDED", 6),
+        "align": ("FAILED", 3),
+        "align-again": ("SUCCEEDED", 1),
+    },
     "array-with-failures": {"render": ("FAILED", 52)},
     "deletion": {"unwanted": ("PENDING", 2), "next": ("SUCCEEDED", 1)},
     "fallback": {"sweep": ("SUCCEEDED", 40)},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.names import gang_job_name, pod_name
 from batch_operator.cluster.cache import Cache
+from batch_operator.lifecycle.array_parameters import Source
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle
@@ -23,6 +24,7 @@ from batch_operator.scheduling.mutations import (
     DeleteRevision,
     Mutation,
     OpenGate,
+    ReadConfigMap,
     ReleasePod,
     StartAttempt,
     StartGang,
@@ -32,6 +34,7 @@ from batch_operator.scheduling.mutations import (
 from support.builders import START, definition, environment, queue
 
 if TYPE_CHECKING:
+    from batch_operator.lifecycle.array_parameters import Lines, SourceKey
     from batch_operator.scheduling.snapshot import Job
 
 
@@ -52,6 +55,8 @@ class World:
         self.definitions = [definition()]
         self.starts: list[tuple[str, int, int]] = []
         self.started: list[StartAttempt] = []
+        self.config_maps: dict[SourceKey, Lines] = {}
+        self.reads: list[SourceKey] = []
         self.opened: list[tuple[int, int | None, dict[str, str]]] = []
         self.peak_milli = 0
         self.writes = 0
@@ -161,10 +166,20 @@ class World:
                 stored: Any = replace(job, status=mutation.status, resource_version=self._version)
                 self.jobs[mutation.uid] = stored
                 self.cache.jobs.upsert(stored)
+            case ReadConfigMap(source=source):
+                self.reads.append(source)
+                self.cache.keep_source(source, self._read(source))
             case DeleteJob(uid=uid):
                 self.cache.jobs.remove(self.jobs.pop(uid))
             case CreateRevision() | DeleteRevision():
                 raise AssertionError("definitions of this world are recorded already")
+
+    def _read(self, source: SourceKey) -> Source:
+        """The lines of a ConfigMap, or that there is none; it may be asked for again in 5 s."""
+        lines = self.config_maps.get(source)
+        problem = "" if lines is not None else f"there is no ConfigMap {source[1]}"
+        again_at = self.now + timedelta(seconds=5)
+        return Source(lines, again_at, problem, stalled=lines is None)
 
     def _change_pod(self, mutation: OpenGate | ReleasePod | StopPod | DeletePod) -> None:
         match mutation:

@@ -87,6 +87,13 @@ KINDS = (
                 "message": "a job cannot depend on itself: name another job in spec.dependsOn, or "
                 "use type SEQUENTIAL to run an array's children one after the other",
             },
+            {
+                "rule": "!has(self.spec.arrayProperties) || "
+                "!has(self.spec.arrayProperties.rerunFailedOf) || "
+                "self.spec.arrayProperties.rerunFailedOf != self.metadata.name",
+                "message": "a job cannot run its own failed indexes again: name another array in "
+                "spec.arrayProperties.rerunFailedOf",
+            },
         ),
     ),
     Kind(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from batch_operator.api.array import ArrayProperties
 from batch_operator.api.common import (
     Conditions,
     ConsumableRequests,
@@ -20,8 +21,6 @@ from batch_operator.api.common import (
     Timeout,
     rules,
 )
-
-INTERVALS = r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"
 
 
 class JobState(StrEnum):
@@ -66,46 +65,6 @@ class Dependency(Model):
         description="Omitted: wait until the job has SUCCEEDED. N_TO_N: child i waits for child i. "
         "SEQUENTIAL: child i waits for child i-1 of this job. AFTER_ANY and AFTER_FAILED (beyond "
         "AWS Batch): run whatever the outcome, or only after a failure.",
-    )
-
-
-class ArrayProperties(Model):
-    """Makes the job an array: one child per index, each with a Pod of its own."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.size) != has(self.indexes)",
-                "give either size (indexes 0 to size-1) or indexes, not both",
-            )
-        )
-    )
-
-    size: int | None = Field(
-        default=None,
-        ge=2,
-        le=10_000,
-        description="Number of children, 2 to 10000; their indexes are 0 to size-1.",
-    )
-    indexes: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=16_384,
-        pattern=INTERVALS,
-        description="Beyond AWS Batch: only these indexes, as intervals such as 0-9,15.",
-    )
-    max_parallel: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        description="Beyond AWS Batch: at most so many children at the same time.",
-    )
-    max_failed_indexes: int | None = Field(
-        default=None,
-        ge=0,
-        le=10_000,
-        description="Beyond AWS Batch: once more children than this have failed, the rest are "
-        "stopped; 0 stops them at the first failure. Omitted: one failure stops no other child.",
     )
 
 
@@ -430,7 +389,11 @@ StateCounts = dict[JobState, Annotated[int, Field(ge=0, le=1_000_000_000)]]
 class ArrayStatus(Model):
     """An array's children, in a size that does not grow with their number."""
 
-    size: int = Field(ge=1, le=100_000, description="Number of children.")
+    size: int = Field(ge=0, le=100_000, description="Number of children.")
+    members: Intervals | None = Field(
+        default=None,
+        description="The children of a rerunFailedOf, recorded before the first of them starts.",
+    )
     status_summary: StateCounts = _counts("Number of children by state.")
     indexes: ArrayIndexes = Field(
         default=ArrayIndexes(), description="Children by state, as index intervals."

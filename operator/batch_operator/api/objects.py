@@ -134,3 +134,8 @@ class ControllerRevision(_Struct, frozen=True):
     metadata: Metadata
     revision: int
     data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class ConfigMap(_Struct, frozen=True):
+    immutable: bool = False
+    data: dict[str, str] = {}

@@ -24,6 +24,7 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
+from batch_operator.cluster.sources import ParameterSources
 from batch_operator.lifecycle.attempt import STOP_DEADLINE_S, Phase, PodAttempt
 from batch_operator.lifecycle.evaluate import Refusal
 from batch_operator.manifests.gangs import gang_job
@@ -36,6 +37,7 @@ from batch_operator.scheduling.mutations import (
     DeleteRevision,
     Mutation,
     OpenGate,
+    ReadConfigMap,
     ReleasePod,
     StartAttempt,
     StartGang,
@@ -79,6 +81,7 @@ class Applier:
         self._wake = wake
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._creates = 0
+        self._sources = ParameterSources(client, clock, cache)
 
     @property
     def start_budget(self) -> int:
@@ -96,6 +99,8 @@ class Applier:
                     self._start_gang(mutation)
                 case OpenGate() | ReleasePod() | DeletePod() | StopPod():
                     self._change_pod(mutation)
+                case ReadConfigMap(source=source):
+                    self._begin(f"read {source}", mutation.job_uid, self._sources.read, source)
                 case DeleteJob():
                     self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job, mutation)
                 case CreateRevision():

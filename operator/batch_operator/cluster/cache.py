@@ -9,11 +9,14 @@ that their capacity is taken and nobody starts them twice.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from batch_operator.api.stored import Stored
 from batch_operator.cluster.reflector import T
+from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.plan import Definition
+from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.snapshot import Changes, Snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
     from batch_operator.cluster.decoding import Revision
+    from batch_operator.lifecycle.array_parameters import Source, SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.stops import Policy
@@ -111,6 +115,8 @@ class Cache:
         self.policies: Table[SharePolicy] = Table(self._policy_changed)
         self.consumables: Table[Consumable] = Table(self._consumable_changed)
         self.refusals: dict[str, Refusal] = {}
+        self.parameter_sources: dict[SourceKey, Source] = {}
+        self._source_users: dict[SourceKey, set[str]] = defaultdict(set)
         self._job_uids: dict[Key, str] = {}
         self._attempts: dict[str, dict[str, PodAttempt]] = defaultdict(dict)
         self._definitions: dict[Key, Definition] = {}
@@ -159,6 +165,7 @@ class Cache:
             policies=self._policies,
             consumables=self._consumables,
             refusals=self.refusals,
+            parameter_sources=self.parameter_sources,
             changes=changes,
             policy=policy,
             start_budget=start_budget,
@@ -201,6 +208,33 @@ class Cache:
         else:
             self.refusals.pop(job_uid, None)
 
+    def keep_source(self, key: SourceKey, source: Source) -> None:
+        """Remember what was read of a ConfigMap for as long as open jobs take parameters from it.
+
+        What is read again and has not changed stays the same object, so that nothing made of it
+        has to be made again.
+        """
+        users = self._source_users.get(key)
+        if users is None:
+            return
+        known = self.parameter_sources.get(key)
+        if known is not None and known.lines == source.lines:
+            source = replace(source, lines=known.lines)
+        self.parameter_sources[key] = source
+        self._changed_jobs |= users
+
+    def _use_source(self, job: Job, *, is_open: bool) -> None:
+        key = source_of(job)
+        if key is None:
+            return
+        if is_open:
+            self._source_users[key].add(job.uid)
+        elif key in self._source_users:
+            self._source_users[key].discard(job.uid)
+            if not self._source_users[key]:
+                del self._source_users[key]
+                self.parameter_sources.pop(key, None)
+
     def _remove_attempt(self, job_uid: str, pod_name: str) -> None:
         attempts = self._attempts[job_uid]
         attempts.pop(pod_name, None)
@@ -212,6 +246,7 @@ class Cache:
         known = after or before
         assert known is not None  # a change has at least one side
         self._changed_jobs.add(known.uid)
+        self._use_source(known, is_open=after is not None and after.status.state not in FINAL)
         if after is not None:
             self._job_uids[after.key] = after.uid
         else:

@@ -49,6 +49,7 @@ COMPUTE_ENVIRONMENTS = _own("computeenvironments", "ComputeEnvironment", namespa
 SCHEDULING_POLICIES = _own("schedulingpolicies", "SchedulingPolicy", namespaced=False)
 CONSUMABLE_RESOURCES = _own("consumableresources", "ConsumableResource", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 CONTROLLER_REVISIONS = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
 

@@ -31,13 +31,17 @@ _NAMED_MAX = 3  # a sentence names so many of them; the rest are counted
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A job that another one depends on, as it is stored. `is_array` says that it has children."""
+    """A job that another one depends on, as it is stored. `is_array` says that it has children.
+
+    Which these are may not be known yet: then it is a `rerunFailedOf` that waits.
+    """
 
     state: JobState
     members: IndexSet
     succeeded: IndexSet
     failed: IndexSet
     is_array: bool
+    knows_members: bool = True
 
     @property
     def never(self) -> IndexSet:
@@ -63,6 +67,8 @@ class Gate:
     doom: Doom | None = None
     hold: Hold | None = None
     """Why children that are neither open nor doomed wait."""
+    members: IndexSet | None = None
+    """The job's children, when they have just become known and are not recorded yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,10 @@ def _ask(dependency: Dependency, own: Upstream, upstreams: Mapping[str, Upstream
     upstream = upstreams.get(dependency.job)
     if upstream is None:
         return _Answer(IndexSet())
-    if problem := _mismatch(dependency, own, upstream):
+    if not upstream.knows_members:
+        if dependency.type is DependencyType.N_TO_N or dependency.index is not None:
+            return _Answer(IndexSet(), waits=f"{dependency.job} to know its children")
+    elif problem := _mismatch(dependency, own, upstream):
         return _Answer(IndexSet(), hold=problem)
     if dependency.type is DependencyType.N_TO_N:
         return _ask_same_index(dependency, own, upstream)
@@ -255,8 +264,10 @@ def _circle(names: Sequence[str]) -> str:
 
 
 def names_of(spec: BatchJobSpec) -> set[str]:
-    """The jobs that a job depends on."""
-    return {one.job for one in spec.depends_on if one.job is not None}
+    """The jobs that a job depends on, that of which it runs the failed indexes again included."""
+    array = spec.array_properties
+    rerun = {array.rerun_failed_of} if array and array.rerun_failed_of else set()
+    return rerun | {one.job for one in spec.depends_on if one.job is not None}
 
 
 def cycle_from(name: str, edges: Callable[[str], Iterable[str]], proven: set[str]) -> list[str]:

@@ -29,6 +29,7 @@ from batch_operator.lifecycle.gang import (
     usage_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
@@ -94,6 +95,8 @@ class Evaluation:
     start_limit: int = 0
     gate_hold: Hold | None = None
     """Why `gated` children wait."""
+    knows_members: bool = True
+    """Whether it is known which children the job has."""
     to_stop: tuple[PodAttempt, ...] = ()
     """Attempts that have to be ended now."""
     gangs: tuple[Gang, ...] = ()
@@ -123,7 +126,7 @@ def passed_in(job: Job) -> IndexSet:
     """The children that the stored status says are past their dependencies."""
     array = job.status.array
     if job.spec.array_properties is None:
-        return members_of(job.spec) if dependencies_met(job.status) else IndexSet()
+        return members_of(job) if dependencies_met(job.status) else IndexSet()
     if array is None:
         return IndexSet()
     passed = IndexSet()
@@ -132,22 +135,12 @@ def passed_in(job: Job) -> IndexSet:
     return passed
 
 
-def members_of(spec: BatchJobSpec) -> IndexSet:
-    """The indexes that a job consists of; `{0}` for a job that is no array, or names none right."""
-    array = spec.array_properties
-    if array is None:
-        return IndexSet.range(1)
-    if array.size:
-        return IndexSet.range(array.size)
-    try:
-        return IndexSet.parse(array.indexes or "0")
-    except ValueError:
-        return IndexSet.range(1)  # `plan` says what is wrong with it
+def counted_in(job: Job, members: IndexSet | None = None) -> Counted:
+    """What the stored status has counted; see `lifecycle.children` for why that matters.
 
-
-def counted_in(job: Job) -> Counted:
-    """What the stored status has counted; see `lifecycle.children` for why that matters."""
-    members = members_of(job.spec)
+    `members` are the job's children where the status does not say them yet.
+    """
+    members = members_of(job) if members is None else members
     status = job.status
     if job.spec.array_properties is None:
         return _counted_rows(status, members)
@@ -200,7 +193,14 @@ def upstream_of(job: Job) -> Upstream:
     """A job as those see it that depend on it."""
     is_array = job.spec.array_properties is not None
     counted = counted_in(job)
-    return Upstream(job.status.state, counted.members, counted.succeeded, counted.failed, is_array)
+    return Upstream(
+        job.status.state,
+        counted.members,
+        counted.succeeded,
+        counted.failed,
+        is_array,
+        knows_members=awaited_array(job) is None,
+    )
 
 
 def evaluate_final(job: Job, attempts: Sequence[PodAttempt], now: datetime) -> Evaluation:
@@ -247,7 +247,7 @@ def evaluate(
         refusal: what the API server said to its last Pod, if it refused it.
         gone: compute environments of its attempts that are no more.
     """
-    stored = counted_in(job)
+    stored = counted_in(job, gate.members)
     stop = stop_of(job.spec, stored)
     retry, timeout = _rules(job, plan)
     gangs = gangs_of(attempts)
@@ -265,10 +265,14 @@ def evaluate(
     children, doom = _doomed(children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None
-    gate_hold = gate.hold if gated and gated == children.waiting else None
+    knows_members = gate.members is not None or awaited_array(job) is None
+    gate_hold = gate.hold if (gated or not knows_members) and gated == children.waiting else None
+    values_hold = plan.hold if isinstance(plan, Plan) and children.waiting - gated else None
+    ends = children.all_final and (knows_members or doom is not None)
     counted = max(stored.attempts, default=0)
     over = [one for one in gangs if is_over(one, counted, reviewed.verdicts, reviewed.to_stop)]
-    hold = _hold(job, plan, gate_hold, queue_hold, held, stop) or _gang_hold(children, over)
+    hold = _hold(job, plan, gate_hold or values_hold, queue_hold, held, stop)
+    hold = hold or _gang_hold(children, over)
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
     times = [hold.look_again_at if hold else None, reviewed.look_again_at]
     may_begin = stop is None and not job.spec.suspend and not job.deleting
@@ -278,11 +282,12 @@ def evaluate(
         job=job,
         plan=plan if isinstance(plan, Plan) else None,
         children=_with_gangs(children, [one for one in gangs if one.number <= counted]),
-        ending=_ending(job, children, stop, doom) if children.all_final else None,
+        ending=_ending(job, children, stop, doom) if ends else None,
         hold=hold,
         startable=children.waiting - gated if limit else IndexSet(),
         gated=gated,
         gate_hold=gate.hold,
+        knows_members=knows_members,
         start_limit=limit,
         to_stop=_all_to_stop(reviewed.to_stop, over),
         gangs=gangs,
@@ -372,7 +377,7 @@ def _doomed(
 def _hold(
     job: Job,
     plan: Plan | Hold | Invalid,
-    gate_hold: Hold | None,
+    children_hold: Hold | None,
     queue_hold: Hold | None,
     refusal: Refusal | None,
     stop: Stop | None,
@@ -381,7 +386,7 @@ def _hold(
     reasons = (
         Hold(Reason.STOPPING, f"{stop.message}; its Pods are being stopped") if stop else None,
         plan if isinstance(plan, Hold) else None,
-        gate_hold,
+        children_hold,
         _SUSPENDED if job.spec.suspend else None,
         queue_hold,
         _refused_hold(refusal) if refusal else None,
@@ -405,6 +410,8 @@ def _refused_hold(refusal: Refusal) -> Hold:
 def _ending(job: Job, children: Children, stop: Stop | None, doom: Doom | None) -> Ending:
     """The outcome that the children's outcomes give (AWS: SUCCEEDED iff all children did)."""
     counted = children.counted
+    if not counted.members:
+        return _ending_of_none(job, doom)
     if not counted.failed:
         message = f"all {len(counted.members)} children succeeded"
         if job.spec.array_properties is None:
@@ -426,6 +433,15 @@ def _ending(job: Job, children: Children, stop: Stop | None, doom: Doom | None) 
         detail.append(reason)
     token = "TimedOut" if status_reason == TIMED_OUT else "AttemptFailed"
     return Ending(JobState.FAILED, detail[0], token, "; ".join(detail))
+
+
+def _ending_of_none(job: Job, doom: Doom | None) -> Ending:
+    """The outcome of a rerun of failed indexes of which there are none, or that never got them."""
+    if doom is not None:
+        return Ending(JobState.FAILED, doom.status_reason, doom.token, doom.message)
+    array = job.spec.array_properties
+    message = f"nothing failed in {array.rerun_failed_of if array else None}: nothing to run again"
+    return Ending(JobState.SUCCEEDED, message, "NothingToRerun", message)
 
 
 def _usage(

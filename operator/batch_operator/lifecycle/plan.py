@@ -8,19 +8,21 @@ ends it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api.array import ARRAY_SIZE_MAX, RESERVED_PREFIX
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job_definition import JobDefinitionState
 from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
+from batch_operator.lifecycle.array_parameters import values_of
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.multi_node import LayoutError, NodeGroup, Part, resolve
 from batch_operator.lifecycle.parameters import placeholders, substituted, substituted_length
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus, ContainerOverride
@@ -29,14 +31,16 @@ if TYPE_CHECKING:
         JobDefinitionStatus,
     )
     from batch_operator.api.stored import Stored
+    from batch_operator.lifecycle.array_parameters import PerIndex, Read
+
+    Job = Stored[BatchJobSpec, BatchJobStatus]
+    Fields = Mapping[str, tuple[str, ...]]
 
 INVALID_STATUS_REASON = "Invalid job"
 COMMAND_LENGTH_MAX = 256 * 1024
 """Of one container's command or args: a template may repeat a long parameter without end."""
-ARRAY_SIZE_MAX = 10_000
-"""AWS: an array has at most so many children."""
-RESERVED_PREFIX = "AWS_BATCH"
-"""AWS: no variable of a user's begins so; Kubernetes would let it hide the operator's."""
+_FILLED_IN = ("command", "args")
+"""AWS: parameters are filled in there and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,10 @@ class Plan:
     """Of consumable resources, by name, that each attempt holds: in a gang those of all nodes."""
     priority: int = 0
     """Within its share; higher first."""
+    per_index: PerIndex | None = None
+    """What differs between the children of an array; the template is without it."""
+    hold: Hold | None = None
+    """Why no child can start: its values are not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +86,16 @@ class Invalid:
 
 
 def make_plan(
-    job: Stored[BatchJobSpec, BatchJobStatus],
+    job: Job,
     definition: Definition | None,
     fixed_revision: int | None,
+    read: Read | None = None,
 ) -> Plan | Hold | Invalid:
     """The job's plan; or why it has none yet; or why it can never have one.
 
     `fixed_revision` is the revision that the job was given earlier: a job keeps running what it
-    was given, whatever becomes of its definition.
+    was given, whatever becomes of its definition. `read` is what is known of the ConfigMap that it
+    takes parameters from, if it names one.
     """
     spec = job.spec
     name, _, wanted = spec.job_definition.partition(":")
@@ -94,9 +104,15 @@ def make_plan(
     if isinstance(found, Hold):
         return found
     number, definition_spec = found
-    groups = _groups(spec, definition_spec, name)
-    if isinstance(groups, Invalid):
-        return groups
+    parameters = {**definition_spec.parameters, **spec.parameters}
+    values = values_of(job, read)
+    if isinstance(values, str):
+        return Invalid(values)
+    merged = _groups(spec, definition_spec, name, parameters, values.longest)
+    if isinstance(merged, Invalid):
+        return merged
+    groups, fields = merged
+    per_index = values.per_index
     instances = sum(len(one.nodes) for one in groups)
     requests = spec.consumable_resources or definition_spec.consumable_resources
     priority = spec.scheduling_priority
@@ -111,13 +127,29 @@ def make_plan(
         groups=groups if definition_spec.node_properties else (),
         units=tuple(sorted((one.name, one.quantity * instances) for one in requests)),
         priority=(definition_spec.scheduling_priority or 0) if priority is None else priority,
+        per_index=replace(per_index, shared=parameters, fields=fields) if per_index else None,
+        hold=values.hold,
     )
 
 
+def is_current(plan: Plan, job: Job, revision: int | None, read: Read | None) -> bool:
+    """Whether making the plan again would give the same."""
+    if plan.hold or plan.generation != job.generation or revision not in {None, plan.revision}:
+        return False
+    return read is None or (plan.per_index is not None and plan.per_index.lines is read.lines)
+
+
 def _groups(
-    spec: BatchJobSpec, definition: JobDefinitionSpec, name: str
-) -> tuple[NodeGroup, ...] | Invalid:
-    """The groups of a multi-node job; of any other job one, with its only Pod."""
+    spec: BatchJobSpec,
+    definition: JobDefinitionSpec,
+    name: str,
+    parameters: Mapping[str, str],
+    longest: Mapping[str, str],
+) -> tuple[tuple[NodeGroup, ...], Fields] | Invalid:
+    """The groups of a multi-node job; of any other job one, with its only Pod.
+
+    Of an array, also the fields that are to be filled in for each child (see `PerIndex`).
+    """
     problem = _shape_problem(spec, definition, name) or _index_problem(spec)
     if problem:
         return problem
@@ -130,21 +162,25 @@ def _groups(
             parts = resolve(definition.node_properties, spec.node_overrides)
         except LayoutError as error:
             return Invalid(str(error))
-    parameters = {**definition.parameters, **spec.parameters}
     groups = []
+    fields: Fields = {}
     for part in parts:
         template = _merged(part.template, part.overrides, field)
         if isinstance(template, Invalid):
             return template
-        problem = _variable_problem(template, name) or _substitute(template, parameters, name)
+        fields = _fields_with(template, longest)
+        problem = _variable_problem(template, name) or _length_problem(
+            template, {**parameters, **longest}, name
+        )
         if problem:
             return problem
+        _fill_in(template, parameters, fields, longest)
         cpu = requested_milli_cpu(template)
         if isinstance(cpu, Invalid):
             return cpu
         total = min(LARGEST, cpu * len(part.nodes))
         groups.append(NodeGroup(part.target_nodes, part.nodes, template, total))
-    return tuple(groups)
+    return tuple(groups), fields
 
 
 def _shape_problem(spec: BatchJobSpec, definition: JobDefinitionSpec, name: str) -> Invalid | None:
@@ -299,7 +335,7 @@ def _index_problem(spec: BatchJobSpec) -> Invalid | None:
 
 
 def _variable_problem(template: Mapping[str, Any], definition: str) -> Invalid | None:
-    for container in (*template["spec"]["containers"], *template["spec"]["initContainers"]):
+    for container in _containers(template):
         for variable in container.get("env") or ():
             if variable["name"].startswith(RESERVED_PREFIX):
                 return Invalid(
@@ -310,11 +346,27 @@ def _variable_problem(template: Mapping[str, Any], definition: str) -> Invalid |
     return None
 
 
-def _substitute(
+def _containers(template: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*template["spec"]["containers"], *template["spec"]["initContainers"]]
+
+
+def _fields_with(template: Mapping[str, Any], names: Collection[str]) -> Fields:
+    """By container: those of its fields that refer to one of these parameters."""
+    found = {
+        container["name"]: tuple(
+            one for one in _FILLED_IN if {*placeholders(container.get(one) or ())} & {*names}
+        )
+        for container in (_containers(template) if names else ())
+    }
+    return {name: fields for name, fields in found.items() if fields}
+
+
+def _length_problem(
     template: dict[str, Any], parameters: Mapping[str, str], definition: str
 ) -> Invalid | None:
-    for container in (*template["spec"]["containers"], *template["spec"]["initContainers"]):
-        for field in ("command", "args"):
+    """A parameter that there is not, or words that are too long once they are filled in."""
+    for container in _containers(template):
+        for field in _FILLED_IN:
             words = container.get(field) or []
             for name in placeholders(words):
                 if name not in parameters:
@@ -323,16 +375,29 @@ def _substitute(
                         f"there is no such parameter: add {name} to the job's spec.parameters, "
                         f"or a default to JobDefinition {definition}"
                     )
-            if not words:
-                continue
             length = substituted_length(words, parameters)
             if length > COMMAND_LENGTH_MAX:
                 return Invalid(
                     f"container {container['name']}'s {field} has {length} characters once its "
                     f"parameters are filled in: {COMMAND_LENGTH_MAX} are the most; pass a file"
                 )
-            container[field] = substituted(words, parameters)
     return None
+
+
+def _fill_in(
+    template: dict[str, Any],
+    parameters: Mapping[str, str],
+    later: Fields,
+    variables: Collection[str],
+) -> None:
+    """Fill in field all children share, and leave out the variables that each gets for itself."""
+    for container in _containers(template):
+        for field in _FILLED_IN:
+            words = container.get(field)
+            if words and field not in later.get(container["name"], ()):
+                container[field] = substituted(words, parameters)
+        if variables and container.get("env"):
+            container["env"] = [one for one in container["env"] if one["name"] not in variables]
 
 
 def requested_milli_cpu(template: Mapping[str, Any]) -> int | Invalid:

@@ -71,7 +71,7 @@ def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobSta
         status_reason=look.ending.status_reason if look.ending else _waiting_reason(state, hold),
         attempts=attempts,
         pending=None if look.ending else _pending(look, state, hold, now, is_array=is_array),
-        array=_array(look) if is_array else None,
+        array=_array(look) if is_array and look.knows_members else None,
         nodes=node_rows(look, state),
         conditions=_conditions(look, state, hold, now),
     )
@@ -107,7 +107,8 @@ def _state(look: Evaluation, *, is_array: bool) -> JobState:
     """AWS: an array's parent is PENDING from its first runnable child until all have ended."""
     children = look.children
     if is_array:
-        begun = bool(children.active or children.newly_ended or look.gated)
+        waits = look.gated or not look.knows_members
+        begun = bool(children.active or children.newly_ended or waits)
         return JobState.PENDING if begun else _parent_state(_idle_state(look))
     if children.running:
         return JobState.RUNNING
@@ -306,8 +307,10 @@ def _array(look: Evaluation) -> ArrayStatus:
     }
     sets[JobState.PENDING] |= look.gated
     sets[_idle_state(look)] |= children.waiting - look.gated
+    array = look.job.spec.array_properties
     return ArrayStatus(
         size=len(counted.members),
+        members=str(counted.members) if array and array.rerun_failed_of else None,
         status_summary={state: len(those) for state, those in sets.items()},
         indexes=ArrayIndexes(
             **{

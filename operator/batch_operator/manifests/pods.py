@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batch_operator.api.common import OnOutOfMemory
+    from batch_operator.lifecycle.array_parameters import PerIndex
     from batch_operator.scheduling.mutations import StartAttempt
     from batch_operator.scheduling.snapshot import Job
 
@@ -22,7 +23,12 @@ def pod(start: StartAttempt) -> dict[str, Any]:
     job = start.job
     array_index = None if start.array_size is None else start.index
     env = environment_variables(start, array_index)
-    template = pod_template(start, start.plan.template, env)
+    template = start.plan.template
+    if per_index := start.plan.per_index:
+        values = per_index.at(start.index)
+        template = _with_values(template, per_index, values)
+        env += [{"name": name, "value": _literally(value)} for name, value in values.items()]
+    template = pod_template(start, template, env)
     name = pod_name(job.name, job.uid, array_index, start.number)
     if array_index is not None:
         template["metadata"]["labels"][meta.LABEL_ARRAY_INDEX] = str(array_index)
@@ -37,6 +43,21 @@ def pod(start: StartAttempt) -> dict[str, Any]:
         },
         "spec": template["spec"],
     }
+
+
+def _with_values(
+    template: Mapping[str, Any], per_index: PerIndex, values: Mapping[str, str]
+) -> dict[str, Any]:
+    """An array's template, with the values of one child filled in."""
+    spec = dict(template["spec"])
+    for field in ("containers", "initContainers"):
+        spec[field] = [per_index.filled_in(one, values) for one in spec[field]]
+    return {**template, "spec": spec}
+
+
+def _literally(value: str) -> str:
+    """A variable's value that Kubernetes takes as it is: `$(NAME)` would be replaced, `$$` cut."""
+    return value.replace("$", "$$")
 
 
 def pod_template(

@@ -6,17 +6,20 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.lifecycle.array_parameters import read_of, source_of
 from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
 from batch_operator.lifecycle.evaluate import (
     Evaluation,
     dependencies_met,
     evaluate,
     evaluate_final,
-    members_of,
     passed_in,
     upstream_of,
 )
-from batch_operator.lifecycle.plan import Invalid, Plan, make_plan
+from batch_operator.lifecycle.holds import Reason
+from batch_operator.lifecycle.members import awaited_array, members_of
+from batch_operator.lifecycle.plan import Invalid, Plan, is_current, make_plan
+from batch_operator.lifecycle.rerun import rerun_gate
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.scheduling import run_times
@@ -29,6 +32,7 @@ from batch_operator.scheduling.mutations import (
     DeletePod,
     Mutation,
     OpenGate,
+    ReadConfigMap,
     ReleasePod,
     StopPod,
     Urgency,
@@ -74,9 +78,19 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     mutations += [OpenGate(one.pod, one.annotations) for one in look.to_open]
     if look.to_complete:
         mutations += rest_of_gang(snapshot, look)
+    if look.hold and look.hold.reason is Reason.PARAMETERS_NOT_READY:
+        mutations += _reads(look, look.hold)
     if job.deleting:
         mutations += _let_go(attempts)
     return mutations
+
+
+def _reads(look: Evaluation, hold: Hold) -> list[Mutation]:
+    """The ConfigMap that the job's children wait for, unless it is to be left alone for a while."""
+    source = source_of(look.job)
+    if source is None or hold.look_again_at is not None:
+        return []
+    return [ReadConfigMap(source, look.job.uid)]
 
 
 def _last_things(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutation]:
@@ -152,19 +166,21 @@ def _plan(
     if revision is None and attempts:
         revision = attempts[0].revision
     known = memo.plans.get(job.uid)
-    if known and known.generation == job.generation and revision in {None, known.revision}:
+    read = read_of(job, snapshot.parameter_sources, snapshot.now)
+    if known and is_current(known, job, revision, read):
         return known
     name = job.spec.job_definition.partition(":")[0]
-    return make_plan(job, snapshot.definitions.get((job.namespace, name)), revision)
+    return make_plan(job, snapshot.definitions.get((job.namespace, name)), revision, read)
 
 
 def _gate(snapshot: Snapshot, memo: Memo, job: Job) -> Gate:
     """What the job's dependencies let through."""
-    if not job.spec.depends_on:
-        return Gate(members_of(job.spec))
+    rerun = awaited_array(job)
+    if not (job.spec.depends_on or rerun):
+        return Gate(members_of(job))
     passed = passed_in(job)
     own = upstream_of(job)
-    if passed == own.members:
+    if passed == own.members and not rerun:
         return Gate(passed)
     circle = cycle_from(
         job.name,
@@ -180,7 +196,10 @@ def _gate(snapshot: Snapshot, memo: Memo, job: Job) -> Gate:
         memo.outcomes.setdefault(
             (job.namespace, name), outcome_of(found[name]) if name in found else None
         )
-    return gate(job.spec, own, passed, {name: upstream_of(one) for name, one in found.items()})
+    upstreams = {name: upstream_of(one) for name, one in found.items()}
+    if rerun:
+        return rerun_gate(rerun, upstreams.get(rerun))
+    return gate(job.spec, own, passed, upstreams)
 
 
 def _waits_for(snapshot: Snapshot, namespace: str, name: str) -> Iterable[str]:

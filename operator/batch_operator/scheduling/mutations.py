@@ -1,4 +1,4 @@
-"""What a cycle wants written: a closed union of idempotent steps, as data.
+"""What a cycle wants written, or read: a closed union of idempotent steps, as data.
 
 Names are deterministic and every step says which object it means by uid, so that a step that is
 carried out twice, or after a restart, changes nothing the second time.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batch_operator.api.job_definition import JobDefinitionSpec
+    from batch_operator.lifecycle.array_parameters import SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.snapshot import Job
@@ -105,6 +106,14 @@ class DeletePod:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadConfigMap:
+    """Get the lines of a ConfigMap that a job waits for. It is not watched: it cannot change."""
+
+    source: SourceKey
+    job_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Forget a job whose ttlSecondsAfterFinished has passed."""
 
@@ -166,6 +175,7 @@ Mutation = (
     | ReleasePod
     | StopPod
     | DeletePod
+    | ReadConfigMap
     | DeleteJob
     | CreateRevision
     | DeleteRevision

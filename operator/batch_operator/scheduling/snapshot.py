@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from batch_operator.lifecycle.array_parameters import Source, SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.plan import Definition
@@ -66,6 +67,8 @@ class Snapshot:
     refusals: Mapping[str, Refusal]
     policies: Mapping[str, SharePolicy] = field(default_factory=dict)
     consumables: Mapping[str, Consumable] = field(default_factory=dict)
+    parameter_sources: Mapping[SourceKey, Source] = field(default_factory=dict)
+    """What has been read of the ConfigMaps that open jobs take parameters from."""
     changes: Changes = field(default_factory=Changes)
     policy: Policy = field(default_factory=Policy)
     start_budget: int = 1000

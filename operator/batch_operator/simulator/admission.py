@@ -46,6 +46,8 @@ def admitted(kind: str, body: Json, before: Json | None) -> Json:
     if problem is None and kind in _BY_KIND:
         body = {**body, "spec": _defaulted(body.get("spec") or {}, _schema(kind))}
         problem = _spec_problem(kind, body, before)
+    elif problem is None and kind == "ConfigMap":
+        problem = _config_map_problem(body, before)
     elif problem is None and kind == "Pod":
         problem = _pod_problem(body)
         body = {**body, "spec": _with_requests(body.get("spec") or {})}
@@ -111,14 +113,27 @@ def _rule_problem(kind: str, body: Json) -> str | None:
 
 
 def _job_problem(job: Json) -> str | None:
-    array = job["spec"].get("arrayProperties")
-    if array is not None and ("size" in array) == ("indexes" in array):
-        return "spec.arrayProperties: give either size (indexes 0 to size-1) or indexes"
+    if problem := _array_problem(job):
+        return problem
     for one in job["spec"].get("dependsOn", ()):
         if one.get("job") == job["metadata"]["name"]:
             return "spec.dependsOn: a job cannot depend on itself"
         if "job" not in one and one.get("type") != "SEQUENTIAL":
             return "spec.dependsOn: name the job to wait for in job"
+    return None
+
+
+def _array_problem(job: Json) -> str | None:
+    array = job["spec"].get("arrayProperties")
+    if array is None:
+        return None
+    if sum(field in array for field in ("size", "indexes", "rerunFailedOf")) != 1:
+        return (
+            "spec.arrayProperties: give exactly one of size (indexes 0 to size-1), indexes and "
+            "rerunFailedOf"
+        )
+    if array.get("rerunFailedOf") == job["metadata"]["name"]:
+        return "spec.arrayProperties.rerunFailedOf: name another array"
     return None
 
 
@@ -168,6 +183,17 @@ def _change_problem(kind: str, body: Json, before: Json) -> str | None:
     for field in _KEPT_REQUESTS:
         if field in old and field not in new:
             return f"spec.{field}: the request cannot be taken back: submit a new job"
+    return None
+
+
+def _config_map_problem(body: Json, before: Json | None) -> str | None:
+    if before is not None and before.get("immutable"):
+        kept = (body.get("data") or {}) == (before.get("data") or {})
+        if not (kept and body.get("immutable")):
+            return "data: field is immutable when `immutable` is set"
+    for key, value in (body.get("data") or {}).items():
+        if not isinstance(value, str):
+            return f"data[{key}]: {value!r} is no text: put it in quotes"
     return None
 
 

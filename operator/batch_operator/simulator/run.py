@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api import meta
 from batch_operator.cluster.client import (
     BATCH_JOBS,
-    BY_KIND,
     COMPUTE_ENVIRONMENTS,
     CONSUMABLE_RESOURCES,
     JOB_QUEUES,
@@ -35,7 +34,7 @@ from batch_operator.simulator.nodes import Nodes, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
 from batch_operator.simulator.report import Account, Outcome
-from batch_operator.simulator.scenario import Behavior, InvalidInputError
+from batch_operator.simulator.scenario import APPLICABLE, Behavior, InvalidInputError
 from batch_operator.simulator.trace import Trace
 from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -300,13 +299,13 @@ class _Simulation:
             )
 
     def _apply(self, one: Manifest) -> None:
-        """Create the object, or give it the manifest's spec."""
+        """Create the object, or give it what the manifest says beside its metadata."""
         if self._server.find(one.resource, one.namespace, one.name) is None:
             self._server.create(one.resource, one.namespace, one.body, USER)
             return
-        spec = one.body.get("spec", {})
+        said = {name: value for name, value in one.body.items() if name != "metadata"}
         self._server.update(
-            one.resource, one.namespace, one.name, lambda old: {**old, "spec": spec}, USER
+            one.resource, one.namespace, one.name, lambda old: {**old, **said}, USER
         )
 
     def _patch(self, patch: Patch) -> None:
@@ -316,7 +315,7 @@ class _Simulation:
 
 
 def _where(target: Target) -> tuple[Resource, str | None]:
-    resource = BY_KIND[target.kind]
+    resource = APPLICABLE[target.kind]
     return resource, target.namespace if resource.namespaced else None
 
 

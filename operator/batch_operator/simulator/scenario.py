@@ -19,7 +19,7 @@ from batch_operator.api import meta
 from batch_operator.api.common import Quantity
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.quantity import memory_bytes
-from batch_operator.cluster.client import BY_KIND, ApiError, Resource
+from batch_operator.cluster.client import BY_KIND, CONFIG_MAPS, ApiError, Resource
 from batch_operator.simulator.admission import admitted
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KIND = "Scenario"
+APPLICABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS}
+"""What may be applied, by kind: our own, and what they refer to."""
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -226,18 +228,19 @@ def read_scenario(paths: Sequence[Path]) -> Scenario:
 
 
 def manifest(document: Mapping[str, Any], where: str) -> Manifest:
-    """One document of ours as an object to apply.
+    """One document as an object to apply.
 
     Raises:
         InvalidInputError: the API server would refuse it, or nobody here knows its kind.
     """
     kind = document.get("kind")
-    resource = BY_KIND.get(str(kind))
+    resource = APPLICABLE.get(str(kind))
     if resource is None or document.get("apiVersion") != resource.api_version:
         kinds = ", ".join([*BY_KIND, KIND])
         raise InvalidInputError(
             f"{where}: {document.get('apiVersion')} {kind} cannot be simulated: leave it out; "
-            f"what can is {meta.API_VERSION} {kinds}"
+            f"what can is {meta.API_VERSION} {kinds}, and {CONFIG_MAPS.api_version} "
+            f"{CONFIG_MAPS.kind}"
         )
     try:
         admitted(resource.kind, dict(document), None)
@@ -298,11 +301,14 @@ def _check_references(where: str, spec: ScenarioSpec, manifests: Sequence[Manife
         if event.interrupt_nodes is not None:
             path = f"spec.events[{number}].interruptNodes"
             named.append((path, event.interrupt_nodes.compute_environment))
-        for verb, target in (("patch", event.patch), ("delete", event.delete)):
-            if target is not None and target.kind not in BY_KIND:
+        for verb, target, kinds in (
+            ("patch", event.patch, BY_KIND),
+            ("delete", event.delete, APPLICABLE),
+        ):
+            if target is not None and target.kind not in kinds:
                 raise InvalidInputError(
                     f"{where}: spec.events[{number}].{verb}.kind: there is no {target.kind}: "
-                    f"write one of {', '.join(BY_KIND)}"
+                    f"write one of {', '.join(kinds)}"
                 )
     for path, name in named:
         if name not in known:

@@ -116,15 +116,20 @@ class Trace:
             name=metadata["name"],
             uid=metadata["uid"],
             parent_state=JobState.SUBMITTED if members is not None else None,
-            units={index: _Unit(JobState.SUBMITTED) for index in members or (0,)},
-            members=members or IndexSet.range(1),
+            units={},
+            members=IndexSet(),
         )
         self._jobs[job.uid] = job
         if job.is_array:
             self._emit(write, job, None, None, JobState.SUBMITTED)
-        for index in job.units:
-            unit_index = index if job.is_array else None
-            self._emit(write, job, unit_index, None, JobState.SUBMITTED)
+        self._begin(write, job, IndexSet.range(1) if members is None else members)
+
+    def _begin(self, write: Write, job: _Job, members: IndexSet) -> None:
+        """Children become known: at once, or of a `rerunFailedOf` once they are recorded."""
+        job.members = members
+        for index in members:
+            job.units[index] = _Unit(JobState.SUBMITTED)
+            self._emit(write, job, index if job.is_array else None, None, JobState.SUBMITTED)
 
     def _emit(
         self,
@@ -236,6 +241,8 @@ class Trace:
         if not job.is_array:
             self._single_status(write, job, status)
             return
+        if not job.members:
+            self._begin(write, job, members_of(write.object) or IndexSet())
         self._children_status(write, job, status)
         state = JobState(status["state"])
         if job.parent_state is not state and state is not JobState.SUBMITTED:
@@ -290,10 +297,13 @@ class Trace:
 
 
 def members_of(job: Mapping[str, Any]) -> IndexSet | None:
-    """The indexes of an array; None for a job that is none."""
+    """The indexes of an array, as far as they are known; None for a job that is none."""
     array = job["spec"].get("arrayProperties")
     if array is None:
         return None
+    if "rerunFailedOf" in array:
+        stored = job.get("status", {}).get("array") or {}
+        return IndexSet.parse(stored.get("members", ""))
     if "size" in array:
         return IndexSet.range(array["size"])
     return IndexSet.parse(array["indexes"])

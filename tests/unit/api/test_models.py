@@ -90,6 +90,16 @@ CHILDREN = {
         }
     ],
 }
+PER_INDEX = {
+    "lists": [{"name": "sample", "values": ["a", "b", ""]}],
+    "matrix": [{"name": "lr", "values": ["0.1", "0.01"]}, {"name": "seed", "values": ["1"]}],
+    "configMap": {
+        "name": "samples",
+        "key": "lines.txt",
+        "parameters": ["left", "right"],
+        "separator": "\t",
+    },
+}
 ATTEMPT = {
     "attempt": 1,
     "podName": "job-1b4f9d2a-1",
@@ -128,13 +138,18 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
             {
                 "jobQueue": "main",
                 "jobDefinition": "work",
-                "arrayProperties": {"indexes": "0-4,17"},
+                "arrayProperties": {"indexes": "0-4,17", "parameters": PER_INDEX},
                 "nodeOverrides": {
                     "numNodes": 4,
                     "nodePropertyOverrides": [
                         {"targetNodes": "0:3", "containerOverrides": [OVERRIDE]}
                     ],
                 },
+            },
+            {
+                "jobQueue": "main",
+                "jobDefinition": "work",
+                "arrayProperties": {"rerunFailedOf": "before"},
             },
         ],
     ),

@@ -19,11 +19,11 @@ from batch_operator.lifecycle.evaluate import (
     dependencies_met,
     evaluate,
     evaluate_final,
-    members_of,
     passed_in,
     upstream_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.members import members_of
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.status import status_of
 from batch_operator.lifecycle.stops import Policy
@@ -70,7 +70,7 @@ def looked(
         stored,
         attempts,
         own if of is None else of,
-        gate or Gate(members_of(stored.spec)),
+        gate or Gate(members_of(stored)),
         policy=Policy(start_failure_grace_s=grace_s),
         now=after_s(at_s),
         queue_hold=queue_hold,
@@ -100,7 +100,7 @@ MEMBERS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_job_consists_of(name: str) -> None:
     spec, expected = MEMBERS[name]
 
-    assert str(members_of(job(**spec).spec)) == expected
+    assert str(members_of(job(**spec))) == expected
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from batch_operator.lifecycle.evaluate import (
     Evaluation,
     counted_in,
     evaluate,
-    members_of,
     passed_in,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.members import members_of
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
@@ -70,7 +70,7 @@ def looked(
         stored,
         attempts,
         plan(attempts=2) if of is None else of,
-        gate or Gate(members_of(stored.spec)),
+        gate or Gate(members_of(stored)),
         policy=Policy(),
         now=now,
         queue_hold=queue_hold,
@@ -629,7 +629,7 @@ class Story:
         self.job = job(arrayProperties=array)
         self.pods: dict[str, PodAttempt] = {}
         self.plan: Plan | Hold | Invalid = plan(attempts=tries)
-        self.open = members_of(self.job.spec)
+        self.open = members_of(self.job)
         self.doomed = IndexSet()
         self.queue_hold: Hold | None = None
         self.hold: Hold | None = None
@@ -637,7 +637,7 @@ class Story:
     def look(self) -> Evaluation:
         passed = passed_in(self.job)
         doomed = self.doomed - passed
-        gated = members_of(self.job.spec) - self.open - passed - doomed
+        gated = members_of(self.job) - self.open - passed - doomed
         gate = Gate(
             (self.open - doomed) | passed,
             doomed,

@@ -20,6 +20,7 @@ from batch_operator.simulator.checkers.no_start_after_cancel import NoStartAfter
 from batch_operator.simulator.checkers.nodes_in_order import NodesInOrder
 from batch_operator.simulator.checkers.object_size import ObjectSize
 from batch_operator.simulator.checkers.placed_or_held import PlacedOrHeld
+from batch_operator.simulator.checkers.rerun_set_is_fixed import RerunSetIsFixed
 from batch_operator.simulator.checkers.terminal_is_final import TerminalIsFinal
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Panel:
             NoStartAfterCancel(notice_s),
             NodesInOrder(),
             CountsAddUp(),
+            RerunSetIsFixed(),
             ObjectSize(),
             PlacedOrHeld(),
             Fixpoint(),
