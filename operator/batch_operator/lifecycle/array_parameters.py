@@ -98,10 +98,8 @@ def read_of(job: Job, sources: Mapping[SourceKey, Source], now: datetime) -> Rea
 
 def lines_of(text: str) -> Lines:
     """The lines of a text, as many as there can be indexes; a newline at the end ends the last."""
-    lines = text.split("\n", MAX_INDEX + 1)[: MAX_INDEX + 1]
-    if lines[-1] == "":
-        lines.pop()
-    return tuple(line.removesuffix("\r") for line in lines)
+    lines = text.removesuffix("\n").split("\n", MAX_INDEX + 1) if text else []
+    return tuple(line.removesuffix("\r") for line in lines[: MAX_INDEX + 1])
 
 
 @dataclass(frozen=True, slots=True)

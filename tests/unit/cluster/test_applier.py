@@ -28,6 +28,7 @@ from batch_operator.scheduling.mutations import (
     DeleteRevision,
     Mutation,
     OpenGate,
+    ReadConfigMap,
     ReleasePod,
     StartAttempt,
     StartGang,
@@ -171,6 +172,9 @@ async def test_a_create_on_its_way_counts_as_an_attempt_and_against_the_budget()
         pytest.param(ReleasePod(attempt(Phase.SUCCEEDED)), "patch", id="ReleasePod"),
         pytest.param(DeletePod(attempt(Phase.RUNNING)), "delete", id="DeletePod"),
         pytest.param(StopPod(attempt(Phase.RUNNING)), "patch", id="StopPod"),
+        pytest.param(
+            ReadConfigMap(("default", "samples", "lines"), "uid-job"), "get", id="ReadConfigMap"
+        ),
         pytest.param(DeleteJob("default", "job", "uid-job"), "delete", id="DeleteJob"),
         pytest.param(REVISION, "create", id="CreateRevision"),
         pytest.param(DeleteRevision("default", "work", 9), "delete", id="DeleteRevision"),

@@ -14,9 +14,10 @@ from batch_operator.api import meta
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.names import pod_name
 from batch_operator.lifecycle.attempt import Phase, observed_attempt
+from batch_operator.lifecycle.plan import Plan, make_plan
 from batch_operator.manifests.pods import pod
 from batch_operator.scheduling.mutations import StartAttempt
-from support.builders import job, plan, pod_template
+from support.builders import definition, definition_spec, job, plan, pod_template
 from support.builders import pod as stored_pod
 
 UID = "1b4f9d2a-0c57-4d63-9a54-3f1e2d4c5b6a"
@@ -304,3 +305,65 @@ def test_what_is_written_on_a_pod_is_read_back_from_it() -> None:
     assert (found.job_uid, found.index, found.number, found.revision) == (UID, 17, 2, 1)
     assert (found.environment, found.milli_cpu) == ("local", 1000)
     assert (found.phase, found.tracked) == (Phase.UNBOUND, True)
+
+
+# What differs between the children of an array
+
+
+def child(index: int, template: dict[str, Any], **array: Any) -> dict[str, Any]:
+    """The Pod of a child of an array of two of this template."""
+    one = job("render", uid=UID, arrayProperties={"size": 2, **array})
+    made_of = make_plan(one, definition(spec=definition_spec(podTemplate=template)), None)
+    assert isinstance(made_of, Plan), made_of
+    return pod(StartAttempt(one, made_of, index, 1, 2, "local", {}))
+
+
+def sample(*values: str) -> dict[str, Any]:
+    return {"lists": [{"name": "sample", "values": list(values)}]}
+
+
+def test_each_child_gets_its_values_in_every_container() -> None:
+    template = {
+        "spec": {
+            "containers": [
+                {**pod_template()["spec"]["containers"][0], "command": ["run", "Ref::sample"]},
+                {"name": "proxy", "image": "proxy", "args": ["--for=Ref::sample"]},
+            ],
+            "initContainers": [{"name": "fetch", "image": "curl", "args": ["Ref::sample/x"]}],
+        }
+    }
+    before = copy.deepcopy(template)
+    pods = [child(index, template, parameters=sample("a", "b")) for index in (0, 1)]
+    words = [
+        [
+            *one["spec"]["containers"][0]["command"],
+            *one["spec"]["containers"][1]["args"],
+            *one["spec"]["initContainers"][0]["args"],
+        ]
+        for one in pods
+    ]
+
+    assert words == [["run", "a", "--for=a", "a/x"], ["run", "b", "--for=b", "b/x"]]
+    assert template == before
+    for container in (*pods[1]["spec"]["containers"], *pods[1]["spec"]["initContainers"]):
+        assert ("sample", "b") in variables(container)
+
+
+def test_a_value_comes_before_the_variables_that_may_refer_to_it() -> None:
+    env = [
+        {"name": "sample", "value": "the template's"},
+        {"name": "FILE", "value": "$(sample)-$(AWS_BATCH_JOB_ID)"},
+    ]
+    found = variables(
+        child(1, pod_template(env=env), parameters=sample("a", "b"))["spec"]["containers"][0]
+    )
+
+    assert found[-2:] == [("sample", "b"), ("FILE", "$(sample)-$(AWS_BATCH_JOB_ID)")]
+    assert dict(found)["AWS_BATCH_JOB_ARRAY_INDEX"] == "1"
+
+
+def test_a_value_reaches_the_container_as_it_is_written() -> None:
+    """Kubernetes would replace `$(NAME)` and take `$$` for an escaped dollar."""
+    made_of = child(0, pod_template(), parameters=sample("$(HOME) costs $$5", "b"))
+
+    assert ("sample", "$$(HOME) costs $$$$5") in variables(made_of["spec"]["containers"][0])

@@ -1,0 +1,210 @@
+"""Arrays that take parameters from a ConfigMap, played through cycle by cycle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.stops import Policy
+from batch_operator.manifests.pods import pod
+from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.scheduling.memo import Memo
+from batch_operator.scheduling.mutations import ReadConfigMap, StartAttempt
+from support.builders import definition, definition_spec, job, pod_template
+from support.world import World
+
+if TYPE_CHECKING:
+    from batch_operator.api.job import Pending
+    from batch_operator.scheduling.mutations import Mutation
+
+SAMPLES = ("default", "samples", "lines")
+FROM_LINES = {"configMap": {"name": "samples", "key": "lines", "parameters": ["sample"]}}
+
+
+def world_of(*lines: str, max_vcpus: int = 4, **fields: Any) -> World:
+    """A world with a definition that refers to `sample`, and the ConfigMap if it has lines."""
+    world = World(max_vcpus=max_vcpus)
+    template = pod_template(command=["run", "Ref::sample"])
+    world.definitions = [definition("work", definition_spec(podTemplate=template, **fields))]
+    if lines:
+        world.config_maps[SAMPLES] = lines
+    world.restart()
+    return world
+
+
+def submit(world: World, name: str = "a", size: int = 2, **spec: Any) -> None:
+    array = {"size": size, "parameters": FROM_LINES}
+    world.submit(job(name, arrayProperties=array, **spec))
+    world.settle()
+
+
+def commands(world: World) -> list[list[str]]:
+    return [pod(start)["spec"]["containers"][0]["command"] for start in world.started]
+
+
+def waits_for(world: World, name: str = "a") -> Pending | None:
+    return world.jobs[f"uid-{name}"].status.pending
+
+
+def end(world: World, phase: Phase = Phase.SUCCEEDED) -> None:
+    for one in world.live():
+        world.move(one, phase)
+    world.settle()
+
+
+def test_each_child_runs_with_its_line() -> None:
+    world = world_of("a", "b")
+    submit(world)
+
+    assert commands(world) == [["run", "a"], ["run", "b"]]
+
+
+def test_a_config_map_is_read_once_for_all_children_and_jobs() -> None:
+    world = world_of("a", "b", max_vcpus=1, retryStrategy={"attempts": 2})
+    submit(world)
+    submit(world, "b")
+    end(world, Phase.FAILED)
+    while world.live():
+        end(world)
+
+    assert world.reads == [SAMPLES]
+    assert (world.state("a"), world.state("b")) == ("SUCCEEDED", "SUCCEEDED")
+
+
+def test_nothing_is_read_for_children_that_wait_for_another_job() -> None:
+    """The job that is waited for may be the one that makes the ConfigMap."""
+    world = world_of()
+    world.submit(job("first", parameters={"sample": "x"}))
+    submit(world, dependsOn=[{"job": "first"}])
+
+    assert world.reads == []
+    pending = waits_for(world)
+    assert pending is not None
+    assert pending.reason == "WaitingForDependencies"
+
+    world.config_maps[SAMPLES] = ("a", "b")
+    end(world)
+
+    assert world.reads == [SAMPLES]
+    assert commands(world)[1:] == [["run", "a"], ["run", "b"]]
+
+
+def test_a_job_whose_config_map_is_missing_is_stalled_and_looks_again() -> None:
+    world = world_of()
+    submit(world)
+    status = world.jobs["uid-a"].status
+
+    assert world.reads == [SAMPLES]
+    assert status.pending is not None
+    assert status.pending.reason == "ParametersNotReady"
+    assert status.pending.message == "there is no ConfigMap samples"
+    assert [one.type for one in status.conditions] == ["Stalled"]
+
+    world.tick(4)
+    world.settle()
+    before = len(world.reads)
+    world.config_maps[SAMPLES] = ("a", "b")
+    world.tick(1)
+    world.settle()
+
+    assert before == 1
+    assert commands(world) == [["run", "a"], ["run", "b"]]
+
+
+def test_lines_that_do_not_do_are_read_again_and_take_nothing_from_other_jobs() -> None:
+    world = world_of("a", "b", max_vcpus=1)
+    submit(world)
+    submit(world, "large", size=3)
+    pending = waits_for(world, "large")
+
+    assert pending is not None
+    assert "has 2 lines, but index 2 needs 3" in pending.message
+
+    world.config_maps[SAMPLES] = ("a", "b", "c")
+    world.tick(5)
+    world.settle()
+    while world.live():
+        end(world)
+
+    assert (world.state("a"), world.state("large")) == ("SUCCEEDED", "SUCCEEDED")
+
+
+def test_children_that_run_go_on_without_their_config_map_and_the_rest_says_why_not() -> None:
+    """Deleted while the operator was down; timeouts and retries of those that run still count."""
+    world = world_of("a", "b", "c", max_vcpus=2, retryStrategy={"attempts": 2})
+    submit(world, size=3)
+    for one in world.live():
+        world.move(one, Phase.RUNNING, node_name="node", bound_at=world.now)
+    del world.config_maps[SAMPLES]
+    world.restart()
+    world.settle()
+    status = world.jobs["uid-a"].status
+
+    assert len(world.live()) == 2
+    assert status.pending is not None
+    assert "2 running" in status.pending.message
+    assert "there is no ConfigMap samples" in status.pending.message
+
+    first, second = world.live()
+    world.move(first, Phase.SUCCEEDED)
+    world.move(second, Phase.FAILED)
+    world.settle()
+    array = world.jobs["uid-a"].status.array
+
+    assert array is not None
+    assert (array.indexes.succeeded, array.attempts[0].indexes) == ("0", "1")
+    assert world.live() == []
+
+    world.config_maps[SAMPLES] = ("a", "b", "c")
+    world.tick(300)
+    world.settle()
+    end(world)
+
+    assert world.state("a") == "SUCCEEDED"
+    assert commands(world)[2:] == [["run", "b"], ["run", "c"]]
+
+
+def test_an_array_with_nothing_left_to_start_reads_nothing() -> None:
+    world = world_of("a", "b")
+    submit(world)
+    del world.config_maps[SAMPLES]
+    world.restart()
+    world.settle()
+    world.tick(600)
+    world.settle()
+
+    assert world.reads == [SAMPLES]
+
+
+def test_a_terminated_job_ends_without_its_config_map() -> None:
+    world = world_of()
+    submit(world, terminate={"reason": "wrong input"})
+
+    assert world.state("a") == "FAILED"
+    assert world.reads == []
+
+
+def test_an_empty_memo_decides_the_same() -> None:
+    world = world_of("a", "b", "c", max_vcpus=1)
+    submit(world)
+    submit(world, "b", size=3)
+    submit(world, "large", size=4)
+    [running] = world.live()
+    world.move(running, Phase.SUCCEEDED)
+    world.tick(5)
+    snapshot = world.cache.snapshot(world.now, Policy(), 1000)
+    fresh, known = run_cycle(snapshot, Memo()), run_cycle(snapshot, world.memo)
+
+    assert decided(fresh.mutations) == decided(known.mutations)
+    assert decided(known.mutations) == [ReadConfigMap(SAMPLES, "uid-large"), ("a", 1, ("b",))]
+
+
+def decided(mutations: tuple[Mutation, ...]) -> list[Any]:
+    """What is read, and what starts with which values."""
+    found: list[Any] = [one for one in mutations if isinstance(one, ReadConfigMap)]
+    for one in mutations:
+        if isinstance(one, StartAttempt):
+            assert one.plan.per_index is not None
+            values = one.plan.per_index.at(one.index)
+            found.append((one.job.name, one.index, tuple(values.values())))
+    return found
