@@ -150,6 +150,30 @@ def test_an_array_may_be_limited_and_have_gaps() -> None:
     assert played.attempts("strict") < 4
 
 
+@rule("arrays.parameters")
+def test_children_may_differ_in_their_parameters() -> None:
+    """Array jobs: what AWS does not have."""
+    parameters = {"matrix": [{"name": "lr", "values": ["1", "2"]}]}
+    world = world_of(arrayProperties={"size": 2, "parameters": parameters})
+
+    assert [variables_of(pod)["lr"] for pod in pods_of(world)] == ["1", "2"]
+
+
+@rule("arrays.rerun")
+def test_what_failed_in_an_array_may_be_run_again() -> None:
+    """Array jobs: what AWS does not have."""
+    played = play(
+        {
+            "a": {"arrayProperties": {"size": 4}},
+            "again": {"arrayProperties": {"rerunFailedOf": "a"}},
+        },
+        behaviors=[{"job": "a", "index": index, "exitCode": 1} for index in (1, 3)],
+    )
+
+    assert [index for name, index in played.order() if name == "again"] == [1, 3]
+    assert (played.state("a"), played.state("again")) == ("FAILED", "SUCCEEDED")
+
+
 @rule("arrays.multi-node")
 def test_a_multi_node_job_that_is_an_array_fails_with_a_sentence() -> None:
     """Array jobs: multi-node parallel jobs cannot be arrays."""

@@ -287,6 +287,56 @@ def test_counts_that_do_not_add_up(stage: Stage, array: Json) -> None:
     assert stage.broken == {"counts_add_up"}
 
 
+def _rerun(members: str) -> Json:
+    size = len(members.split(","))
+    return {
+        "size": size,
+        "members": members,
+        "statusSummary": {"PENDING": size},
+        "indexes": {"pending": members},
+    }
+
+
+def _failed_array(stage: Stage) -> None:
+    """An array whose children, 1 and 3, failed without having run."""
+    stage.job("a", arrayProperties={"indexes": "1,3"})
+    array = {"size": 2, "statusSummary": {"FAILED": 2}, "indexes": {"failed": "1,3"}}
+    stage.status("a", state="FAILED", array=array)
+
+
+def test_a_rerun_of_what_failed_breaks_nothing(stage: Stage) -> None:
+    _failed_array(stage)
+    uid = stage.job("again", arrayProperties={"rerunFailedOf": "a"})
+    stage.status("again", state="PENDING", array=_rerun("1,3"))
+    stage.pod(uid, index=3)
+
+    assert stage.broken == set()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "started"),
+    [([], 1), (["1,3"], 2), (["1,2"], None), (["1,3", "1"], None)],
+    ids=["nothing is recorded", "a stranger starts", "others are recorded", "it changes"],
+)
+def test_a_rerun_of_something_else(stage: Stage, recorded: list[str], started: int | None) -> None:
+    _failed_array(stage)
+    uid = stage.job("again", arrayProperties={"rerunFailedOf": "a"})
+    for members in recorded:
+        stage.status("again", state="PENDING", array=_rerun(members))
+    if started is not None:
+        stage.pod(uid, index=started)
+
+    assert stage.broken == {"rerun_set_is_fixed"}
+
+
+def test_a_rerun_whose_array_is_not_over(stage: Stage) -> None:
+    stage.job("a", arrayProperties={"size": 4})
+    stage.job("again", arrayProperties={"rerunFailedOf": "a"})
+    stage.status("again", state="PENDING", array=_rerun("1"))
+
+    assert stage.broken == {"rerun_set_is_fixed"}
+
+
 def test_an_object_that_is_too_large(stage: Stage) -> None:
     stage.job()
     stage.status(statusReason="x" * 1_000_000)

@@ -178,3 +178,69 @@ def test_exit_codes(
     monkeypatch.setattr(Panel, "finish", lambda panel, _: panel.add("made_up", 7.0, "it broke"))
     assert command_line(monkeypatch, retry) == 3
     assert "broken: made_up at 7.000 s: it broke" in capsys.readouterr().err
+
+
+CONFIG_MAP = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: samples}
+immutable: true
+data: {lines: "a"}
+---
+"""
+DELETED = "delete: {kind: ConfigMap, name: samples}"
+
+
+def test_a_config_map_may_be_applied_again_and_deleted(tmp_path: Path) -> None:
+    scenario = SCENARIO.replace("delete: {kind: BatchJob, name: other}", DELETED)
+    path = written(tmp_path, MANIFESTS + CONFIG_MAP * 2 + scenario)
+    outcome = run_module.simulate(read_scenario([path]))
+
+    assert outcome.violations == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("apiVersion: v1", "apiVersion: v2", "v2 ConfigMap cannot be simulated: leave it out"),
+        ('"a"', "5", "ConfigMap 'samples' is invalid: data[lines]: 5 is no text: put it in quotes"),
+    ],
+)
+def test_a_mistake_in_a_config_map(tmp_path: Path, old: str, new: str, sentence: str) -> None:
+    text = CONFIG_MAP.replace(old, new, 1) + MANIFESTS + SCENARIO
+
+    with pytest.raises(InvalidInputError) as caught:
+        read_scenario([written(tmp_path, text)])
+
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("changed", ["data: {lines: b}", "immutable: false"])
+def test_a_config_map_that_is_immutable_stays_as_it_is(tmp_path: Path, changed: str) -> None:
+    body = "apiVersion: v1, kind: ConfigMap, metadata: {name: samples}"
+    event = f"apply: {{{body}, {changed}}}"
+    text = SCENARIO.replace("delete: {kind: BatchJob, name: other}", event)
+    scenario = read_scenario([written(tmp_path, MANIFESTS + CONFIG_MAP + text)])
+
+    with pytest.raises(InvalidInputError, match="field is immutable when `immutable` is set"):
+        run_module.simulate(scenario)
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        ("{size: 2, rerunFailedOf: a}", "give exactly one of size"),
+        ("{maxParallel: 2}", "give exactly one of size"),
+        ("{rerunFailedOf: other}", "spec.arrayProperties.rerunFailedOf: name another array"),
+    ],
+)
+def test_an_array_says_in_one_way_which_children_it_has(
+    tmp_path: Path, array: str, sentence: str
+) -> None:
+    job = "jobQueue: high, jobDefinition: render"
+    text = MANIFESTS.replace(job, f"{job}, arrayProperties: {array}")
+
+    with pytest.raises(InvalidInputError) as caught:
+        read_scenario([written(tmp_path, text)])
+
+    assert sentence in str(caught.value)
