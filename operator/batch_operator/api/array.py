@@ -169,7 +169,8 @@ class ArrayProperties(Model):
     rerun_failed_of: Name | None = Field(
         default=None,
         description="Beyond AWS Batch: the indexes that failed in this array, a BatchJob in the "
-        "same namespace. The job waits until it is over.",
+        "same namespace, those included that were stopped before they ran. The job waits until it "
+        "is over.",
     )
     parameters: ArrayParameters | None = Field(
         default=None,

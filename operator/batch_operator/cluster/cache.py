@@ -227,9 +227,12 @@ class Cache:
         key = source_of(job)
         if key is None:
             return
-        if is_open:
+        if is_open and job.uid not in self._source_users[key]:
+            # A new job gets what is there now: the ConfigMap may have been made, or made anew,
+            # since others had it read.
             self._source_users[key].add(job.uid)
-        elif key in self._source_users:
+            self.parameter_sources.pop(key, None)
+        elif not is_open and key in self._source_users:
             self._source_users[key].discard(job.uid)
             if not self._source_users[key]:
                 del self._source_users[key]

@@ -59,16 +59,34 @@ def test_each_child_runs_with_its_line() -> None:
     assert commands(world) == [["run", "a"], ["run", "b"]]
 
 
-def test_a_config_map_is_read_once_for_all_children_and_jobs() -> None:
+def test_a_config_map_is_read_once_for_all_children_and_attempts() -> None:
     world = world_of("a", "b", max_vcpus=1, retryStrategy={"attempts": 2})
     submit(world)
-    submit(world, "b")
     end(world, Phase.FAILED)
     while world.live():
         end(world)
 
     assert world.reads == [SAMPLES]
-    assert (world.state("a"), world.state("b")) == ("SUCCEEDED", "SUCCEEDED")
+    assert world.state("a") == "SUCCEEDED"
+
+
+def test_a_new_job_gets_the_lines_that_are_there_now() -> None:
+    """The ConfigMap may have been deleted and made anew while an older job is still at work."""
+    world = world_of("a", "b")
+    submit(world)
+    world.config_maps[SAMPLES] = ("c", "d")
+    submit(world, "b")
+
+    assert commands(world) == [["run", "a"], ["run", "b"], ["run", "c"], ["run", "d"]]
+
+
+def test_a_new_job_does_not_wait_because_an_older_one_found_nothing() -> None:
+    world = world_of()
+    submit(world)
+    world.config_maps[SAMPLES] = ("a", "b")
+    submit(world, "b")
+
+    assert sorted(world.starts) == [("a", 0, 1), ("a", 1, 1), ("b", 0, 1), ("b", 1, 1)]
 
 
 def test_nothing_is_read_for_children_that_wait_for_another_job() -> None:
