@@ -145,15 +145,37 @@ class PerIndex:
         line = self.lines[index]
         return [line] if len(source.parameters) == 1 else line.split(source.separator)
 
-    def longest(self, members: IndexSet) -> dict[str, str]:
-        """For every parameter its longest value."""
+    def longest(self, members: IndexSet) -> dict[str, str] | str:
+        """For every parameter its longest value; or a sentence about what is wrong with the lines.
+
+        That can only be mended by making the ConfigMap anew.
+        """
         longest = {one.name: max(one.values, key=len) for one in self.columns}
-        if self.source is not None:
-            longest |= dict.fromkeys(self.source.parameters, "")
-            for index in members:
-                values = self._split(self.source, index)
-                for name, value in zip(self.source.parameters, values, strict=True):
-                    longest[name] = max(longest[name], value, key=len)
+        if self.source is None:
+            return longest
+        where = f"key {self.source.key} of ConfigMap {self.source.name}"
+        anew = "delete the ConfigMap and create it again, corrected"
+        last = max(members, default=-1)
+        if last >= len(self.lines):
+            return f"{where} has {len(self.lines)} lines, but index {last} needs {last + 1}: {anew}"
+        wanted = len(self.source.parameters)
+        rows = {index: self._split(self.source, index) for index in members}
+        for index, row in rows.items():
+            if len(row) != wanted:
+                return (
+                    f"line {index + 1} of {where} has {len(row)} values, separated by "
+                    f"{self.source.separator!r}, but {wanted} parameters are named: {anew}"
+                )
+        for name, values in zip(
+            self.source.parameters, zip(*rows.values(), strict=True), strict=True
+        ):
+            longest[name] = max(values, key=len)
+            if len(longest[name]) > PARAMETER_VALUE_MAX:
+                index = list(rows)[values.index(longest[name])]
+                return (
+                    f"line {index + 1} of {where} is too long: one value has at most "
+                    f"{PARAMETER_VALUE_MAX} characters: {anew}"
+                )
         return longest
 
     def filled_in(self, container: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
@@ -161,30 +183,6 @@ class PerIndex:
         known = {**self.shared, **values}
         names = self.fields.get(container["name"], ())
         return {**container, **{name: substituted(container[name], known) for name in names}}
-
-    def line_problem(self, members: IndexSet) -> str | None:
-        """What is wrong with the lines; it can only be mended by making the ConfigMap anew."""
-        if self.source is None:
-            return None
-        where = f"key {self.source.key} of ConfigMap {self.source.name}"
-        anew = "delete the ConfigMap and create it again, corrected"
-        last = max(members, default=-1)
-        if last >= len(self.lines):
-            return f"{where} has {len(self.lines)} lines, but index {last} needs {last + 1}: {anew}"
-        wanted = len(self.source.parameters)
-        for index in members:
-            values = self._split(self.source, index)
-            if len(values) != wanted:
-                return (
-                    f"line {index + 1} of {where} has {len(values)} values, separated by "
-                    f"{self.source.separator!r}, but {wanted} parameters are named: {anew}"
-                )
-            if max(map(len, values)) > PARAMETER_VALUE_MAX:
-                return (
-                    f"line {index + 1} of {where} is too long: one value has at most "
-                    f"{PARAMETER_VALUE_MAX} characters: {anew}"
-                )
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +206,20 @@ def values_of(job: Job, read: Read | None) -> Values | str:
     if problem := _problem(array, array.parameters, members):
         return f"spec.arrayProperties.parameters: {problem}"
     made = _per_index(array.parameters, read)
-    hold = None
     if awaited_array(job):
         hold = Hold(Reason.WAITING_FOR_DEPENDENCIES, "which children it has is not known yet")
-    elif read is not None and read.lines is None:
-        hold = read.hold
-    elif read is not None and (problem := made.line_problem(members)):
-        hold = replace(read.hold, message=problem, stalled=True)
-    return Values(made, dict.fromkeys(made.names, "") if hold else made.longest(members), hold)
+        return _without_values(made, hold)
+    if read is not None and read.lines is None:
+        return _without_values(made, read.hold)
+    longest = made.longest(members)
+    if read is not None and isinstance(longest, str):
+        return _without_values(made, replace(read.hold, message=longest, stalled=True))
+    assert not isinstance(longest, str)  # only lines can be wrong
+    return Values(made, longest)
+
+
+def _without_values(made: PerIndex, hold: Hold) -> Values:
+    return Values(made, dict.fromkeys(made.names, ""), hold)
 
 
 def _per_index(parameters: ArrayParameters, read: Read | None) -> PerIndex:
