@@ -41,7 +41,8 @@ class _TimeMachine(selectors.SelectSelector):
 
 _TIE_S = 2e-9
 """Just more than the loop's resolution, below which it takes two timers for simultaneous."""
-_TIES_MAX = 10_000
+_TIES_MIN = 10_000
+"""Below so many moments it is not worth while to look for those that are past."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -57,6 +58,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._machine = _TimeMachine()
         self._ties: dict[float, int] = {}
+        self._ties_max = _TIES_MIN
         super().__init__(self._machine)
 
     def time(self) -> float:
@@ -69,9 +71,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *_Args,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        if len(self._ties) > _TIES_MAX:
+        if len(self._ties) > self._ties_max:
             now = self.time()
             self._ties = {moment: count for moment, count in self._ties.items() if moment >= now}
+            self._ties_max = max(_TIES_MIN, 2 * len(self._ties))
         earlier = self._ties.get(when, 0)
         self._ties[when] = earlier + 1
         return super().call_at(when + earlier * _TIE_S, callback, *args, context=context)
