@@ -12,6 +12,7 @@ from batch_operator.simulator.checkers import Panel
 from batch_operator.simulator.scenario import (
     Behavior,
     InvalidInputError,
+    draw,
     duration_s,
     read_scenario,
 )
@@ -88,6 +89,17 @@ def test_the_contracts_example_can_be_run(tmp_path: Path) -> None:
         ("count: 4", "count: 0", "document 5: spec.nodes[0].count: Input should be greater"),
         ("memory: 64Gi", "memory: lots", "document 5: spec.nodes[0].memory: 'lots' is no quantity"),
         ("exitCode: 137", "exitCode: 300", "spec.behaviors[0].exitCode: Input should be less"),
+        (
+            "exitCode: 137",
+            "failureRate: 10%",
+            "spec.behaviors[0].failureRate: Input should be a val",
+        ),
+        ("exitCode: 137", "failureRate: 10", "spec.behaviors[0].failureRate: Input should be less"),
+        (
+            "exitCode: 137",
+            "exitCode: 0, failureRate: 0.1",
+            "spec.behaviors[0]: with a failureRate, give the exitCode of a failure",
+        ),
         ("{at: 60s, inter", "{inter", "document 5: spec.events[0].at: Field required"),
         (
             "delete: {kind: BatchJob",
@@ -156,7 +168,47 @@ def test_what_is_no_duration(text: object) -> None:
 def test_what_a_behavior_leaves_out_matches_everything() -> None:
     assert Behavior(job="train-*").matches("train-a", 3, None, 2)
     assert not Behavior(job="train-*", index=4).matches("train-a", 3, None, 2)
-    assert Behavior(reason="OOMKilled").exits_with == 137
+
+
+@pytest.mark.parametrize(
+    ("behavior", "end"),
+    [
+        (Behavior(), (0, None)),
+        (Behavior(exit_code=3), (3, None)),
+        (Behavior(reason="OOMKilled"), (137, "OOMKilled")),
+        (Behavior(failure_rate=0.5), (1, None)),
+        (Behavior(failure_rate=0.5, exit_code=3), (3, None)),
+        (Behavior(failure_rate=0.5, reason="OOMKilled"), (137, "OOMKilled")),
+        (Behavior(failure_rate=0.4, reason="OOMKilled"), (0, None)),
+        (Behavior(failure_rate=0.0), (0, None)),
+    ],
+)
+def test_how_an_attempt_ends(behavior: Behavior, end: tuple[int, str | None]) -> None:
+    assert behavior.end(0.4) == end
+
+
+def test_so_large_a_part_fails_whatever_the_seed() -> None:
+    for seed in range(3):
+        drawn = [
+            draw(seed, "default/a", index, attempt)
+            for index in range(2000)
+            for attempt in range(1, 6)
+        ]
+
+        assert sum(one < 0.1 for one in drawn) == pytest.approx(1000, rel=0.1)
+
+
+def test_every_attempt_draws_anew() -> None:
+    attempts = [
+        (0, "default/a", 3, 1),
+        (1, "default/a", 3, 1),
+        (0, "other/a", 3, 1),
+        (0, "default/a", 4, 1),
+        (0, "default/a", None, 1),
+        (0, "default/a", 3, 2),
+    ]
+
+    assert len({draw(*one) for one in attempts}) == len(attempts)
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.play import play
+from support.simulated import ROOT, run
 
 SINGLES, CHILDREN = 60, 500
+ARRAY_BYTES_MAX = 100_000
+LARGE = ROOT / "tests" / "simulation" / "array-of-10000.yaml"
 
 
 def test_a_single_job_costs_five_writes_at_most() -> None:
@@ -19,3 +24,16 @@ def test_an_array_child_costs_little_more_than_its_create_and_release() -> None:
     played = play({"a": {"arrayProperties": {"size": CHILDREN}}}, max_vcpus=50)
 
     assert played.outcome.writes <= 2.4 * CHILDREN
+
+
+@pytest.mark.timeout(300)
+def test_a_large_array_with_failures_stays_small_and_cheap() -> None:
+    """10,000 children, of whose attempts a tenth fails, in an object that fits into etcd easily."""
+    outcome = run(LARGE)
+    array, attempts = outcome.finals[0], outcome.summary["attempts"]
+
+    assert array["summary"]["SUCCEEDED"] + array["summary"]["FAILED"] == 10_000
+    assert attempts > 11_000
+    assert outcome.writes <= 2.4 * attempts
+    assert array["bytes"] <= outcome.summary["largestObjectBytes"] < ARRAY_BYTES_MAX
+    assert outcome.summary["writes"]["Pod"] == {"create": attempts, "patch": attempts}

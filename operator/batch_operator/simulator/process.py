@@ -9,6 +9,7 @@ been carried out, as with any process that dies.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from enum import StrEnum
@@ -95,7 +96,8 @@ class OperatorProcess:
         report: Callable[[str], None],
         dies: Callable[[Crash], bool],
     ) -> None:
-        self.writes = 0
+        self.writes: Counter[tuple[str, str]] = Counter()
+        """How many were asked for, by kind and verb."""
         self.restarts = 0
         self._new_client = new_client
         self._clock = clock
@@ -170,11 +172,12 @@ class OperatorProcess:
         if self._life is None:
             self.start()
 
-    def begin_write(self) -> int:
+    def begin_write(self, kind: str, verb: str) -> int:
         """The number of a write that a process is about to make, and the place to die before it."""
-        self.writes += 1
-        self._maybe_crash(self.writes, When.BEFORE)
-        return self.writes
+        self.writes[kind, verb] += 1
+        number = self.writes.total()
+        self._maybe_crash(number, When.BEFORE)
+        return number
 
     def end_write(self, number: int) -> None:
         """The place to die after a write, carried out or refused."""
@@ -248,13 +251,17 @@ class _Mortal:
     async def create(
         self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
     ) -> bytes:
-        return await self._write(lambda: self._client.create(resource, namespace, body))
+        return await self._write(
+            "create", resource, lambda: self._client.create(resource, namespace, body)
+        )
 
     async def replace_status(
         self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
     ) -> bytes:
         return await self._write(
-            lambda: self._client.replace_status(resource, namespace, name, body)
+            "status",
+            resource,
+            lambda: self._client.replace_status(resource, namespace, name, body),
         )
 
     async def patch(
@@ -267,7 +274,9 @@ class _Mortal:
         content_type: str,
     ) -> bytes:
         return await self._write(
-            lambda: self._client.patch(resource, namespace, name, body, content_type=content_type)
+            "patch",
+            resource,
+            lambda: self._client.patch(resource, namespace, name, body, content_type=content_type),
         )
 
     async def delete(
@@ -280,14 +289,18 @@ class _Mortal:
         resource_version: int | None = None,
     ) -> bytes:
         return await self._write(
+            "delete",
+            resource,
             lambda: self._client.delete(
                 resource, namespace, name, uid=uid, resource_version=resource_version
-            )
+            ),
         )
 
-    async def _write(self, work: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _write(
+        self, verb: str, resource: Resource, work: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
         self._check()
-        number = self._process.begin_write()
+        number = self._process.begin_write(resource.kind, verb)
         self._check()
         try:
             return await work()

@@ -7,6 +7,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, PODS
 from batch_operator.simulator.api_server import NODES
 from batch_operator.simulator.checkers.checker import attempt_pod
@@ -59,10 +61,12 @@ class Account:
         self._nodes: dict[str, _Node] = {}
         self._open: dict[str, _Use] = {}
         self._closed: list[tuple[_Use, float]] = []
+        self._largest = 0
 
     def see(self, write: Write) -> None:
         """Take one accepted write."""
         value = write.object
+        self._largest = max(self._largest, len(write.raw))
         if write.resource is BATCH_JOBS:
             uid = value["metadata"]["uid"]
             self._jobs[uid] = value
@@ -119,6 +123,7 @@ class Account:
             "statusReason": status.get("statusReason"),
             "summary": (status.get("array") or {}).get("statusSummary") or {},
             "cost": cost,
+            "bytes": len(msgspec.json.encode(job)),
         }
         if pending := status.get("pending"):
             line["pending"] = {"reason": pending["reason"], "message": pending["message"]}
@@ -139,6 +144,7 @@ class Account:
             "jobs": {state: states[state] for state in sorted(states, key=str)},
             "makespan": round(makespan_s, 3),
             "attempts": sum(self._pods_of.values()),
+            "largestObjectBytes": self._largest,
             "utilisation": self._utilisation(makespan_s, at_s),
             "nodeSeconds": round(sum(seconds for seconds, _ in lifetimes.values()), 3),
             "cost": round(sum(cost for _, cost in known if cost), 6) if known else None,
@@ -243,6 +249,7 @@ class Outcome:
             "",
             f"makespan     {summary['makespan']:g} s",
             f"attempts     {summary['attempts']}",
+            f"API writes   {sum(sum(one.values()) for one in summary['writes'].values())}",
             f"utilisation  {used}",
             f"node time    {summary['nodeSeconds']:g} s",
         ]

@@ -34,7 +34,7 @@ from batch_operator.simulator.nodes import Nodes, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
 from batch_operator.simulator.report import Account, Outcome
-from batch_operator.simulator.scenario import APPLICABLE, Behavior, InvalidInputError
+from batch_operator.simulator.scenario import APPLICABLE, Behavior, InvalidInputError, draw
 from batch_operator.simulator.trace import Trace
 from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -248,6 +248,7 @@ class _Simulation:
             "virtualSeconds": round(now_s, 3),
             "settled": is_settled,
             "seed": self._seed,
+            "writes": _by_kind(self._operator.writes),
             "operatorRestarts": self._operator.restarts,
             "faults": self._dice.count if self._dice else 0,
             "violations": [str(one) for one in self._panel.violations],
@@ -257,7 +258,7 @@ class _Simulation:
             tuple(self._account.finals(now_s)),
             summary,
             tuple(self._panel.violations),
-            self._operator.writes,
+            self._operator.writes.total(),
             {
                 (resource.kind, *_key(one)): one.get("status") or {}
                 for resource in _WITH_STATUS
@@ -275,7 +276,9 @@ class _Simulation:
         child, node = None if index is None else int(index), node_of(pod)
         for one in (*self._scenario.spec.behaviors, Behavior()):
             if one.matches(job, child, node, attempt):
-                return Fate(one.runtime, one.exits_with, one.pull_time, one.reason)
+                name = f"{pod['metadata']['namespace']}/{job}"
+                exit_code, reason = one.end(draw(self._seed, name, child, attempt))
+                return Fate(one.runtime, exit_code, one.pull_time, reason)
         raise AssertionError("unreachable: the last behavior matches everything")
 
     def _happen(self, number: int, event: Event) -> None:
@@ -312,6 +315,14 @@ class _Simulation:
         resource, namespace = _where(patch)
         body = {"spec": patch.spec, "metadata": patch.metadata}
         self._server.patch(resource, namespace, patch.name, body, MERGE_PATCH, USER)
+
+
+def _by_kind(writes: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    """The operator's writes as the summary shows them: verbs within kinds."""
+    found: dict[str, dict[str, int]] = {}
+    for (kind, verb), count in sorted(writes.items()):
+        found.setdefault(kind, {})[verb] = count
+    return found
 
 
 def _where(target: Target) -> tuple[Resource, str | None]:

@@ -6,6 +6,7 @@ field.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -81,7 +82,10 @@ class NodeGroup(_Strict):
 
 
 class Behavior(_Strict):
-    """What the containers of matching attempts do. What is omitted matches everything."""
+    """What the containers of matching attempts do. What is omitted matches everything.
+
+    With a `failure_rate`, so large a part of the attempts fails as described; the others succeed.
+    """
 
     job: str = "*"
     index: int | None = Field(default=None, ge=0)
@@ -90,7 +94,14 @@ class Behavior(_Strict):
     runtime: Duration = 10.0
     exit_code: int | None = Field(default=None, ge=0, le=255)
     reason: str | None = Field(default=None, min_length=1, max_length=255)
+    failure_rate: float | None = Field(default=None, ge=0, le=1)
     pull_time: Duration = 1.0
+
+    @model_validator(mode="after")
+    def _fails_if_it_fails(self) -> Behavior:
+        if self.failure_rate is not None and self.exit_code == 0:
+            raise ValueError("with a failureRate, give the exitCode of a failure (1 if left out)")
+        return self
 
     def matches(self, job: str, index: int | None, node: int | None, attempt: int) -> bool:
         return (
@@ -100,12 +111,19 @@ class Behavior(_Strict):
             and self.attempt in {None, attempt}
         )
 
-    @property
-    def exits_with(self) -> int:
-        """The exit code; 0 unless one is given or implied by the reason."""
-        if self.exit_code is not None:
-            return self.exit_code
-        return _KILLED if self.reason == _OUT_OF_MEMORY else 0
+    def end(self, draw: float) -> tuple[int, str | None]:
+        """Exit code and reason; `draw` (see there) decides, where a failure rate is given."""
+        if self.failure_rate is not None and draw >= self.failure_rate:
+            return 0, None
+        usual = 0 if self.failure_rate is None else 1
+        implied = _KILLED if self.reason == _OUT_OF_MEMORY else usual
+        return implied if self.exit_code is None else self.exit_code, self.reason
+
+
+def draw(seed: int, job: str, index: int | None, attempt: int) -> float:
+    """A number from 0 up to 1 that depends on nothing else: not on when an attempt runs."""
+    text = f"{seed} {job} {index} {attempt}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest()) / 2**48
 
 
 class Target(_Strict):
