@@ -1,34 +1,41 @@
-"""The operator dies at every single write it makes, before it and after it, and nothing is lost."""
+"""The operator dies at every single write it makes, before it and after it, and nothing is lost.
+
+Of a workload with many writes every 59th is tried, unless BATCH_OPERATOR_SWEEP=all.
+"""
 
 from __future__ import annotations
 
-from functools import cache
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from batch_operator.simulator.process import Crash, When
-from support.simulated import WORKLOADS, command, ends, run
+from support.simulated import WORKLOADS, Trial, problems, undisturbed
 
 if TYPE_CHECKING:
+    from multiprocessing.pool import Pool
     from pathlib import Path
 
-    from batch_operator.simulator.report import Outcome
+IS_WHOLE = os.environ.get("BATCH_OPERATOR_SWEEP") == "all"
+MANY, STRIDE = 500, 59
 
 
-@cache
-def undisturbed(path: Path) -> Outcome:
-    return run(path)
+def swept(writes: int) -> range:
+    """The numbers of the writes to die at."""
+    stride = STRIDE if writes >= MANY and not IS_WHOLE else 1
+    return range(stride, writes + 1, stride)
 
 
 @pytest.mark.parametrize("path", sorted(WORKLOADS.glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.parametrize("when", When)
-@pytest.mark.timeout(300)
-def test_a_crash_at_any_write_changes_no_outcome(path: Path, when: When) -> None:
-    expected = ends(path, undisturbed(path))
-    for number in range(1, undisturbed(path).writes + 1):
-        crash = Crash(number, when)
-        outcome = run(path, crash=crash)
+@pytest.mark.timeout(7200 if IS_WHOLE else 300)
+def test_a_crash_at_any_write_changes_no_outcome(path: Path, pool: Pool) -> None:
+    numbers = swept(undisturbed(path).writes)
+    trials = [Trial(path, crash=Crash(number, when)) for number in numbers for when in When]
+    found = problems(pool, trials)
 
-        assert outcome.summary["operatorRestarts"] == 1
-        assert ends(path, outcome) == expected, command(path, crash=crash)
+    assert not found, f"{len(found)} of {len(trials)}; the first: {found[0]}"
+
+
+def test_a_large_and_mixed_workload_is_among_them() -> None:
+    assert undisturbed(WORKLOADS / "crowd.yaml").writes >= MANY
