@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain, islice, starmap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,12 +65,15 @@ class IndexSet:
         return cls(bits)
 
     def __str__(self) -> str:
+        return ",".join(
+            str(start) if end - start == 1 else f"{start}-{end - 1}" for start, end in self._runs()
+        )
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        """First index, and the one behind the last, of each interval: a step for many indexes."""
         # Lowest bit first, so that the position in the text is the index.
         digits = format(self.bits, "b")[::-1] if self.bits else ""
-        return ",".join(
-            str(run.start()) if run.end() - run.start() == 1 else f"{run.start()}-{run.end() - 1}"
-            for run in _RUN_OF_ONES.finditer(digits)
-        )
+        return (run.span() for run in _RUN_OF_ONES.finditer(digits))
 
     def __or__(self, other: IndexSet) -> IndexSet:
         return IndexSet(self.bits | other.bits)
@@ -90,22 +94,11 @@ class IndexSet:
         return bool(self.bits >> index & 1)
 
     def __iter__(self) -> Iterator[int]:
-        digits = format(self.bits, "b")[::-1] if self.bits else ""
-        start = digits.find("1")
-        while start >= 0:
-            yield start
-            start = digits.find("1", start + 1)
+        return chain.from_iterable(starmap(range, self._runs()))
 
     def first(self, count: int) -> list[int]:
         """The lowest `count` indexes, ascending; fewer when the set is smaller."""
-        found: list[int] = []
-        if count <= 0:
-            return found
-        for index in self:
-            found.append(index)
-            if len(found) >= count:
-                break
-        return found
+        return list(islice(self, max(0, count)))
 
 
 def _index(digits: str) -> int:

@@ -16,6 +16,7 @@ from batch_operator.cluster.clock import SystemClock
 from batch_operator.cluster.engine import Engine
 from batch_operator.cluster.http_client import HttpApiClient
 from batch_operator.controllers.administrators import Administrators
+from batch_operator.controllers.garbage import collect_now_and_then, confine_collector
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
@@ -49,6 +50,7 @@ async def run(settings: Settings) -> None:
     Raises:
         RuntimeError: a part ended by itself.
     """
+    confine_collector()
     clock, metrics = SystemClock(), Metrics()
     async with HttpApiClient(settings.credentials, clock, metrics) as client:
         engine = Engine(client, clock, settings.policy, Teller(metrics))
@@ -88,6 +90,7 @@ class Operator:
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "cycle": self._engine.turn([self._administrators.synced]),
             **{f"watch {one.resource.plural}": one.run() for one in self._engine.reflectors},
+            "garbage collection": collect_now_and_then(),
             # Last: at its end kopf waits for all tasks that were begun after it.
             "kopf": self._administrators.run(self._stop),
         }

@@ -69,7 +69,10 @@ class Counted:
 
 
 def _times(events: Mapping[int, IndexSet], index: int) -> int:
-    return next((times for times, those in events.items() if index in those), 0)
+    for times, those in events.items():
+        if index in those:
+            return times
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +126,18 @@ def children_of(
     live: list[PodAttempt] = []
     releasable: list[PodAttempt] = []
     overdue: list[PodAttempt] = []
-    final = stored.succeeded | stored.failed
-    in_order = sorted(attempts, key=lambda one: (one.index, one.number))
-    latest = {one.index: one.number for one in in_order}
-    for seen in in_order:
-        if seen.index not in stored.members:
+    ordered = sorted(attempts, key=_place)
+    # What is stored of the few children that have Pods, as sets and numbers that are quick to ask.
+    with_pods = IndexSet.of({one.index for one in ordered})
+    strangers = set(with_pods - stored.members)
+    final = set(with_pods & (stored.succeeded | stored.failed))
+    used = _by_index({times: those & with_pods for times, those in stored.attempts.items()})
+    latest = {one.index: one.number for one in ordered}
+    for seen in ordered:
+        if seen.index in strangers:
             continue  # labels can be changed by whoever may patch Pods: it is no child of this job
         attempt = verdicts.get(seen.pod_uid, seen)
-        is_counted = seen.index in final or seen.number <= stored.used(seen.index)
+        is_counted = seen.index in final or seen.number <= used.get(seen.index, 0)
         if retry is None and not is_counted and attempt.phase is Phase.FAILED:
             sets[Phase.RUNNING].append(seen.index)
         elif is_counted or attempt.phase.ended:
@@ -166,6 +173,10 @@ def children_of(
         releasable=tuple(releasable),
         overdue=tuple(overdue),
     )
+
+
+def _place(attempt: PodAttempt) -> tuple[int, int]:
+    return attempt.index, attempt.number
 
 
 def doomed(children: Children, indexes: IndexSet, key: FailureKey) -> Children:

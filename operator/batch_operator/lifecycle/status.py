@@ -168,8 +168,19 @@ def _rows(look: Evaluation) -> list[Attempt]:
         known = rows.get(attempt.number)
         if attempt.phase is Phase.ASSUMED or (known is not None and known.stopped_at is not None):
             continue
-        rows[attempt.number] = _row(attempt)
+        if known is None or not _is_told(known, attempt):
+            rows[attempt.number] = _row(attempt)
     return [rows[number] for number in sorted(rows)]
+
+
+def _is_told(row: Attempt, attempt: PodAttempt) -> bool:
+    """Whether the row of an attempt that lives says all of it already."""
+    return (
+        not attempt.phase.ended
+        and (row.pod_uid, row.pod_name) == (attempt.pod_uid, attempt.pod_name)
+        and (row.node_name, row.started_at) == (attempt.node_name, attempt.started_at)
+        and row.compute_environment == attempt.environment
+    )
 
 
 def _row(attempt: PodAttempt) -> Attempt:
@@ -368,17 +379,30 @@ def _conditions(
     else:
         wanted = [("Failed", ending.token, ending.message), ("Stalled", ending.token, "")]
     before = {condition.type: condition for condition in look.job.status.conditions}
+    generation = look.job.generation
     return [
-        Condition(
-            type=kind,
-            status=ConditionStatus.TRUE,
-            reason=reason,
-            message=message[:MESSAGE_LENGTH_MAX],
-            observed_generation=look.job.generation,
-            last_transition_time=before[kind].last_transition_time if kind in before else now,
-        )
+        _condition((kind, reason, message[:MESSAGE_LENGTH_MAX], generation), before.get(kind), now)
         for kind, reason, message in wanted
     ]
+
+
+def _condition(
+    wanted: tuple[str, str, str, int], before: Condition | None, now: datetime
+) -> Condition:
+    """The condition as it stands if it says all this already; else anew, true since it has been."""
+    kind, reason, message, generation = wanted
+    if before is not None and before.status is ConditionStatus.TRUE:
+        known = (before.type, before.reason, before.message, before.observed_generation)
+        if known == wanted:
+            return before
+    return Condition(
+        type=kind,
+        status=ConditionStatus.TRUE,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+        last_transition_time=before.last_transition_time if before is not None else now,
+    )
 
 
 def _open_condition(look: Evaluation, state: JobState, hold: Hold | None) -> tuple[str, str, str]:

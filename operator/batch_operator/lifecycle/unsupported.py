@@ -30,8 +30,8 @@ def unsupported_in_environment(spec: ComputeEnvironmentSpec) -> str | None:
 
 
 def _sentence(*fields: tuple[str, bool]) -> str | None:
-    used = [name for name, is_used in fields if is_used]
-    if not used:
+    if not any(is_used for _, is_used in fields):
         return None
+    used = [name for name, is_used in fields if is_used]
     verb = "is" if len(used) == 1 else "are"
     return f"{' and '.join(used)} {verb} not supported by this version: leave it out, or upgrade"
