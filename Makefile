@@ -83,6 +83,10 @@ simulation: setup ## the operator in virtual time: scenarios, crashes, faults; B
 bench: setup ## measure writes, CPU and time per job on fake nodes, beside an Indexed Job
 	@$(RUN)/python -m bench $(BENCH)
 
+.PHONY: bench-core
+bench-core: setup ## measure the scheduling core alone, up to a million waiting; no cluster, minutes
+	@$(RUN)/python -m bench.core $(BENCH)
+
 .PHONY: e2e
 e2e: setup ## end-to-end tests on a local cluster; E2E_CONTEXT=name uses a cluster of yours
 	@hack/cluster up --name $(E2E_CLUSTER) --fake-nodes 10 $(if $(E2E_CONTEXT),--context $(E2E_CONTEXT))

@@ -130,6 +130,8 @@ def recall(snapshot: Snapshot, memo: Memo) -> None:
 
 def learn(memo: Memo, look: Evaluation) -> None:
     """Learn from the successes that no look before this one has seen."""
+    if not look.children.newly_ended:
+        return
     job = look.job
     definition = job.namespace, job.spec.job_definition.partition(":")[0]
     for seconds in _durations(look, memo.looks.get(job.uid)):
@@ -138,9 +140,8 @@ def learn(memo: Memo, look: Evaluation) -> None:
 
 def _durations(look: Evaluation, before: Evaluation | None) -> Iterator[float]:
     """Outcomes are seen again in every look until the status that counts them is stored."""
-    ended = look.children.newly_ended
-    seen = {one.pod_uid for one in before.children.newly_ended} if ended and before else set()
-    for one in ended:
+    seen = {one.pod_uid for one in before.children.newly_ended} if before else set()
+    for one in look.children.newly_ended:
         is_new = one.phase is Phase.SUCCEEDED and one.pod_uid not in seen
         if is_new and one.started_at and one.stopped_at:
             yield (one.stopped_at - one.started_at).total_seconds()
