@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -47,11 +48,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def snapshot(arguments: argparse.Namespace) -> int:
+    """Print everything of batch-operator in a cluster as one List, to simulate from later."""
+    from batch_operator.simulator.scenario import InvalidInputError  # noqa: PLC0415
+
+    try:
+        taken = _taken_from_cluster(arguments)
+    except InvalidInputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(json.dumps(taken, ensure_ascii=False, indent=2) + "\n")
+    return 0
+
+
 def simulate(arguments: argparse.Namespace) -> int:
-    """Run manifests against a simulated cluster in virtual time, and say what came of it."""
+    """Run manifests, or a cluster as it is, in virtual time, and say what comes of it."""
     from batch_operator.simulator.run import simulate as run_simulation  # noqa: PLC0415
     from batch_operator.simulator.scenario import InvalidInputError, read_scenario  # noqa: PLC0415
 
+    if arguments.from_cluster or arguments.snapshot:
+        return _what_if(arguments)
+    if not arguments.path or arguments.set:
+        missing = "--set changes a snapshot" if arguments.path else "PATH is missing"
+        sys.stderr.write(f"error: {missing}: give --snapshot FILE or --from-cluster\n")
+        return 2
     try:
         outcome = run_simulation(
             read_scenario(arguments.path),
@@ -67,6 +87,67 @@ def simulate(arguments: argparse.Namespace) -> int:
     for violation in outcome.violations:
         sys.stderr.write(f"broken: {violation}\n")
     return outcome.exit_code
+
+
+def _what_if(arguments: argparse.Namespace) -> int:
+    from batch_operator.simulator.changes import changed  # noqa: PLC0415
+    from batch_operator.simulator.recorded import read_recorded  # noqa: PLC0415
+    from batch_operator.simulator.scenario import InvalidInputError, read_scenario  # noqa: PLC0415
+    from batch_operator.simulator.what_if import what_if  # noqa: PLC0415
+
+    try:
+        recorded = read_recorded(*_snapshot(arguments))
+        answer = what_if(
+            changed(read_scenario(arguments.path, recorded), arguments.set),
+            seed=arguments.seed,
+            until_s=arguments.until,
+            faults=arguments.faults,
+            crash=arguments.crash,
+        )
+    except InvalidInputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(answer.json_line() if arguments.output == "json" else answer.table())
+    for violation in answer.violations:
+        sys.stderr.write(f"broken: {violation}\n")
+    return answer.exit_code
+
+
+def _snapshot(arguments: argparse.Namespace) -> tuple[list[Any], str]:
+    """The documents of a snapshot, and what to call it."""
+    from batch_operator.simulator.recorded import parsed  # noqa: PLC0415
+    from batch_operator.simulator.scenario import InvalidInputError  # noqa: PLC0415
+
+    name = arguments.snapshot
+    if name is None:
+        return [_taken_from_cluster(arguments)], "the cluster"
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{name}: cannot be read: {error}") from None
+    where = "stdin" if name == "-" else name
+    return parsed(text, where), where
+
+
+def _taken_from_cluster(arguments: argparse.Namespace) -> dict[str, Any]:
+    from batch_operator.cluster.client import ApiError  # noqa: PLC0415
+    from batch_operator.cluster.clock import SystemClock  # noqa: PLC0415
+    from batch_operator.cluster.credentials import NoCredentialsError, load  # noqa: PLC0415
+    from batch_operator.cluster.http_client import HttpApiClient  # noqa: PLC0415
+    from batch_operator.cluster.listing import Progress, read_cluster  # noqa: PLC0415
+    from batch_operator.simulator.scenario import InvalidInputError  # noqa: PLC0415
+
+    async def read() -> dict[str, Any]:
+        clock = SystemClock()
+        async with HttpApiClient(load(arguments.kubeconfig, arguments.context), clock) as client:
+            return await read_cluster(client, clock, Progress(clock, sys.stderr.write))
+
+    try:
+        return asyncio.run(read())
+    except NoCredentialsError as error:
+        raise InvalidInputError(str(error)) from None
+    except ApiError as error:
+        raise InvalidInputError(f"the cluster cannot be read: {error.message}") from None
 
 
 def crds(arguments: argparse.Namespace) -> int:
@@ -104,11 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batch-operator", description="AWS Batch semantics on any Kubernetes cluster."
     )
-    verbs = parser.add_subparsers(required=True, metavar="run|simulate|crds")
+    verbs = parser.add_subparsers(required=True, metavar="run|simulate|snapshot|crds")
     verb = verbs.add_parser("run", help="run the operator", description=run.__doc__)
     verb.set_defaults(action=run)
-    verb.add_argument("--kubeconfig", help="default: the Pod's service account, or KUBECONFIG")
-    verb.add_argument("--context", help="the kubeconfig's context (default: its current one)")
+    _add_credentials(verb)
     verb.add_argument(
         "--port", type=int, default=8080, help="for /healthz, /readyz and /metrics; 0: none"
     )
@@ -122,6 +202,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how long a container may fail to start (image pull) before the attempt is given up",
     )
     _add_simulate(verbs)
+    verb = verbs.add_parser(
+        "snapshot", help="print a cluster for simulate", description=snapshot.__doc__
+    )
+    verb.set_defaults(action=snapshot)
+    _add_credentials(verb)
     verb = verbs.add_parser("crds", help="print or write the CRDs", description=crds.__doc__)
     verb.set_defaults(action=crds)
     verb.add_argument("--output", type=Path, help="folder to write to")
@@ -129,14 +214,38 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_credentials(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--kubeconfig", help="default: the Pod's service account, or KUBECONFIG")
+    verb.add_argument("--context", help="the kubeconfig's context (default: its current one)")
+
+
 def _add_simulate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     verb = verbs.add_parser(
-        "simulate", help="run manifests in virtual time", description=simulate.__doc__
+        "simulate",
+        help="run manifests, or a cluster as it is, in virtual time",
+        description=simulate.__doc__,
     )
     verb.set_defaults(action=simulate)
     verb.add_argument(
-        "path", nargs="+", type=Path, metavar="PATH", help="manifests and Scenarios: files, folders"
+        "path", nargs="*", type=Path, metavar="PATH", help="manifests and Scenarios: files, folders"
     )
+    begin = verb.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--from-cluster",
+        action="store_true",
+        help="begin with the cluster as it is now; PATH and --set are what is changed",
+    )
+    begin.add_argument(
+        "--snapshot", metavar="FILE", help="the same with a saved snapshot; -: standard input"
+    )
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KIND/NAME.FIELD=VALUE",
+        help="change a field of the snapshot, such as computeenvironment/spot.maxvCpus=512",
+    )
+    _add_credentials(verb)
     verb.add_argument(
         "--until", type=_duration_s, metavar="2h", help="stop at that virtual time at the latest"
     )

@@ -30,6 +30,8 @@ ANNOTATION_NODES = f"{GROUP}/nodes"
 """On the Pods of a group of nodes: the indexes of its nodes, in order of completion index."""
 ANNOTATION_NODE_INDEX = f"{GROUP}/node-index"
 ANNOTATION_MAIN_NODE_ADDRESS = f"{GROUP}/main-node-address"
+ANNOTATION_TAKEN_AT = f"{GROUP}/taken-at"
+"""On a snapshot of a cluster, which is a file: the moment that it shows."""
 
 ANNOTATION_REQUEUED = f"{GROUP}/requeued"
 """On a Pod that the operator ends for reasons of its own: why. The attempt costs the job no try."""

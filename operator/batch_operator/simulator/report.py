@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from batch_operator.simulator.trace import Transition
 
     Json = dict[str, Any]
+    Waits = Mapping[str, tuple[Sequence[float], int]]
 
 _HOUR_S = 3600.0
 _FINAL = frozenset({"SUCCEEDED", "FAILED"})
@@ -56,6 +58,8 @@ class Account:
     def __init__(self) -> None:
         self._jobs: dict[str, Json] = {}
         self._deleted: set[str] = set()
+        self._over_before: set[str] = set()
+        self._begun_s: float | None = None
         self._pods_of: Counter[str] = Counter()
         self._environments: dict[str, Json] = {}
         self._nodes: dict[str, _Node] = {}
@@ -69,6 +73,12 @@ class Account:
         self._largest = max(self._largest, len(write.raw))
         if write.resource is BATCH_JOBS:
             uid = value["metadata"]["uid"]
+            if self._begun_s is None:
+                self._begun_s = write.at_s
+            if write.is_creation and value["status"]["state"] in _FINAL:
+                self._over_before.add(uid)
+            if uid in self._over_before:
+                return  # not of this run
             self._jobs[uid] = value
             if write.is_removal:
                 self._deleted.add(uid)
@@ -131,12 +141,12 @@ class Account:
             line["deleted"] = True
         return line
 
-    def summary(self, transitions: Sequence[Transition], at_s: float) -> Json:
+    def summary(self, transitions: Sequence[Transition], waits: Waits, at_s: float) -> Json:
         """The whole run in numbers; per second means per virtual second."""
-        begun_s = transitions[0].at_s if transitions else 0.0
+        begun_s = self._begun_s or 0.0
         ends = [one.at_s for one in transitions if one.after in _FINAL]
         ends += [until_s for _, until_s in self._uses(at_s)]
-        makespan_s = max(ends, default=at_s) - begun_s
+        makespan_s = max(ends, default=begun_s) - begun_s
         states = Counter(job.get("status", {}).get("state") for job in self._jobs.values())
         lifetimes = self._lifetimes(begun_s + makespan_s)
         known = [cost for cost in lifetimes.values() if cost[1] is not None]
@@ -145,9 +155,11 @@ class Account:
             "makespan": round(makespan_s, 3),
             "attempts": sum(self._pods_of.values()),
             "largestObjectBytes": self._largest,
+            "waiting": {queue: _waiting(*those) for queue, those in sorted(waits.items())},
             "utilisation": self._utilisation(makespan_s, at_s),
             "nodeSeconds": round(sum(seconds for seconds, _ in lifetimes.values()), 3),
             "cost": round(sum(cost for _, cost in known if cost), 6) if known else None,
+            "costs": self._costs_of_environments(lifetimes),
             "decisionsPerSecond": (
                 round(sum(self._pods_of.values()) / makespan_s, 3) if makespan_s else 0.0
             ),
@@ -180,6 +192,19 @@ class Account:
             found[name] = seconds, None if price is None else price * seconds / _HOUR_S
         return found
 
+    def _costs_of_environments(
+        self, lifetimes: Mapping[str, tuple[float, float | None]]
+    ) -> dict[str, float | None]:
+        """What each environment's nodes cost; None unless all of their prices are known."""
+        costs: dict[str, float | None] = {}
+        for name, value in sorted(self._environments.items()):
+            nodes = [one for one, node in self._nodes.items() if node.environment == name]
+            known = [cost for one in nodes if (cost := lifetimes[one][1]) is not None]
+            types = value["spec"].get("instanceTypes", ())
+            has_prices = len(known) == len(nodes) and any("pricePerHour" in one for one in types)
+            costs[name] = round(sum(known), 6) if has_prices else None
+        return costs
+
     def _price(self, node: _Node) -> float | None:
         environment = self._environments.get(node.environment)
         types = environment["spec"].get("instanceTypes", ()) if environment else ()
@@ -200,6 +225,23 @@ class Account:
                 share = use.milli_cpu / 1000 / node.vcpus
                 costs[use.job_uid] += price * share * (until_s - use.since_s) / _HOUR_S
         return {uid: round(cost, 6) for uid, cost in costs.items()}
+
+
+def _waiting(waited_s: Sequence[float], left: int) -> Json:
+    """How long jobs and children of a queue waited; `left` of them had not started in the end."""
+    ordered = sorted(waited_s)
+
+    def quantile(share: float) -> float | None:
+        """The least value that is not exceeded by this share of all (nearest rank)."""
+        return round(ordered[ceil(share * len(ordered)) - 1], 3) if ordered else None
+
+    return {
+        "started": len(ordered),
+        "p50": quantile(0.5),
+        "p90": quantile(0.9),
+        "max": quantile(1.0),
+        "left": left,
+    }
 
 
 def _virtual(text: str | None) -> float | None:
@@ -252,6 +294,7 @@ class Outcome:
             f"API writes   {sum(sum(one.values()) for one in summary['writes'].values())}",
             f"utilisation  {used}",
             f"node time    {summary['nodeSeconds']:g} s",
+            *(f"waited       {one}" for one in _waiting_rows(summary["waiting"])),
         ]
         if summary["cost"] is not None:
             lines.append(f"cost         {summary['cost']:.4f}")
@@ -274,6 +317,12 @@ def _row(final: Mapping[str, Any]) -> tuple[str, ...]:
         _seconds(final["stoppedAt"]),
         why,
     )
+
+
+def _waiting_rows(waiting: Mapping[str, Json]) -> Iterable[str]:
+    for queue, those in waiting.items():
+        if those["started"]:
+            yield f"{queue}: median {those['p50']:g} s, longest {those['max']:g} s"
 
 
 def _seconds(value: float | None) -> str:

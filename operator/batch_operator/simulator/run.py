@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same run
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from batch_operator.cluster.client import (
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
+from batch_operator.simulator.carried import Attempt, carry_on
 from batch_operator.simulator.checkers import OPERATOR, End, Panel
 from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
 from batch_operator.simulator.garbage_collector import GarbageCollector
@@ -33,6 +35,7 @@ from batch_operator.simulator.kubelet import Fate, Kubelet
 from batch_operator.simulator.nodes import Nodes, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
+from batch_operator.simulator.recorded import definition_of
 from batch_operator.simulator.report import Account, Outcome
 from batch_operator.simulator.scenario import APPLICABLE, Behavior, InvalidInputError, draw
 from batch_operator.simulator.trace import Trace
@@ -171,6 +174,7 @@ class _Simulation:
             self.report,
             lambda point: point == crash or (self._dice is not None and self._dice.dies()),
         )
+        self._ran_for_s: Mapping[Attempt, float] = {}
         self._events_left = 0
         self._problem: InvalidInputError | None = None
         self._busy_s = 0.0
@@ -195,6 +199,10 @@ class _Simulation:
 
     async def run(self, until_s: float) -> Outcome:
         """Until everything is over, or until the time is."""
+        if (recorded := self._scenario.recorded) is not None:
+            for one in recorded.objects:
+                self._server.restore(one.resource, dict(one.body), USER)
+            self._ran_for_s = carry_on(self._server)
         for one in self._scenario.manifests:
             self._apply(one)
         for number, event in enumerate(self._scenario.spec.events):
@@ -244,7 +252,7 @@ class _Simulation:
         now_s = self._loop.time()
         self._panel.finish(End(self._server, now_s, is_settled, tuple(self._late)))
         summary = {
-            **self._account.summary(self._transitions, now_s),
+            **self._account.summary(self._transitions, self._trace.waits(), now_s),
             "virtualSeconds": round(now_s, 3),
             "settled": is_settled,
             "seed": self._seed,
@@ -274,12 +282,28 @@ class _Simulation:
         job, attempt = labels.get(meta.LABEL_JOB_NAME, ""), int(labels.get(meta.LABEL_ATTEMPT, 1))
         index = labels.get(meta.LABEL_ARRAY_INDEX)
         child, node = None if index is None else int(index), node_of(pod)
-        for one in (*self._scenario.spec.behaviors, Behavior()):
+        for one in (*self._scenario.spec.behaviors, self._usual(pod)):
             if one.matches(job, child, node, attempt):
                 name = f"{pod['metadata']['namespace']}/{job}"
                 exit_code, reason = one.end(draw(self._seed, name, child, attempt))
-                return Fate(one.runtime, exit_code, one.pull_time, reason)
+                fate = Fate(one.runtime, exit_code, one.pull_time, reason)
+                return self._rest_of(fate, Attempt.of(labels))
         raise AssertionError("unreachable: the last behavior matches everything")
+
+    def _usual(self, pod: Json) -> Behavior:
+        """What an attempt does of which the scenario says nothing."""
+        recorded, metadata = self._scenario.recorded, pod["metadata"]
+        name = metadata.get("labels", {}).get(meta.LABEL_JOB_NAME, "")
+        job = self._server.find(BATCH_JOBS, metadata["namespace"], name)
+        known = recorded.run_times.get(definition_of(job)) if recorded and job else None
+        return Behavior().model_copy(update={"runtime": known.seconds}) if known else Behavior()
+
+    def _rest_of(self, fate: Fate, attempt: Attempt | None) -> Fate:
+        """The fate of an attempt that may have run for a while before virtual time 0."""
+        ran_for_s = self._ran_for_s.get(attempt) if attempt else None
+        if ran_for_s is None:
+            return fate
+        return replace(fate, runtime_s=max(0.0, fate.runtime_s - ran_for_s), pull_s=0.0)
 
     def _happen(self, number: int, event: Event) -> None:
         self._events_left -= 1

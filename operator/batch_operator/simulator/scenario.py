@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from batch_operator.simulator.recorded import Recorded
+
 KIND = "Scenario"
 APPLICABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS}
 """What may be applied, by kind: our own, and what they refer to."""
@@ -212,10 +214,16 @@ class Scenario:
     spec: ScenarioSpec = field(default_factory=ScenarioSpec)
     applied: Mapping[int, Manifest] = field(default_factory=dict)
     """What an event applies, by the event's position."""
+    recorded: Recorded | None = None
+    """What there is before anything is applied: a cluster as it was."""
 
 
-def read_scenario(paths: Sequence[Path]) -> Scenario:
+def read_scenario(paths: Sequence[Path], recorded: Recorded | None = None) -> Scenario:
     """Read manifests and at most one Scenario document from files and folders.
+
+    Args:
+        paths: files and folders.
+        recorded: a snapshot that all of this happens to; then there may be no manifests.
 
     Raises:
         InvalidInputError: with a sentence about the first mistake.
@@ -231,7 +239,7 @@ def read_scenario(paths: Sequence[Path]) -> Scenario:
             raise InvalidInputError(f"{where}: a second Scenario (the first is {found[0]})")
         else:
             found = where, _scenario(document, where)
-    if not manifests:
+    if not manifests and recorded is None:
         raise InvalidInputError(f"{', '.join(map(str, paths))}: no manifests found")
     where, spec = found or ("", ScenarioSpec())
     applied = {
@@ -241,8 +249,9 @@ def read_scenario(paths: Sequence[Path]) -> Scenario:
         for number, event in enumerate(spec.events)
         if event.apply is not None
     }
-    _check_references(where, spec, [*manifests, *applied.values()])
-    return Scenario(tuple(manifests), spec, applied)
+    before = recorded.objects if recorded else ()
+    _check_references(where, spec, [*before, *manifests, *applied.values()])
+    return Scenario(tuple(manifests), spec, applied, recorded)
 
 
 def manifest(document: Mapping[str, Any], where: str) -> Manifest:

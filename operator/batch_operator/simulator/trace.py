@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED})
 _RANK = {state: number for number, state in enumerate(JobState)}
 _BEFORE_START = (JobState.SUBMITTED, JobState.PENDING, JobState.RUNNABLE)
+_STARTED = (JobState.STARTING, JobState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class _Unit:
     environment: str | None = None
     outcome: str | None = None
     """What the attempt's Pod says about its end."""
+    waited_s: float | None = None
+    """From its submission to its first start; for one that ran when the trace began, None too."""
 
 
 @dataclass(slots=True)
@@ -78,11 +81,14 @@ class _Job:
     namespace: str
     name: str
     uid: str
+    queue: str
+    submitted_s: float
     parent_state: JobState | None
     units: dict[int, _Unit]
     members: IndexSet
     stored: dict[JobState, IndexSet] = field(default_factory=dict)
     used: dict[int, IndexSet] = field(default_factory=dict)
+    is_deleted: bool = False
     nodes: dict[int, _Unit] = field(default_factory=dict)
     """The nodes of a multi-node job, once there are Pods for them."""
 
@@ -98,10 +104,24 @@ class Trace:
         self._tell = tell
         self._jobs: dict[str, _Job] = {}
 
+    def waits(self) -> dict[str, tuple[list[float], int]]:
+        """By queue: how long single jobs and children waited to start; how many still do."""
+        found: dict[str, tuple[list[float], int]] = {}
+        for job in self._jobs.values():
+            known, left = found.get(job.queue, ([], 0))
+            units = job.units.values()
+            known += [one.waited_s for one in units if one.waited_s is not None]
+            if not job.is_deleted:
+                left += sum(one.waited_s is None and one.state in _BEFORE_START for one in units)
+            found[job.queue] = known, left
+        return found
+
     def see(self, write: Write) -> None:
         """Take one accepted write."""
-        if write.resource is BATCH_JOBS and not write.is_removal:
-            if write.is_creation:
+        if write.resource is BATCH_JOBS:
+            if write.is_removal:
+                self._jobs[write.object["metadata"]["uid"]].is_deleted = True
+            elif write.is_creation:
                 self._submitted(write)
             else:
                 self._status_written(write)
@@ -115,11 +135,16 @@ class Trace:
             namespace=metadata["namespace"],
             name=metadata["name"],
             uid=metadata["uid"],
+            queue=write.object["spec"]["jobQueue"],
+            submitted_s=write.at_s,
             parent_state=JobState.SUBMITTED if members is not None else None,
             units={},
             members=IndexSet(),
         )
         self._jobs[job.uid] = job
+        if write.object["status"]["state"] != JobState.SUBMITTED:
+            _restore(job, write.object["status"])
+            return
         if job.is_array:
             self._emit(write, job, None, None, JobState.SUBMITTED)
         self._begin(write, job, IndexSet.range(1) if members is None else members)
@@ -165,6 +190,8 @@ class Trace:
         if unit.state is after or unit.state in FINAL:
             return
         before, unit.state = unit.state, after
+        if unit.waited_s is None and before in _BEFORE_START and after in _STARTED:
+            unit.waited_s = write.at_s - job.submitted_s
         self._emit(write, job, index if job.is_array else None, before, after, reason)
         if job.parent_state is JobState.SUBMITTED and after not in {JobState.PENDING, *FINAL}:
             # AWS: as soon as any child is RUNNABLE. An API server on a bad day may take the
@@ -274,10 +301,7 @@ class Trace:
             return
         members = job.members  # what else a status names is for a checker to find
         sets = {state: those & members for state, those in _sets(array).items()}
-        used = {
-            row["attempts"]: IndexSet.parse(row["indexes"]) & members
-            for row in array.get("attempts", ())
-        }
+        used = _used(array, members)
         for state in (JobState.SUCCEEDED, JobState.FAILED):
             ended = sets[state] - job.stored.get(state, IndexSet())
             failures = _failures(array) if ended and state is JobState.FAILED else []
@@ -296,6 +320,25 @@ class Trace:
         job.stored, job.used = sets, used
 
 
+def _restore(job: _Job, status: Json) -> None:
+    """Take over where a job stands that was not submitted here; nothing of that is told."""
+    state = JobState(status["state"])
+    array = status.get("array")
+    if not job.is_array:
+        used = sum("stoppedAt" in row for row in status.get("attempts", ()))
+        job.units[0] = _Unit(state, used + 1 if state in _STARTED else None)
+        return
+    job.parent_state = state
+    if array is None:
+        return
+    job.stored = {one: those & job.members for one, those in _sets(array).items()}
+    job.used = _used(array, job.members)
+    for one, those in job.stored.items():
+        for index in those:
+            used = next((times for times, tried in job.used.items() if index in tried), 0)
+            job.units[index] = _Unit(one, used + 1 if one in _STARTED else None)
+
+
 def members_of(job: Mapping[str, Any]) -> IndexSet | None:
     """The indexes of an array, as far as they are known; None for a job that is none."""
     array = job["spec"].get("arrayProperties")
@@ -312,6 +355,14 @@ def members_of(job: Mapping[str, Any]) -> IndexSet | None:
 def _sets(array: Mapping[str, Any]) -> dict[JobState, IndexSet]:
     indexes = array.get("indexes") or {}
     return {state: IndexSet.parse(indexes.get(state.lower()) or "") for state in JobState}
+
+
+def _used(array: Mapping[str, Any], members: IndexSet) -> dict[int, IndexSet]:
+    """Children that are not over by the number of attempts they have used up."""
+    return {
+        row["attempts"]: IndexSet.parse(row["indexes"]) & members
+        for row in array.get("attempts", ())
+    }
 
 
 def _failures(array: Mapping[str, Any]) -> list[tuple[IndexSet, str | None]]:

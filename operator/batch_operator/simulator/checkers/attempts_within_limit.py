@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
+from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import BATCH_JOBS, PODS
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
@@ -36,7 +37,11 @@ class AttemptsWithinLimit:
         value = write.object
         self._revisions.see(write)
         if write.resource is BATCH_JOBS:
-            self._jobs[value["metadata"]["uid"]] = value
+            uid = value["metadata"]["uid"]
+            self._jobs[uid] = value
+            if write.is_creation:
+                for index, used in _used(value.get("status", {})):
+                    self._numbers[uid, index].update(range(1, used + 1))
             yield from _rows(value)
         elif write.resource is PODS:
             pod = attempt_pod(value)
@@ -66,6 +71,15 @@ class AttemptsWithinLimit:
     def finish(self, end: End) -> Iterable[str]:
         del end
         return ()
+
+
+def _used(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+    """Index and number of attempts used up, of a job that comes with a past."""
+    if ended := sum("stoppedAt" in row for row in status.get("attempts", ())):
+        yield 0, ended
+    for row in (status.get("array") or {}).get("attempts", ()):
+        for index in IndexSet.parse(row["indexes"]):
+            yield index, row["attempts"]
 
 
 def _rows(job: Mapping[str, Any]) -> Iterable[str]:

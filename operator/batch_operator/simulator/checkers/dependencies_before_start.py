@@ -21,6 +21,7 @@ _WANTED = {
     "AFTER_ANY": frozenset({"SUCCEEDED", "FAILED"}),
     "AFTER_FAILED": frozenset({"FAILED"}),
 }
+_PAST = ("RUNNABLE", "STARTING", "RUNNING")
 
 
 class DependenciesBeforeStart:
@@ -31,17 +32,21 @@ class DependenciesBeforeStart:
     def __init__(self) -> None:
         self._by_uid: dict[str, Mapping[str, Any]] = {}
         self._by_name: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._past: dict[str, IndexSet] = {}
+        """Children that were past their dependencies when the job came, with a past of its own."""
 
     def see(self, write: Write) -> Iterable[str]:
         value = write.object
         if write.resource is BATCH_JOBS:
             metadata = value["metadata"]
             self._by_uid[metadata["uid"]] = value
+            if write.is_creation:
+                self._past[metadata["uid"]] = _past(value.get("status", {}))
             self._by_name[metadata["namespace"], metadata["name"]] = value
         elif write.resource is PODS and write.is_creation:
             pod = attempt_pod(value)
             job = self._by_uid.get(pod.job_uid) if pod else None
-            if pod is not None and job is not None:
+            if pod is not None and job is not None and pod.index not in self._past[pod.job_uid]:
                 for one in job["spec"].get("dependsOn", ()):
                     yield from self._check(job, pod.index, one)
 
@@ -74,6 +79,15 @@ class DependenciesBeforeStart:
     def finish(self, end: End) -> Iterable[str]:
         del end
         return ()
+
+
+def _past(status: Mapping[str, Any]) -> IndexSet:
+    if "array" not in status:
+        return IndexSet.range(1) if status.get("state") in _PAST else IndexSet()
+    indexes = status["array"].get("indexes") or {}
+    return IndexSet.of(
+        index for state in _PAST for index in IndexSet.parse(indexes.get(state.lower()) or "")
+    )
 
 
 def _state(job: Mapping[str, Any], child: int | None) -> str:

@@ -1,0 +1,196 @@
+"""The attempts that were under way at the moment of a snapshot.
+
+A snapshot has no Pods, but statuses say which attempts had a node. Their Pods are made again at
+virtual time 0, so that what ran keeps its place, and run for what is left of their run time. When
+a child of an array started is in no status: as long as none has ended it is taken to have started
+with the first, and later to have just started.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import JobState
+from batch_operator.cluster import decoding
+from batch_operator.cluster.client import (
+    BATCH_JOBS,
+    COMPUTE_ENVIRONMENTS,
+    CONTROLLER_REVISIONS,
+    JOB_QUEUES,
+    JOBS,
+    PODS,
+)
+from batch_operator.lifecycle.evaluate import counted_in
+from batch_operator.lifecycle.plan import Definition, Plan, make_plan
+from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
+from batch_operator.manifests.gangs import gang_job
+from batch_operator.manifests.pods import pod
+from batch_operator.scheduling.mutations import StartAttempt
+from batch_operator.scheduling.placement import capacity_milli, node_selector
+from batch_operator.simulator.virtual_time import EPOCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from batch_operator.api.job_definition import JobDefinitionSpec
+    from batch_operator.lifecycle.children import Counted
+    from batch_operator.scheduling.snapshot import Environment, Job, Queue
+    from batch_operator.simulator.api_server import ApiServer
+
+ACTOR = "snapshot"
+_ON_NODE = frozenset({JobState.STARTING, JobState.RUNNING})
+
+
+class Attempt(NamedTuple):
+    """Which attempt of which child: as the labels of its Pods say it."""
+
+    job_uid: str
+    child: str | None
+    number: str
+
+    @classmethod
+    def of(cls, labels: Mapping[str, str]) -> Attempt | None:
+        """The attempt that a Pod with these labels belongs to; None for a Pod of anybody else."""
+        if meta.LABEL_JOB_UID not in labels or meta.LABEL_ATTEMPT not in labels:
+            return None
+        child = labels.get(meta.LABEL_ARRAY_INDEX)
+        return cls(labels[meta.LABEL_JOB_UID], child, labels[meta.LABEL_ATTEMPT])
+
+
+class _Live(NamedTuple):
+    child: int
+    number: int
+    environment: str | None
+    ran_for_s: float | None
+    """None: its containers did not run yet."""
+
+
+def carry_on(server: ApiServer) -> dict[Attempt, float]:
+    """Make the Pods of what was under way; how many seconds those had run that did run.
+
+    What finds no room in its environment or another of its queue waits to start again.
+    """
+    world = _World(server)
+    ran_for_s: dict[Attempt, float] = {}
+    for job in world.jobs:
+        counted = counted_in(job)
+        lives = list(_lives(job, counted))
+        plan = world.plan(job) if lives else None
+        if plan is None:
+            continue
+        for live in lives:
+            environment = world.place(job, live, plan)
+            if environment is not None:
+                start = _start(job, counted, plan, live, environment)
+                if live.ran_for_s is not None:
+                    ran_for_s[_attempt(start)] = live.ran_for_s
+                _create(server, start)
+    return ran_for_s
+
+
+def _create(server: ApiServer, start: StartAttempt) -> None:
+    """As the operator does it."""
+    namespace, groups = start.job.namespace, start.plan.groups
+    if not groups:
+        server.create(PODS, namespace, pod(start), ACTOR)
+    for group in range(len(groups)):
+        server.create(JOBS, namespace, gang_job(start, group), ACTOR)
+
+
+def _attempt(start: StartAttempt) -> Attempt:
+    child = None if start.array_size is None else str(start.index)
+    return Attempt(start.job.uid, child, str(start.number))
+
+
+class _World:
+    """The restored objects as the core knows them, and what has been placed where."""
+
+    def __init__(self, server: ApiServer) -> None:
+        job = decoding.job_decoder()
+        queue = decoding.queue_decoder()
+        environment = decoding.environment_decoder()
+        encode = msgspec.json.encode
+        self.jobs: list[Job] = [job(encode(one)) for one in server.objects(BATCH_JOBS)]
+        self._queues: dict[str, Queue] = {
+            one["metadata"]["name"]: queue(encode(one)) for one in server.objects(JOB_QUEUES)
+        }
+        self._environments: dict[str, Environment] = {
+            one["metadata"]["name"]: environment(encode(one))
+            for one in server.objects(COMPUTE_ENVIRONMENTS)
+        }
+        self._revisions: dict[tuple[str, str], dict[int, JobDefinitionSpec]] = {}
+        for one in server.objects(CONTROLLER_REVISIONS):
+            kept = decoding.revision(encode(one))
+            known = self._revisions.setdefault((kept.namespace, kept.definition), {})
+            known[kept.number] = kept.spec
+        self._used: Counter[str] = Counter()
+
+    def plan(self, job: Job) -> Plan | None:
+        """What the job's attempts run, if that is still known."""
+        name, _, revision = (job.status.job_definition or "").partition(":")
+        definition = Definition(None, self._revisions.get((job.namespace, name), {}))
+        plan = make_plan(job, definition, int(revision)) if revision else None
+        return plan if isinstance(plan, Plan) else None
+
+    def place(self, job: Job, live: _Live, plan: Plan) -> Environment | None:
+        """Where the attempt runs: where its status says, else where its queue has room."""
+        queue = self._queues.get(job.spec.job_queue)
+        order = queue.spec.compute_environment_order if queue else []
+        ordered = [one.compute_environment for one in sorted(order, key=lambda one: one.order)]
+        for name in dict.fromkeys((live.environment, *ordered)):
+            environment = self._environments.get(name or "")
+            if environment is None:
+                continue
+            if self._used[environment.name] + plan.milli_cpu <= capacity_milli(environment):
+                self._used[environment.name] += plan.milli_cpu
+                return environment
+        return None
+
+
+def _lives(job: Job, counted: Counted) -> Iterator[_Live]:
+    """The attempts of a job that were on a node."""
+    status = job.status
+    where = status.compute_environment
+    if status.array is not None:
+        running = IndexSet.parse(status.array.indexes.running or "")
+        on_node = running | IndexSet.parse(status.array.indexes.starting or "")
+        none_has_ended = not (counted.succeeded or counted.failed or counted.attempts)
+        ran_for_s = _since(status.started_at if none_has_ended else None)
+        for index in on_node:
+            ran = ran_for_s if index in running else None
+            yield _Live(index, counted.used(index) + 1, where, ran)
+    elif status.state in _ON_NODE:
+        alive = next((row for row in status.attempts if row.stopped_at is None), None)
+        ran = _since(alive.started_at if alive else None)
+        is_running = status.state is JobState.RUNNING
+        yield _Live(0, counted.used(0) + 1, where, ran if is_running else None)
+
+
+def _since(started_at: datetime | None) -> float:
+    """Seconds from then to virtual time 0."""
+    return max(0.0, (EPOCH - started_at).total_seconds()) if started_at else 0.0
+
+
+def _start(
+    job: Job, counted: Counted, plan: Plan, live: _Live, environment: Environment
+) -> StartAttempt:
+    selector = dict(node_selector(environment))
+    if needs_on_demand(plan.retry, counted.times_host_lost(live.child)):
+        selector[meta.LABEL_CAPACITY_TYPE] = CapacityType.ON_DEMAND.value
+    return StartAttempt(
+        job=job,
+        plan=plan,
+        index=live.child,
+        number=live.number,
+        array_size=len(counted.members) if job.spec.array_properties else None,
+        environment=environment.name,
+        node_selector=selector,
+        memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(live.child)),
+    )

@@ -1,0 +1,263 @@
+"""A cluster as it was at one moment, to go on from in virtual time.
+
+A snapshot is what `batch-operator snapshot`, or kubectl, prints: a List of our kinds with the
+revisions of definitions. Its moment becomes virtual time 0, and every time in it moves by as much.
+Statuses stay as they are: the operator goes on from them, as it does after a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from batch_operator.api import meta
+from batch_operator.cluster.client import (
+    BATCH_JOBS,
+    BY_KIND,
+    COMPUTE_ENVIRONMENTS,
+    CONSUMABLE_RESOURCES,
+    CONTROLLER_REVISIONS,
+    JOB_DEFINITIONS,
+    JOB_QUEUES,
+    SCHEDULING_POLICIES,
+    ApiError,
+)
+from batch_operator.simulator.admission import admitted, check_status
+from batch_operator.simulator.scenario import InvalidInputError, Manifest
+from batch_operator.simulator.virtual_time import seconds_of, timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from batch_operator.cluster.client import Resource
+
+    Json = dict[str, Any]
+    DefinitionKey = tuple[str, str]
+
+KINDS = (
+    COMPUTE_ENVIRONMENTS,
+    SCHEDULING_POLICIES,
+    CONSUMABLE_RESOURCES,
+    JOB_QUEUES,
+    CONTROLLER_REVISIONS,
+    JOB_DEFINITIONS,
+    BATCH_JOBS,
+)
+"""What a snapshot holds, in the order in which it is restored."""
+HOW_TO_TAKE = (
+    "`batch-operator snapshot` or `kubectl get batch-operator,controllerrevisions -A -o yaml`"
+)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
+_IDENTITY = ("name", "namespace", "uid", "generation", "creationTimestamp", "labels")
+"""Of metadata. Owners and finalizers are others': nobody here would ever take them off."""
+_REQUIRED = ("name", "uid", "creationTimestamp")
+_TO_COME = "nextLookAt"
+"""The one time in a status that lies in the future."""
+_OVER = frozenset({"SUCCEEDED", "FAILED"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunTime:
+    """How long an attempt of a definition runs, and how many attempts say so."""
+
+    seconds: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A snapshot: its objects, moved to virtual time 0, and what it tells of run times."""
+
+    objects: tuple[Manifest, ...]
+    run_times: Mapping[DefinitionKey, RunTime]
+    """By namespace and name of the definition; none where nothing is known."""
+
+    def of_kind(self, resource: Resource) -> Iterator[Manifest]:
+        return (one for one in self.objects if one.resource is resource)
+
+
+def parsed(text: str, where: str) -> list[Any]:
+    """The documents of a snapshot, JSON or YAML."""
+    try:
+        if text.lstrip().startswith("{"):
+            return [json.loads(text)]
+        # kubectl's YAML of a large cluster takes minutes without libyaml.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return list(yaml.load_all(text, loader))
+    except (ValueError, yaml.YAMLError) as error:
+        problem = " ".join(str(error).split())
+        raise InvalidInputError(f"{where}: neither JSON nor YAML: {problem}") from None
+
+
+def read_recorded(documents: Iterable[Any], where: str) -> Recorded:
+    """Check a snapshot and move it to virtual time 0.
+
+    Raises:
+        InvalidInputError: with a sentence about the first mistake.
+    """
+    documents = list(documents)
+    items = [item for one in documents for item in _items(one, where)]
+    ours = [(resource, item) for item in items if (resource := _resource(item)) is not None]
+    if not any(resource is not CONTROLLER_REVISIONS for resource, _ in ours):
+        raise InvalidInputError(f"{where}: nothing of batch-operator is in it: take {HOW_TO_TAKE}")
+    moment_s = _moment_s(documents, items)
+    objects = [_object(resource, item, moment_s, where) for resource, item in ours]
+    kept = [one for one in objects if one is not None]
+    _check_identities(kept)
+    kept.sort(key=lambda one: (KINDS.index(one.resource), _age(one)))
+    _check_revisions(kept, where)
+    return Recorded(tuple(kept), dict(_run_times(kept)))
+
+
+def _items(document: Any, where: str) -> list[Json]:
+    """The objects of a List; anything else is an object by itself."""
+    if not isinstance(document, dict) or "kind" not in document:
+        raise InvalidInputError(f"{where}: no snapshot: take {HOW_TO_TAKE}")
+    items = document.get("items") if str(document["kind"]).endswith("List") else [document]
+    if not isinstance(items, list) or not all(isinstance(one, dict) for one in items):
+        raise InvalidInputError(f"{where}: items: write a list of objects")
+    return items
+
+
+def _resource(item: Mapping[str, Any]) -> Resource | None:
+    """The kind of an object, if it is one of ours or a revision of ours."""
+    resource = BY_KIND.get(str(item.get("kind")))
+    if resource is None and item.get("kind") == CONTROLLER_REVISIONS.kind:
+        labels = (item.get("metadata") or {}).get("labels") or {}
+        is_ours = labels.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
+        resource = CONTROLLER_REVISIONS if is_ours else None
+    return resource if resource and resource.api_version == item.get("apiVersion") else None
+
+
+def _moment_s(documents: Iterable[Any], items: Iterable[Json]) -> float:
+    """When the snapshot was taken: as it says itself, but not before the last time in it."""
+    moments = [0.0]
+    for one in documents:
+        annotations = (one.get("metadata") or {}).get("annotations") or {}
+        moments += _times(annotations.get(meta.ANNOTATION_TAKEN_AT))
+    for item in items:
+        moments += _times([item.get("metadata"), item.get("status")])
+    return float(int(max(moments[1:], default=0.0)))
+
+
+def _times(value: Any) -> Iterator[float]:
+    """Every time within a value, as virtual seconds."""
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        yield seconds_of(value)
+    elif isinstance(value, datetime):
+        yield seconds_of(value.replace(tzinfo=value.tzinfo or UTC).isoformat())
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            if name != _TO_COME:
+                yield from _times(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _times(one)
+
+
+def _moved(value: Any, moment_s: float) -> Any:
+    """The value with its times moved so that `moment_s` becomes 0."""
+    if isinstance(value, str | datetime):
+        return next((timestamp(one - moment_s) for one in _times(value)), value)
+    if isinstance(value, dict):
+        return {name: _moved(one, moment_s) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_moved(one, moment_s) for one in value]
+    return value
+
+
+def _object(resource: Resource, item: Json, moment_s: float, where: str) -> Manifest | None:
+    """One object as it is restored; None for one that is being deleted."""
+    metadata = item.get("metadata") or {}
+    where = f"{where}: {resource.kind} {metadata.get('name')!r}"
+    for field in (*_REQUIRED, *(["namespace"] if resource.namespaced else [])):
+        if not metadata.get(field):
+            raise InvalidInputError(
+                f"{where} has no metadata.{field}, so it is from no cluster: take {HOW_TO_TAKE}; "
+                f"manifests are given as PATH"
+            )
+    if "deletionTimestamp" in metadata:
+        return None
+    body = {
+        **item,
+        "metadata": {
+            "generation": 1,
+            **_moved({one: metadata[one] for one in _IDENTITY if one in metadata}, moment_s),
+        },
+    }
+    if "status" in item:
+        body["status"] = _moved(item["status"] or {}, moment_s)
+    try:
+        body = admitted(resource.kind, body, None)
+        check_status(resource.kind, body.get("status") or {})
+    except ApiError as error:
+        raise InvalidInputError(f"{where}: {error.message}") from None
+    return Manifest(resource, metadata.get("namespace"), metadata["name"], body, where)
+
+
+def _age(one: Manifest) -> tuple[float, str]:
+    metadata = one.body["metadata"]
+    return seconds_of(metadata["creationTimestamp"]), metadata["uid"]
+
+
+def _check_identities(objects: Iterable[Manifest]) -> None:
+    names, uids = set(), set()
+    for one in objects:
+        name, uid = (one.resource, one.namespace, one.name), one.body["metadata"]["uid"]
+        if name in names or uid in uids:
+            raise InvalidInputError(f"{one.where} is there twice, or its metadata.uid is")
+        names.add(name)
+        uids.add(uid)
+
+
+def _check_revisions(objects: Sequence[Manifest], where: str) -> None:
+    """Jobs run revisions of definitions: without any the snapshot was taken of too few kinds."""
+    if any(one.resource is CONTROLLER_REVISIONS for one in objects):
+        return
+    for one in objects:
+        status = one.body.get("status") or {}
+        given = status.get("jobDefinition")
+        if one.resource is BATCH_JOBS and given and status.get("state") not in _OVER:
+            raise InvalidInputError(
+                f"{where}: BatchJob {one.name!r} runs revision {given}, but no ControllerRevision "
+                f"is in the snapshot: take {HOW_TO_TAKE}"
+            )
+
+
+def _run_times(objects: Iterable[Manifest]) -> Iterator[tuple[DefinitionKey, RunTime]]:
+    """What is known of run times: a definition's own record, else its jobs' attempts."""
+    seen: dict[DefinitionKey, list[float]] = defaultdict(list)
+    for one in objects:
+        if one.resource is BATCH_JOBS:
+            seen[definition_of(one.body)] += _durations(one.body.get("status") or {})
+    for key, durations in seen.items():
+        if durations:
+            yield key, RunTime(median(durations), len(durations))
+    for one in objects:
+        if one.resource is JOB_DEFINITIONS:
+            record = (one.body.get("status") or {}).get("runTimes") or {}
+            if record.get("count"):
+                yield (
+                    (one.body["metadata"]["namespace"], one.name),
+                    RunTime(float(record["p50Seconds"]), record["count"]),
+                )
+
+
+def definition_of(job: Mapping[str, Any]) -> DefinitionKey:
+    """Namespace and name of the definition that a job runs."""
+    namespace: str = job["metadata"].get("namespace", "default")
+    return namespace, job["spec"]["jobDefinition"].partition(":")[0]
+
+
+def _durations(status: Mapping[str, Any]) -> Iterator[float]:
+    """How long a job's attempts ran that ended well."""
+    for row in status.get("attempts", ()):
+        if row.get("exitCode") == 0 and "startedAt" in row and "stoppedAt" in row:
+            yield seconds_of(row["stoppedAt"]) - seconds_of(row["startedAt"])
