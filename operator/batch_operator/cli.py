@@ -147,7 +147,8 @@ def _taken_from_cluster(arguments: argparse.Namespace) -> dict[str, Any]:
     except NoCredentialsError as error:
         raise InvalidInputError(str(error)) from None
     except ApiError as error:
-        raise InvalidInputError(f"the cluster cannot be read: {error.message}") from None
+        why = "batch-operator is not installed in it" if error.is_not_found else error.message
+        raise InvalidInputError(f"the cluster cannot be read: {why}") from None
 
 
 def crds(arguments: argparse.Namespace) -> int:

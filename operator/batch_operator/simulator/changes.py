@@ -135,8 +135,8 @@ def _check_path(kind: Kind, path: Sequence[str], where: str) -> None:
         elif schema.get("x-kubernetes-preserve-unknown-fields"):
             return
         else:
-            known = ", ".join(schema.get("properties", ())) or "no fields"
-            raise InvalidInputError(f"{where}: {place} has no field {step}; it has: {known}")
+            known = ", ".join(schema.get("properties", ())) or "none at all"
+            raise InvalidInputError(f"{where}: {place} has no field {step}; it has {known}")
 
 
 def _with(value: Any, path: Sequence[str], new: Any, where: str) -> Any:

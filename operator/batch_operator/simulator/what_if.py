@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+UNTIL_S = 7 * 24 * 3600.0
+"""How long a run goes on at most, when nobody says: real jobs take longer than made-up ones."""
 _FIGURES = ("makespan", "jobs", "attempts", "waiting", "utilisation", "cost", "costs")
 _ABOUT_THE_RUN = ("settled", "virtualSeconds", "violations")
 _OVER = ("SUCCEEDED", "FAILED")
@@ -112,11 +114,12 @@ def what_if(
     Raises:
         InvalidInputError: an event asks for what the API server refuses.
     """
+    spec = scenario.spec
+    end_s = until_s or spec.until or UNTIL_S
 
     def run(one: Scenario) -> Outcome:
-        return simulate(one, seed=seed, until_s=until_s, faults=faults, crash=crash)
+        return simulate(one, seed=seed, until_s=end_s, faults=faults, crash=crash)
 
-    spec = scenario.spec
     unchanged = replace(
         scenario, manifests=(), applied={}, spec=spec.model_copy(update={"events": ()})
     )
@@ -161,19 +164,15 @@ def _figures(outcome: Outcome) -> Json:
 
 def _difference(before: Json, after: Json) -> Json:
     """After less before, figure by figure; null where either has none."""
-    return {name: _less(before[name], after[name]) for name in _FIGURES}
+    states = {**before["jobs"], **after["jobs"]}
+    jobs = {one: after["jobs"].get(one, 0) - before["jobs"].get(one, 0) for one in states}
+    return {name: _less(before[name], after[name]) for name in _FIGURES} | {"jobs": jobs}
 
 
 def _less(before: Any, after: Any) -> Any:
     if isinstance(before, dict) and isinstance(after, dict):
-        missing = (
-            0 if all(isinstance(one, int) for one in (*before.values(), *after.values())) else None
-        )
-        return {
-            name: _less(before.get(name, missing), after.get(name, missing))
-            for name in sorted({**before, **after})
-        }
-    if isinstance(before, dict) or isinstance(after, dict) or before is None or after is None:
+        return {name: _less(before.get(name), after.get(name)) for name in {**before, **after}}
+    if isinstance(before, dict | None) or isinstance(after, dict | None):
         return None
     return round(after - before, 6)
 
