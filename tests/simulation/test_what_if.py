@@ -500,6 +500,11 @@ def broken_snapshots() -> Iterator[tuple[Callable[[Json], object], str]]:
     yield lambda one: one.update(items=7), "items: write a list of objects"
     yield lambda one: one.pop("kind"), "no snapshot: take `batch-operator snapshot`"
     yield lambda one: job_of(one, "frame-4")["metadata"].pop("uid"), "manifests are given as PATH"
+    yield (
+        lambda one: job_of(one, "frame-4")["metadata"].update(creationTimestamp="yesterday"),
+        "has no metadata.creationTimestamp",
+    )
+    yield lambda one: job_of(one, "render-1").update(data=7), "data is no JobDefinition's spec"
     yield lambda one: one["items"].append(job_of(one, "local")), "'local' is there twice"
     yield (
         lambda one: one["items"].remove(job_of(one, "render-1")),

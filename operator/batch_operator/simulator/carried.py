@@ -29,6 +29,7 @@ from batch_operator.cluster.client import (
 from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.plan import Definition, Plan, make_plan
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
+from batch_operator.lifecycle.states import FINAL
 from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
 from batch_operator.scheduling.mutations import StartAttempt
@@ -117,7 +118,11 @@ class _World:
         queue = decoding.queue_decoder()
         environment = decoding.environment_decoder()
         encode = msgspec.json.encode
-        self.jobs: list[Job] = [job(encode(one)) for one in server.objects(BATCH_JOBS)]
+        self.jobs: list[Job] = [
+            job(encode(one))
+            for one in server.objects(BATCH_JOBS)
+            if one["status"]["state"] not in FINAL
+        ]
         self._queues: dict[str, Queue] = {
             one["metadata"]["name"]: queue(encode(one)) for one in server.objects(JOB_QUEUES)
         }
@@ -136,7 +141,7 @@ class _World:
         """What the job's attempts run, if that is still known."""
         name, _, revision = (job.status.job_definition or "").partition(":")
         definition = Definition(None, self._revisions.get((job.namespace, name), {}))
-        plan = make_plan(job, definition, int(revision)) if revision else None
+        plan = make_plan(job, definition, int(revision)) if revision.isdecimal() else None
         return plan if isinstance(plan, Plan) else None
 
     def place(self, job: Job, live: _Live, plan: Plan) -> Environment | None:

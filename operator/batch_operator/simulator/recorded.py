@@ -16,8 +16,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from batch_operator.api import meta
+from batch_operator.api.job_definition import JobDefinitionSpec
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     BY_KIND,
@@ -29,7 +31,7 @@ from batch_operator.cluster.client import (
     SCHEDULING_POLICIES,
     ApiError,
 )
-from batch_operator.simulator.admission import admitted, check_status
+from batch_operator.simulator.admission import admitted, check_status, fresh_status
 from batch_operator.simulator.scenario import InvalidInputError, Manifest
 from batch_operator.simulator.virtual_time import seconds_of, timestamp
 
@@ -57,7 +59,8 @@ HOW_TO_TAKE = (
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
 _IDENTITY = ("name", "namespace", "uid", "generation", "creationTimestamp", "labels")
 """Of metadata. Owners and finalizers are others': nobody here would ever take them off."""
-_REQUIRED = ("name", "uid", "creationTimestamp")
+_CREATED = "creationTimestamp"
+_REQUIRED = ("name", "uid", _CREATED)
 _TO_COME = "nextLookAt"
 """The one time in a status that lies in the future."""
 _OVER = frozenset({"SUCCEEDED", "FAILED"})
@@ -132,7 +135,8 @@ def _resource(item: Mapping[str, Any]) -> Resource | None:
     if resource is None and item.get("kind") == CONTROLLER_REVISIONS.kind:
         labels = (item.get("metadata") or {}).get("labels") or {}
         is_ours = labels.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
-        resource = CONTROLLER_REVISIONS if is_ours else None
+        is_named = meta.LABEL_JOB_DEFINITION in labels
+        resource = CONTROLLER_REVISIONS if is_ours and is_named else None
     return resource if resource and resource.api_version == item.get("apiVersion") else None
 
 
@@ -178,7 +182,8 @@ def _object(resource: Resource, item: Json, moment_s: float, where: str) -> Mani
     metadata = item.get("metadata") or {}
     where = f"{where}: {resource.kind} {metadata.get('name')!r}"
     for field in (*_REQUIRED, *(["namespace"] if resource.namespaced else [])):
-        if not metadata.get(field):
+        is_there = metadata.get(field) and (field != _CREATED or [*_times(metadata[field])])
+        if not is_there:
             raise InvalidInputError(
                 f"{where} has no metadata.{field}, so it is from no cluster: take {HOW_TO_TAKE}; "
                 f"manifests are given as PATH"
@@ -192,13 +197,18 @@ def _object(resource: Resource, item: Json, moment_s: float, where: str) -> Mani
             **_moved({one: metadata[one] for one in _IDENTITY if one in metadata}, moment_s),
         },
     }
-    if "status" in item:
-        body["status"] = _moved(item["status"] or {}, moment_s)
+    if status := item.get("status") or fresh_status(resource.kind):
+        body["status"] = _moved(status, moment_s)
     try:
         body = admitted(resource.kind, body, None)
         check_status(resource.kind, body.get("status") or {})
-    except ApiError as error:
-        raise InvalidInputError(f"{where}: {error.message}") from None
+        if resource is CONTROLLER_REVISIONS:
+            JobDefinitionSpec.model_validate(body.get("data"))
+    except (ApiError, ValidationError) as error:
+        message = (
+            error.message if isinstance(error, ApiError) else "data is no JobDefinition's spec"
+        )
+        raise InvalidInputError(f"{where}: {message}") from None
     return Manifest(resource, metadata.get("namespace"), metadata["name"], body, where)
 
 
