@@ -105,20 +105,26 @@ class Room:
     ) -> None:
         """Keep room for the job at the head of a queue, where it is expected first.
 
-        When that is not known it is kept everywhere: nothing may pass that could be in its way.
+        When that is not known it is kept wherever it could be: nothing may pass that could be in
+        its way. So it is with its units, of which nobody knows when they come back.
         """
+        affordable = self.affordable(ask)
+        for name, quantity in ask.units:
+            self.units[name] = self.units.get(name, 0) - quantity
         found = []
         for number, one in enumerate(environments):
             for time, lasting in self._to_come(one, usable, releases.get(one.name, ()), now):
                 if lasting >= ask.milli_cpu:
                     found.append((time, number, lasting - ask.milli_cpu))
                     break
-        if found and self.affordable(ask):
+        if found and affordable:
             time, number, spare = min(found)
             self._claim(environments[number], time, ask.milli_cpu, spare)
             return
         for one in environments:
-            self._claim(one, now, ask.milli_cpu, max(0, self.free(one, usable) - ask.milli_cpu))
+            if ask.milli_cpu <= capacity_milli(one):
+                spare = max(0, self.free(one, usable) - ask.milli_cpu)
+                self._claim(one, now, ask.milli_cpu, spare)
 
     def keep(self, environment: Environment, milli_cpu: int) -> None:
         """Keep what is being freed in an environment for one who waits for it."""
