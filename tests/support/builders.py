@@ -10,6 +10,7 @@ import msgspec
 from batch_operator.api import meta
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
+from batch_operator.api.consumable_resource import ConsumableResourceSpec, ConsumableResourceStatus
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
@@ -123,6 +124,26 @@ def environment(
         deleting=False,
         spec=ComputeEnvironmentSpec.model_validate({"type": "UNMANAGED", "maxvCpus": 4, **spec}),
         status=ComputeEnvironmentStatus(),
+    )
+
+
+def consumable(
+    name: str = "licence",
+    total: int = 4,
+    *,
+    status: dict[str, Any] | None = None,
+    kind: str = "REPLENISHABLE",
+) -> Stored[ConsumableResourceSpec, ConsumableResourceStatus]:
+    return Stored(
+        namespace="",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START,
+        deleting=False,
+        spec=ConsumableResourceSpec.model_validate({"totalQuantity": total, "resourceType": kind}),
+        status=ConsumableResourceStatus.model_validate(status or {}),
     )
 
 
