@@ -35,7 +35,8 @@ def releases(
         is_gang = bool(look.gangs)
         for one in look.children.live[:1] if is_gang else look.children.live:
             end = (one.started_at or now) + timedelta(seconds=expected_s)
-            end = max(end, now + timedelta(seconds=OVERDUE_S)) if end <= now else end
+            if end <= now:
+                end = now + timedelta(seconds=OVERDUE_S)
             held = look.usage if is_gang else {one.environment: one.milli_cpu}
             for environment, milli_cpu in held.items():
                 found[environment].append((end, milli_cpu))

@@ -43,6 +43,8 @@ class Room:
         self.used = used
         self.units = units
         self._reserved: dict[str, list[Reservation]] = defaultdict(list)
+        self._placed: dict[str, list[Release]] = defaultdict(list)
+        """By environment: when what this cycle has placed is over."""
 
     def free(self, environment: Environment, usable: float = 1.0) -> int:
         """Milli-CPU; `usable` is the part of the environment that may be used at all."""
@@ -88,6 +90,8 @@ class Room:
             for one in in_the_way:
                 one.spare -= count * ask.milli_cpu
             self.used[environment.name] += count * ask.milli_cpu
+            if ends_at < NEVER:
+                self._placed[environment.name].append((ends_at, count * ask.milli_cpu))
             left -= count
             taken.append((environment, count))
         total = sum(count for _, count in taken)
@@ -139,7 +143,8 @@ class Room:
     ) -> list[tuple[datetime, int]]:
         """Times at which room is freed or claimed, and what is free from then on for good."""
         claims = self._reserved.get(environment.name, ())
-        events = sorted([*releases, *((one.at, -one.milli_cpu) for one in claims)])
+        ends = [*releases, *self._placed.get(environment.name, ())]
+        events = sorted([*ends, *((one.at, -one.milli_cpu) for one in claims)])
         free = int(capacity_milli(environment) * usable) - self.used[environment.name]
         steps = [(now, free)]
         for at, change in events:

@@ -177,6 +177,17 @@ def test_a_second_head_reckons_with_the_first() -> None:
     assert room.take(Ask(1000), 1, [local], 1.0, at(60)) == [(local, 1)]
 
 
+def test_what_the_same_cycle_has_placed_is_over_some_day_too() -> None:
+    """Else nothing would be known in the cycle in which most is decided."""
+    local = environment(maxvCpus=2)
+    room = Room(Counter(), {})
+    room.take(Ask(1000), 1, [local], 1.0, at(60))
+    room.reserve(Ask(2000), [local], 1.0, NO_RELEASES, START)
+
+    assert room.take(Ask(1000), 1, [local], 1.0, at(61)) == []
+    assert room.take(Ask(1000), 1, [local], 1.0, at(60)) == [(local, 1)]
+
+
 def test_only_where_the_head_could_run_is_anything_kept_for_it() -> None:
     small, large = environment("small", maxvCpus=2), environment("large", maxvCpus=4)
     room = Room(Counter(large=2000), {})
