@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from batch_operator.api.common import Conditions, Model, ObservedGeneration
+from batch_operator.api.common import Conditions, Model, ObservedGeneration, rules
 from batch_operator.api.job import Intervals
 
 
@@ -18,10 +18,21 @@ class ResourceType(StrEnum):
 class ConsumableResourceSpec(Model):
     """How much there is."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "self.resourceType == oldSelf.resourceType",
+                "resourceType cannot be changed, as jobs may hold units: make another "
+                "ConsumableResource",
+            )
+        )
+    )
+
     total_quantity: int = Field(ge=0, le=1_000_000_000, description="Units in total.")
     resource_type: ResourceType = Field(
         default=ResourceType.REPLENISHABLE,
-        description="REPLENISHABLE: returned when a job ends. NON_REPLENISHABLE: used up.",
+        description="REPLENISHABLE: returned when a job ends. NON_REPLENISHABLE: used up. "
+        "It cannot be changed.",
     )
 
 

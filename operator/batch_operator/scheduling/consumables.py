@@ -39,14 +39,18 @@ def is_used_up(resource: Consumable) -> bool:
 def free_units(resources: Mapping[str, Consumable], held: Mapping[str, int]) -> dict[str, int]:
     """What nobody holds or was granted, by name; below nothing after a total was lowered."""
     return {
-        name: one.spec.total_quantity - (used_up(one) if is_used_up(one) else held.get(name, 0))
+        name: _unspent(one) if is_used_up(one) else one.spec.total_quantity - held.get(name, 0)
         for name, one in resources.items()
     }
 
 
-def used_up(resource: Consumable) -> int:
+def _unspent(resource: Consumable) -> int:
     status = resource.status
-    return status.spent_quantity + sum(_size(one) for one in status.grants)
+    try:
+        granted_now = sum(_size(one) for one in status.grants)
+    except ValueError:  # not what we have written: nobody knows what is left
+        return 0
+    return resource.spec.total_quantity - status.spent_quantity - granted_now
 
 
 def _size(grant: Grant) -> int:
@@ -66,7 +70,10 @@ def granted(units: Units, uid: str, resources: Mapping[str, Consumable]) -> Inde
 
 def _granted_by(resource: Consumable, uid: str) -> IndexSet:
     grant = next((one for one in resource.status.grants if one.job_uid == uid), None)
-    return IndexSet.parse(grant.indexes) if grant else IndexSet()
+    try:
+        return IndexSet.parse(grant.indexes) if grant else IndexSet()
+    except ValueError:
+        return IndexSet()
 
 
 def wish(
@@ -85,12 +92,15 @@ def wish(
 def grants_after(
     resource: Consumable, wishes: Mapping[str, tuple[int, IndexSet]], jobs: Mapping[str, Job]
 ) -> tuple[int, list[Grant]]:
-    """`spentQuantity` and `grants` as they should read now."""
+    """`spentQuantity` and `grants` as they should read now.
+
+    Raises:
+        ValueError: somebody else has written into its status; it is left as it is.
+    """
     spent = resource.status.spent_quantity
     kept: list[Grant] = []
     for one in resource.status.grants:
-        job = jobs.get(one.job_uid)
-        if job is None or job.status.state in FINAL:
+        if _is_over(jobs.get(one.job_uid)):
             spent += _size(one)
         elif one.job_uid in wishes:
             more = wishes[one.job_uid][1] | IndexSet.parse(one.indexes)
@@ -99,9 +109,13 @@ def grants_after(
             kept.append(one)
     known = {one.job_uid for one in kept}
     for uid, (quantity, indexes) in sorted(wishes.items()):
-        if uid not in known and len(kept) < GRANTS_MAX:
+        if uid not in known and not _is_over(jobs.get(uid)) and len(kept) < GRANTS_MAX:
             kept.append(Grant(job_uid=uid, quantity=quantity, indexes=str(indexes)))
     return spent, kept
+
+
+def _is_over(job: Job | None) -> bool:
+    return job is None or job.status.state in FINAL
 
 
 def consumable_hold(units: Units, resources: Mapping[str, Consumable]) -> Hold | None:

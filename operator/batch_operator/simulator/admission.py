@@ -174,9 +174,11 @@ _RULES: Mapping[str, Callable[[Json], str | None]] = {
 
 def _change_problem(kind: str, body: Json, before: Json) -> str | None:
     """CEL rules about what may change."""
+    old, new = before["spec"], body["spec"]
+    if kind == "ConsumableResource" and old["resourceType"] != new["resourceType"]:
+        return "spec: resourceType cannot be changed: make another ConsumableResource"
     if kind != "BatchJob":
         return None
-    old, new = before["spec"], body["spec"]
     for field in sorted({*old, *new} - _CHANGEABLE):
         if old.get(field) != new.get(field):
             return f"spec.{field}: cannot be changed once the job is submitted: submit a new job"

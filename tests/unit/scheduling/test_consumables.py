@@ -1,0 +1,213 @@
+"""Units of consumable resources: what is free, who was granted what, and what is spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_operator.api.consumable_resource import ConsumableResourceSpec, ConsumableResourceStatus
+from batch_operator.api.crd import structural
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import BatchJobStatus, JobState
+from batch_operator.lifecycle.holds import Reason
+from batch_operator.scheduling.consumables import (
+    GRANTS_MAX,
+    consumable_hold,
+    free_units,
+    granted,
+    grants_after,
+    wish,
+)
+from support.builders import consumable, job
+from support.play import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.scheduling.consumables import Wishes
+    from batch_operator.scheduling.snapshot import Consumable, Job
+
+
+def grant(uid: str, indexes: str = "0", quantity: int = 1) -> dict[str, Any]:
+    return {"jobUid": uid, "quantity": quantity, "indexes": indexes}
+
+
+def tokens(total: int = 10, *grants: dict[str, Any], spent: int = 0, name: str = "token") -> Any:
+    status = {"grants": list(grants), "spentQuantity": spent}
+    return consumable(name, total, kind="NON_REPLENISHABLE", status=status)
+
+
+def known(*resources: Consumable) -> Mapping[str, Consumable]:
+    return {one.name: one for one in resources}
+
+
+def jobs(*names: str, state: JobState = JobState.RUNNABLE) -> dict[str, Job]:
+    return {f"uid-{name}": job(name, status=BatchJobStatus(state=state)) for name in names}
+
+
+# What is free
+
+
+def test_what_is_held_is_not_free_and_comes_back() -> None:
+    resources = known(consumable("licence", 4), consumable("disk", 2))
+
+    assert free_units(resources, {"licence": 3}) == {"licence": 1, "disk": 2}
+
+
+def test_what_was_granted_and_what_is_spent_is_used_up() -> None:
+    """Whether or not it is held now: those units never come back."""
+    resource = tokens(20, grant("a", "0-2,5", quantity=3), grant("b"), spent=2)
+
+    assert free_units(known(resource), {"token": 20}) == {"token": 20 - 12 - 1 - 2}
+
+
+def test_below_nothing_is_left_after_a_total_was_lowered() -> None:
+    resources = known(tokens(1, grant("a", "0-2")), consumable("licence", 1))
+
+    assert free_units(resources, {"licence": 3}) == {"token": -2, "licence": -2}
+
+
+def test_of_a_status_that_cannot_be_read_nothing_is_free_and_the_others_go_on() -> None:
+    """Somebody has edited it. It is left as it is, and the operator says that it failed."""
+    spoilt = tokens(5, grant("uid-a", "7-3"))
+    resources = known(spoilt, consumable("licence", 4))
+
+    assert free_units(resources, {}) == {"token": 0, "licence": 4}
+    assert granted((("token", 1),), "uid-a", resources) == IndexSet()
+    with pytest.raises(ValueError, match="must rise"):
+        grants_after(spoilt, {}, jobs("b"))
+
+
+# Who was granted what
+
+
+def test_a_job_that_uses_nothing_up_needs_no_grant() -> None:
+    assert granted((("licence", 1), ("gone", 1)), "a", known(consumable("licence"))) is None
+    assert granted((), "a", {}) is None
+
+
+def test_a_child_is_granted_only_when_it_has_all_that_it_uses_up() -> None:
+    first = tokens(9, grant("a", "0-3"), grant("b", "0"))
+    second = tokens(9, grant("a", "2-5"), name="voucher")
+    resources = known(first, second, consumable("licence"))
+    units = (("licence", 1), ("token", 1), ("voucher", 1))
+
+    assert granted(units, "a", resources) == IndexSet.of([2, 3])
+    assert granted(units, "b", resources) == IndexSet()
+
+
+def test_only_of_what_is_used_up_is_a_grant_wished_for() -> None:
+    wishes: Wishes = {}
+    resources = known(tokens(), consumable("licence"))
+    wish(wishes, (("licence", 2), ("token", 3)), "a", [0, 2], resources)
+
+    assert wishes == {"token": {"a": (3, IndexSet.of([0, 2]))}}
+
+
+# What the status should read
+
+
+def rows(resource: Consumable, wishes: dict[str, tuple[int, IndexSet]], world: Any) -> Any:
+    spent, grants = grants_after(resource, wishes, world)
+    return spent, {one.job_uid: (one.quantity, one.indexes) for one in grants}
+
+
+def test_a_wish_is_added_to_what_a_job_was_granted_before() -> None:
+    wishes = {"uid-a": (2, IndexSet.of([4])), "uid-b": (1, IndexSet(1))}
+    resource = tokens(10, grant("uid-a", "0-3", quantity=2), spent=1)
+
+    assert rows(resource, wishes, jobs("a", "b")) == (
+        1,
+        {"uid-a": (2, "0-4"), "uid-b": (1, "0")},
+    )
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, None])
+def test_what_a_job_was_granted_is_spent_when_it_is_over_or_gone(state: JobState | None) -> None:
+    world = jobs("a", state=state) if state else {}
+    resource = tokens(10, grant("uid-a", "0-3", quantity=2), spent=1)
+
+    assert rows(resource, {}, world) == (9, {})
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, None])
+def test_a_job_that_is_over_is_granted_nothing_more(state: JobState | None) -> None:
+    """It was cancelled or deleted since it asked: nothing is used up by what never starts."""
+    world = jobs("a", state=state) if state else {}
+
+    assert rows(tokens(), {"uid-a": (1, IndexSet(1))}, world) == (0, {})
+
+
+def test_so_many_jobs_hold_grants_at_a_time_and_the_next_waits() -> None:
+    """Those that hold some may get more."""
+    names = [f"j{number}" for number in range(GRANTS_MAX + 1)]
+    resource = tokens(10_000, *(grant(f"uid-{name}") for name in names[:-1]))
+    wishes = {f"uid-{name}": (1, IndexSet.of([1])) for name in (names[0], names[-1])}
+    _, grants = grants_after(resource, wishes, jobs(*names))
+
+    assert len(grants) == GRANTS_MAX
+    assert {one.job_uid: one.indexes for one in grants}["uid-j0"] == "0-1"
+    ConsumableResourceStatus(grants=grants).to_wire()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=30), st.data())
+def test_nothing_is_granted_twice_and_nothing_is_forgotten(
+    steps: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    """Whoever asks for what, and whoever ends: spent and granted are what was ever granted."""
+    world, ever, total = jobs("a", "b", "c"), set[tuple[str, int]](), 1000
+    resource = tokens(total)
+    for name, index in steps:
+        uid = f"uid-{name}"
+        wishes = {}
+        if data.draw(st.booleans()):
+            wishes = {uid: (1, IndexSet.of([index]))}
+            if uid in world:
+                ever.add((uid, index))
+        else:
+            world.pop(uid, None)
+        spent, grants = grants_after(resource, wishes, world)
+        resource = tokens(total, *(one.to_wire() for one in grants), spent=spent)
+
+        assert free_units(known(resource), {})["token"] == total - len(ever)
+        for uid in world:
+            own = {index for job_uid, index in ever if job_uid == uid}
+            assert granted((("token", 1),), uid, known(resource)) == IndexSet.of(own)
+
+
+# What can never be had
+
+
+def test_a_job_that_names_what_does_not_exist_says_so() -> None:
+    hold = consumable_hold((("licence", 1), ("license", 1)), known(consumable("licence")))
+
+    assert hold is not None
+    assert (hold.reason, hold.stalled) == (Reason.CONSUMABLE_RESOURCE_NOT_FOUND, True)
+    assert hold.message.startswith("there is no ConsumableResource license: apply it")
+
+
+@pytest.mark.parametrize("resource", [consumable("licence", 2), tokens(2, name="licence")])
+def test_a_job_that_asks_for_more_than_there_is_says_so(resource: Consumable) -> None:
+    units = (("licence", 3),)
+    hold = consumable_hold(units, known(resource))
+
+    assert hold is not None
+    assert (hold.reason, hold.stalled) == (Reason.CONSUMABLE_RESOURCE_TOO_SMALL, True)
+    assert "needs 3 units" in hold.message
+    assert "has 2 in all: raise its spec.totalQuantity, or ask for less" in hold.message
+    assert consumable_hold((("licence", 2),), known(resource)) is None
+
+
+def test_the_kind_of_a_resource_stays_what_it_is() -> None:
+    """Units that jobs hold now would be nobody's; AWS has no way to change it either."""
+    before = {"totalQuantity": 3, "resourceType": "REPLENISHABLE"}
+    changed = refusal("ConsumableResource", {**before, "resourceType": "NON_REPLENISHABLE"}, before)
+    rules = structural(ConsumableResourceSpec)["x-kubernetes-validations"]
+
+    assert changed is not None
+    assert "resourceType cannot be changed" in changed
+    assert rules[0]["rule"] == "self.resourceType == oldSelf.resourceType"
+    assert refusal("ConsumableResource", {**before, "totalQuantity": 9}, before) is None
