@@ -11,6 +11,7 @@ from batch_operator.api.job import JobState
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     COMPUTE_ENVIRONMENTS,
+    CONSUMABLE_RESOURCES,
     PODS,
 )
 from batch_operator.simulator.api_server import ApiServer
@@ -95,6 +96,22 @@ class Stage:
     def environment(self, max_vcpus: int) -> None:
         body = {"metadata": {"name": "local"}, "spec": {"type": "UNMANAGED", "maxvCpus": max_vcpus}}
         self.server.create(COMPUTE_ENVIRONMENTS, None, body, "user")
+
+    def resource(self, total: int, kind: str = "NON_REPLENISHABLE") -> None:
+        spec = {"totalQuantity": total, "resourceType": kind}
+        body = {"metadata": {"name": "unit"}, "spec": spec}
+        self.server.create(CONSUMABLE_RESOURCES, None, body, "user")
+
+    def grants(self, spent: int, **indexes: str) -> None:
+        """Store grants of one unit for each child, by job uid."""
+        rows = [
+            {"jobUid": uid.replace("_", "-"), "quantity": 1, "indexes": text}
+            for uid, text in indexes.items()
+        ]
+        status = {"observedGeneration": 1, "spentQuantity": spent, "grants": rows}
+        self.server.update_status(
+            CONSUMABLE_RESOURCES, None, "unit", lambda old: {**old, **status}, OPERATOR
+        )
 
     def pod_status(self, name: str, status: Json) -> None:
         self.server.update_status(PODS, "default", name, lambda old: {**old, **status}, "kubelet")
@@ -230,6 +247,77 @@ def test_a_node_that_is_let_go_before_its_main_node_runs(stage: Stage) -> None:
     stage.open(another)
 
     assert "nodes_in_order" not in stage.broken
+
+
+UNIT: Json = {"consumableResources": [{"name": "unit", "quantity": 1}]}
+
+
+def granted(uid: str, indexes: str) -> dict[str, str]:
+    return {uid.replace("-", "_"): indexes}
+
+
+def test_more_units_than_there_are(stage: Stage) -> None:
+    stage.resource(1, "REPLENISHABLE")
+    stage.pod(stage.job("a", **UNIT))
+    stage.pod(stage.job("b", **UNIT))
+
+    assert stage.broken == {"units_accounted_for"}
+
+
+def test_units_that_have_come_back(stage: Stage) -> None:
+    stage.resource(1, "REPLENISHABLE")
+    stage.pod_status(stage.pod(stage.job("a", **UNIT)), {"phase": "Failed"})
+    stage.pod(stage.job("b", **UNIT))
+    stage.status("b", state="FAILED")
+    stage.pod(stage.job("c", **UNIT))
+
+    assert stage.broken == set()
+
+
+def test_a_start_without_the_resource_that_it_needs(stage: Stage) -> None:
+    stage.pod(stage.job(**UNIT))
+
+    assert stage.broken == {"units_accounted_for"}
+
+
+def test_a_start_before_its_grant_is_stored(stage: Stage) -> None:
+    stage.resource(9)
+    uid = stage.job(arrayProperties={"size": 2}, **UNIT)
+    stage.grants(0, **granted(uid, "0"))
+    stage.pod(uid, index=0)
+
+    assert stage.broken == set()
+
+    stage.pod(uid, index=1)
+
+    assert stage.broken == {"units_accounted_for"}
+
+
+def test_what_was_used_up_comes_back(stage: Stage) -> None:
+    stage.resource(9)
+    uid = stage.job(**UNIT)
+    stage.grants(3, **granted(uid, "0"))
+    stage.grants(3)
+
+    assert stage.broken == {"units_accounted_for"}
+
+
+def test_more_is_used_up_than_there_is(stage: Stage) -> None:
+    stage.resource(1)
+    stage.grants(2)
+    stage.finish(is_settled=False)
+
+    assert stage.broken == {"units_accounted_for"}
+
+
+def test_a_grant_that_outlives_its_job(stage: Stage) -> None:
+    stage.resource(1)
+    uid = stage.job(**UNIT)
+    stage.grants(0, **granted(uid, "0"))
+    stage.status(state="FAILED", observedGeneration=1)
+    stage.finish()
+
+    assert stage.broken == {"units_accounted_for"}
 
 
 @pytest.mark.parametrize("request_", ["cancel", "terminate"])

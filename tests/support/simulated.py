@@ -22,7 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "scenarios").glob("*.yaml"))
 WORKLOADS = ROOT / "tests" / "simulation" / "workloads"
 MIXED = WORKLOADS / "mixed.yaml"
-UNTOLD = {"mixed": {"default/doomed"}, "crowd": {"default/doomed"}}
+UNTOLD = {
+    "mixed": {"default/doomed"},
+    "crowd": {"default/doomed"},
+    "licences": {"default/deleted"},
+}
 """By workload: jobs that are deleted while they run, of whose end more or less may be told."""
 TIMING_DECIDES = {
     "stops": {"default/terminated"},  # a slower operator has started less of it by then
@@ -34,6 +38,7 @@ TIMING_DECIDES = {
         "default/gives-up",  # its children are stopped when others have failed
         "default/spot-array",  # what runs on a node that vanishes is tried again
     },
+    "licences": {"default/terminated"},
 }
 """By workload: jobs whose state is certain, and how far they came on the way is not."""
 

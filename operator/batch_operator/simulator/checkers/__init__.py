@@ -22,6 +22,7 @@ from batch_operator.simulator.checkers.object_size import ObjectSize
 from batch_operator.simulator.checkers.placed_or_held import PlacedOrHeld
 from batch_operator.simulator.checkers.rerun_set_is_fixed import RerunSetIsFixed
 from batch_operator.simulator.checkers.terminal_is_final import TerminalIsFinal
+from batch_operator.simulator.checkers.units_accounted_for import UnitsAccountedFor
 
 if TYPE_CHECKING:
     from batch_operator.simulator.api_server import Write
@@ -45,6 +46,7 @@ class Panel:
             AttemptsWithinLimit(),
             DependenciesBeforeStart(),
             CapacityNeverExceeded(),
+            UnitsAccountedFor(),
             NoStartAfterCancel(notice_s),
             NodesInOrder(),
             CountsAddUp(),
