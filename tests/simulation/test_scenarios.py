@@ -18,6 +18,13 @@ ENDS = {
         "align-again": ("SUCCEEDED", 1),
     },
     "array-with-failures": {"render": ("FAILED", 52)},
+    "backfill": {
+        "first": ("SUCCEEDED", 1),
+        "large": ("SUCCEEDED", 1),
+        "too-long": ("SUCCEEDED", 1),
+        "no-timeout": ("SUCCEEDED", 1),
+        "short": ("SUCCEEDED", 4),
+    },
     "deletion": {"unwanted": ("PENDING", 2), "next": ("SUCCEEDED", 1)},
     "fallback": {"sweep": ("SUCCEEDED", 40)},
     "head-of-line": {
