@@ -214,7 +214,7 @@ def test_nothing_starts_before_its_units_are_granted() -> None:
     """And what it will need is kept for it: the queue behind gets only what is left."""
     local = environment(maxvCpus=3)
     dispatch = dispatch_of(resources=[tokens(9)])
-    first = backlog_of(lot("array", Ask(1000, LICENCE), 2), lot("behind", Ask(1000), at_s=1))
+    first = backlog_of(lot("array", Ask(1000, LICENCE), 2))
     dispatch.serve(first, [local], Equal(), 1.0, backfill=False)
     dispatch.serve(backlog_of(lot("low", Ask(1000), 9)), [local], Equal(), 1.0, backfill=False)
 
