@@ -15,7 +15,7 @@ from batch_operator.api.compute_environment import (
 from batch_operator.api.consumable_resource import ConsumableResourceStatus
 from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
 from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
-from batch_operator.api.scheduling_policy import SchedulingPolicyStatus
+from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
@@ -37,7 +37,7 @@ from batch_operator.scheduling.placement import (
     vcpus,
 )
 from batch_operator.scheduling.run_times import to_store
-from batch_operator.scheduling.shares import Usage, decayed, weights
+from batch_operator.scheduling.shares import Usage, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
 Administered = Stored[Any, Any]
 SHARES_MAX = 500
 """AWS: a queue has at most so many active share identifiers."""
-_FORGOTTEN = 1000.0  # milli-vCPU-seconds that nobody misses
 _NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
 _NOT_READY = "NotReady"
 _READY = "Ready"
@@ -261,26 +260,21 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
 
 def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
     """A row per share that is active, or whose deleted jobs still count."""
-    policy, book = fair_policy(queue, snapshot.policies), memo.books.get(queue.name)
-    if policy is None or book is None:
+    book = memo.books.get(queue.name)
+    if book is None:
         return list(queue.status.shares)
-    now = snapshot.now
-    active = book.active(now)
-    factors = weights(policy, active)
+    now, policy = snapshot.now, fair_policy(queue, snapshot.policies)
+    book.prune(now)
+    factors = weights(policy or FairsharePolicy(), book.active(now))
     before = {row.share_identifier: row for row in queue.status.shares}
     rows: list[ShareStatus] = []
-    for share in sorted({*active, *book.deleted})[:SHARES_MAX]:
-        deleted = book.deleted.get(share, Usage())
-        age_s = (now - deleted.at).total_seconds()
-        is_forgotten = decayed(deleted.amount, age_s, book.half_life) < _FORGOTTEN
-        if is_forgotten and share not in factors:
-            del book.deleted[share]
-            continue
+    for share in sorted({*factors, *book.deleted})[:SHARES_MAX]:
+        deleted = book.deleted.get(share)
         row = ShareStatus(
             share_identifier=share,
             weight_factor=factors.get(share, 1.0),
             vcpus=vcpus(book.held[share]),
-            deleted_jobs_usage=None if is_forgotten else usage_to(deleted),
+            deleted_jobs_usage=usage_to(deleted) if deleted else None,
         )
         known = before.get(share)
         if known is None or known.model_copy(update={"usage": None}) != row:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling.placement import fair_policy
+from batch_operator.scheduling.charges import never_charged
 
 if TYPE_CHECKING:
     from batch_operator.scheduling.memo import Memo
@@ -48,7 +48,7 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
         found |= memo.by_consumable.get(consumable, set())
     for name in _changed_queues(snapshot):
         found |= memo.by_queue.get(name, set())
-        found |= _never_charged(snapshot, memo, name)
+        found |= never_charged(snapshot, memo, name)
     return found
 
 
@@ -67,14 +67,6 @@ def _changed_queues(snapshot: Snapshot) -> set[str]:
             )
         }
     return queues
-
-
-def _never_charged(snapshot: Snapshot, memo: Memo, name: str) -> set[str]:
-    """Jobs of a queue that shares are reckoned in only now; those that are over count, too."""
-    queue = snapshot.queues.get(name)
-    if queue is None or name in memo.books or fair_policy(queue, snapshot.policies) is None:
-        return set()
-    return {uid for uid, job in snapshot.jobs.items() if job.spec.job_queue == name}
 
 
 def _told(memo: Memo, key: Key, outcome: tuple[object, ...] | None) -> set[str]:

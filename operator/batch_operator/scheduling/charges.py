@@ -44,18 +44,24 @@ def charge_of(look: Evaluation, half_life: float, *, is_open: bool) -> Charge | 
     share = look.job.spec.share_identifier
     if share is None:
         return None
-    ended = {one.pod_uid for one in look.children.newly_ended}
     return Charge(
         share=share,
         over=usage_from(share_usage(look, half_life)),
         runs=tuple(
             (one.bound_at, _milli_cpu(look, one))
             for one in look.children.live
-            if one.bound_at is not None and one.pod_uid not in ended
+            if one.bound_at is not None and not _is_counted(look, one)
         ),
         held=sum(look.usage.values()),
         is_open=is_open,
     )
+
+
+def _is_counted(look: Evaluation, one: PodAttempt) -> bool:
+    """Whether its usage is among that of attempts that are over, though its Pod may live on."""
+    counted = look.children.counted
+    is_final = one.index in counted.succeeded or one.index in counted.failed
+    return is_final or one.number <= counted.used(one.index)
 
 
 def _milli_cpu(look: Evaluation, one: PodAttempt) -> int:
@@ -74,9 +80,11 @@ def charge(snapshot: Snapshot, memo: Memo, look: Evaluation, *, is_open: bool) -
 
 
 def book_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> ShareBook | None:
-    """The book of a queue's shares; None for a queue without a scheduling policy."""
-    policy = fair_policy(queue, snapshot.policies)
-    if policy is None:
+    """The book of a queue's shares; None for a queue that names no scheduling policy.
+
+    Books are kept while the policy is missing, too: what is used meanwhile counts.
+    """
+    if queue.spec.scheduling_policy is None:
         return None
     book = memo.books.get(queue.name)
     if book is None:
@@ -85,5 +93,17 @@ def book_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> ShareBook | None:
             for row in queue.status.shares
             if row.deleted_jobs_usage is not None
         }
-        book = memo.books[queue.name] = ShareBook(deleted)
-    return book.at(snapshot.now, half_life_s(policy))
+        book = memo.books[queue.name] = ShareBook(deleted, queue.uid)
+    policy = fair_policy(queue, snapshot.policies)
+    return book.at(snapshot.now, book.half_life if policy is None else half_life_s(policy))
+
+
+def never_charged(snapshot: Snapshot, memo: Memo, name: str) -> set[str]:
+    """Jobs of a queue that shares are reckoned in only now; those that are over count, too."""
+    queue, book = snapshot.queues.get(name), memo.books.get(name)
+    if book is not None and (queue is None or queue.uid != book.queue_uid):
+        book = None
+        del memo.books[name]
+    if queue is None or book is not None or queue.spec.scheduling_policy is None:
+        return set()
+    return {uid for uid, job in snapshot.jobs.items() if job.spec.job_queue == name}

@@ -42,6 +42,7 @@ from batch_operator.scheduling.starts import lots_of, rest_of_gang
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.holds import Hold
@@ -55,7 +56,7 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     job = snapshot.jobs.get(uid)
     attempts = list(snapshot.attempts.get(uid, {}).values())
     if job is None:
-        return _look_at_orphans(memo, uid, attempts)
+        return _look_at_orphans(memo, uid, attempts, snapshot.now)
     # A Pod elsewhere that claims this job for its owner is somebody's mischief.
     attempts = [one for one in attempts if one.namespace == job.namespace]
     mutations: list[Mutation] = []
@@ -110,14 +111,16 @@ def _last_things(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutat
     return mutations
 
 
-def _look_at_orphans(memo: Memo, uid: str, attempts: list[PodAttempt]) -> list[Mutation]:
+def _look_at_orphans(
+    memo: Memo, uid: str, attempts: list[PodAttempt], now: datetime
+) -> list[Mutation]:
     """Pods whose job is gone: garbage collection deletes them, we only let them go."""
     usage: Counter[str] = Counter()
     for one in attempts:
         if not (one.phase.ended or one.is_job):
             usage[one.environment] += one.milli_cpu
     memo.forget(uid, usage)
-    memo.uncharge_deleted(uid)
+    memo.uncharge_deleted(uid, now)
     return _let_go(attempts)
 
 

@@ -140,10 +140,10 @@ class Memo:
             self._charged_in[uid] = queue
         self.books[queue].set(uid, charge)
 
-    def uncharge_deleted(self, uid: str) -> None:
+    def uncharge_deleted(self, uid: str, now: datetime) -> None:
         """A job exists no more: what it has used is not forgotten with it."""
         queue = self._charged_in.pop(uid, None)
-        if queue in self.books and self.books[queue].delete(uid):
+        if queue in self.books and self.books[queue].delete(uid, now):
             self.touched_queues.add(queue)
 
     def watch_deadline(self, uid: str, at: datetime | None) -> None:

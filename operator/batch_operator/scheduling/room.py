@@ -48,8 +48,7 @@ class Room:
 
     def free(self, environment: Environment, usable: float = 1.0) -> int:
         """Milli-CPU; `usable` is the part of the environment that may be used at all."""
-        limit = int(capacity_milli(environment) * usable)
-        return max(0, limit - self.used[environment.name])
+        return max(0, _limit(environment, usable) - self.used[environment.name])
 
     def could_fit(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there is room for one, reservations aside."""
@@ -145,7 +144,7 @@ class Room:
         claims = self._reserved.get(environment.name, ())
         ends = [*releases, *self._placed.get(environment.name, ())]
         events = sorted([*ends, *((one.at, -one.milli_cpu) for one in claims)])
-        free = int(capacity_milli(environment) * usable) - self.used[environment.name]
+        free = _limit(environment, usable) - self.used[environment.name]
         steps = [(now, free)]
         for at, change in events:
             free += change
@@ -156,3 +155,8 @@ class Room:
             lasting = min(lasting, free)
             steps[number] = (time, lasting)
         return steps
+
+
+def _limit(environment: Environment, usable: float) -> int:
+    """Milli-CPU that may be used of an environment; 0.1 of 10 vCPUs is 1, whatever floats say."""
+    return int(round(capacity_milli(environment) * usable, 3))

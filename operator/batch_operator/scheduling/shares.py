@@ -36,6 +36,7 @@ WINDOW_MIN_S = 600
 EPOCH_HALF_LIVES = 64
 """The scale of the sums changes after so many half-lives; what is older than that is forgotten."""
 _FRACTION_BITS = 20
+_FORGOTTEN = 1000.0  # milli-vCPU-seconds that nobody misses
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -121,9 +122,11 @@ class Charge:
 class ShareBook:
     """What the shares of one queue have used and hold."""
 
-    def __init__(self, deleted: Mapping[str, Usage]) -> None:
+    def __init__(self, deleted: Mapping[str, Usage], queue_uid: str = "") -> None:
         """`deleted` is the usage of jobs that exist no more, by share, as it was stored."""
         self.deleted: dict[str, Usage] = dict(deleted)
+        self.queue_uid = queue_uid
+        """A queue that is deleted and applied again begins anew."""
         self._scale = Scale(WINDOW_MIN_S / 2, 0)
         self._charges: dict[str, Charge] = {}
         self._weighed: tuple[FairsharePolicy, list[str], dict[str, float]] | None = None
@@ -150,16 +153,33 @@ class ShareBook:
             self._add(charge, 1)
             self._charges[uid] = charge
 
-    def delete(self, uid: str) -> bool:
-        """The job exists no more: its usage is kept under its share. Whether there was any."""
+    def delete(self, uid: str, now: datetime) -> bool:
+        """The job exists no more: its usage is kept under its share. Whether there was any.
+
+        Who deletes a job that runs has used what it held until now.
+        """
         charge = self._charges.get(uid)
         self.set(uid, None)
-        if charge is None or not charge.over.amount:
+        if charge is None:
+            return False
+        at, used = now.replace(microsecond=0), charge.over
+        for since, milli_cpu in charge.runs:
+            held_s = max(0.0, (at - since).total_seconds())
+            used = used.plus(usage_of_run(milli_cpu, held_s, 0, self.half_life), at, self.half_life)
+        if not used.amount:
             return False
         before = self.deleted.get(charge.share, Usage())
-        over = charge.over
-        self.deleted[charge.share] = before.plus(over.amount, over.at, self.half_life)
+        total = before.plus(used.amount, used.at, self.half_life)
+        # Rounded as it is stored, so that a restart changes nothing.
+        self.deleted[charge.share] = Usage(round(total.amount), total.at)
         return True
+
+    def prune(self, now: datetime) -> None:
+        """Forget what deleted jobs have used where nobody would notice."""
+        for share, one in list(self.deleted.items()):
+            left = decayed(one.amount, (now - one.at).total_seconds(), self.half_life)
+            if left < _FORGOTTEN and now - one.at >= self._window:
+                del self.deleted[share]
 
     def _add(self, charge: Charge, sign: int) -> None:
         share, over = charge.share, charge.over
@@ -176,6 +196,10 @@ class ShareBook:
     def half_life(self) -> float:
         return self._scale.half_life
 
+    @property
+    def _window(self) -> timedelta:
+        return timedelta(seconds=2 * self.half_life)
+
     def at(self, now: datetime, half_life: float) -> ShareBook:
         """The book for a time; it is reckoned anew where the policy or the epoch has changed."""
         scale = Scale.at(now, half_life)
@@ -185,7 +209,7 @@ class ShareBook:
             horizon_s = half_life * EPOCH_HALF_LIVES
             for uid, charge in list(self._charges.items()):
                 age_s = (now - charge.over.at).total_seconds()
-                if charge.is_open or charge.held or age_s < horizon_s:
+                if charge.is_open or charge.held or charge.runs or age_s < horizon_s:
                     self._add(charge, 1)
                 else:
                     del self._charges[uid]
@@ -205,7 +229,7 @@ class ShareBook:
 
         AWS: a share becomes inactive when its decay period is over after its last job.
         """
-        window = timedelta(seconds=2 * self.half_life)
+        window = self._window
         found = {share for share, count in self.open_jobs.items() if count > 0}
         found |= {share for share, at in self._last_used.items() if now - at < window}
         found |= {share for share, one in self.deleted.items() if now - one.at < window}
@@ -278,17 +302,24 @@ class FairStanding:
         self._more: Counter[str] = Counter()
 
     def rank(self, share: str) -> float:
-        if share not in self._usage:
-            self._usage[share] = self._book.usage(share, self._now)
-        held = self._book.held[share] + self._more[share]
-        return self._weight(share) * (self._usage[share] + held * self._mean_life)
+        return self._rank(share, self._book.held[share] + self._more[share])
 
     def take(self, share: str, milli_cpu: int) -> None:
         self._more[share] += milli_cpu
 
     def served_before(self, share: str, milli_cpu: int, other: float) -> int:
+        held = self._book.held[share] + self._more[share]
         step = self._weight(share) * milli_cpu * self._mean_life
-        return max(1, min(MANY, math.ceil((other - self.rank(share)) / step)))
+        count = max(1, min(MANY, math.ceil((other - self._rank(share, held)) / step)))
+        # Rounding may lead one too far, and then another share's turn would come in the middle.
+        while count > 1 and self._rank(share, held + (count - 1) * milli_cpu) >= other:
+            count -= 1
+        return count
+
+    def _rank(self, share: str, held: int) -> float:
+        if share not in self._usage:
+            self._usage[share] = self._book.usage(share, self._now)
+        return self._weight(share) * (self._usage[share] + held * self._mean_life)
 
     def surplus(self, share: str, asks: str, milli_cpu: int) -> int:
         """Milli-CPU that can be taken from a share without it standing before the one that asks.
