@@ -15,6 +15,7 @@ from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
 from batch_operator.api.objects import Pod
+from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.plan import Definition, Plan
@@ -124,6 +125,28 @@ def environment(
         deleting=False,
         spec=ComputeEnvironmentSpec.model_validate({"type": "UNMANAGED", "maxvCpus": 4, **spec}),
         status=ComputeEnvironmentStatus(),
+    )
+
+
+def scheduling_policy(
+    name: str = "fair", weights: dict[str, float] | None = None, **fields: Any
+) -> Stored[SchedulingPolicySpec, SchedulingPolicyStatus]:
+    """Fair share with weights by share identifier; keyword arguments are the policy's fields."""
+    distribution = [
+        {"shareIdentifier": share, "weightFactor": weight}
+        for share, weight in (weights or {}).items()
+    ]
+    policy = {"shareDistribution": distribution, **fields}
+    return Stored(
+        namespace="",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START,
+        deleting=False,
+        spec=SchedulingPolicySpec.model_validate({"fairsharePolicy": policy}),
+        status=SchedulingPolicyStatus(),
     )
 
 

@@ -35,7 +35,7 @@ from support.builders import START, definition, environment, queue
 
 if TYPE_CHECKING:
     from batch_operator.lifecycle.array_parameters import Lines, SourceKey
-    from batch_operator.scheduling.snapshot import Job
+    from batch_operator.scheduling.snapshot import Job, SharePolicy
 
 
 class CrashError(Exception):
@@ -53,6 +53,9 @@ class World:
         self.queues = [queue()]
         self.environments = [environment(maxvCpus=max_vcpus)]
         self.definitions = [definition()]
+        self.policies: list[SharePolicy] = []
+        self.written_kinds = {"BatchJob"}
+        """Kinds whose statuses are stored."""
         self.starts: list[tuple[str, int, int]] = []
         self.started: list[StartAttempt] = []
         self.config_maps: dict[SourceKey, Lines] = {}
@@ -72,6 +75,7 @@ class World:
         self.cache.gang_jobs.replace(list(self.gang_jobs.values()), self._version)
         self.cache.queues.replace(self.queues, self._version)
         self.cache.environments.replace(self.environments, self._version)
+        self.cache.policies.replace(self.policies, self._version)
         for one in self.definitions:
             assert one.object is not None
             self.cache.definitions.upsert(one.object)
@@ -89,7 +93,7 @@ class World:
         assert not result.faults, result.faults
         for mutation in result.mutations:
             if isinstance(mutation, WriteStatus) and (
-                mutation.status is None or mutation.kind != "BatchJob"
+                mutation.status is None or mutation.kind not in self.written_kinds
             ):
                 continue
             self._write(mutation)
@@ -161,6 +165,8 @@ class World:
         match mutation:
             case StartAttempt():
                 self._start(mutation)
+            case WriteStatus(kind="JobQueue"):
+                self._write_queue(mutation)
             case WriteStatus():
                 job = self.jobs[mutation.uid]
                 stored: Any = replace(job, status=mutation.status, resource_version=self._version)
@@ -180,6 +186,13 @@ class World:
         problem = "" if lines is not None else f"there is no ConfigMap {source[1]}"
         again_at = self.now + timedelta(seconds=5)
         return Source(lines, again_at, problem, stalled=lines is None)
+
+    def _write_queue(self, mutation: WriteStatus) -> None:
+        for number, one in enumerate(self.queues):
+            if one.uid == mutation.uid:
+                stored: Any = replace(one, status=mutation.status, resource_version=self._version)
+                self.queues[number] = stored
+                self.cache.queues.upsert(stored)
 
     def _change_pod(self, mutation: OpenGate | ReleasePod | StopPod | DeletePod) -> None:
         match mutation:
