@@ -25,6 +25,7 @@ from support.world import World
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from batch_operator.simulator.process import Crash
     from batch_operator.simulator.report import Outcome
 
     Spec = Mapping[str, Any]
@@ -105,6 +106,7 @@ def play(
     events: Iterable[Spec] = (),
     nodes: Iterable[Spec] = (),
     until: str | None = None,
+    crash: Crash | None = None,
 ) -> Played:
     """Simulate jobs in queue `main` of definition `work`, unless they say otherwise.
 
@@ -119,6 +121,7 @@ def play(
         events: what happens when; the same.
         nodes: groups of nodes in place of one as large as `local`; the same.
         until: the virtual time at which to stop, at the latest.
+        crash: at which of its writes the operator dies.
     """
     order = [{"order": 1, "computeEnvironment": "local"}]
     work = {"podTemplate": pod_template(), **(definition or {})}
@@ -146,7 +149,7 @@ def play(
         ScenarioSpec.model_validate(spec),
         applied,
     )
-    outcome = simulate(scenario)
+    outcome = simulate(scenario, crash=crash)
 
     assert not outcome.violations, outcome.violations[0]
     return Played(outcome)

@@ -6,12 +6,14 @@ how use is forgotten; here by an exponential with a half-life of half the policy
 (`shareDecaySeconds`, 600 s where it is 0), so that a window's end leaves a quarter.
 
 Among starts of one cycle usage over time does not change, and a share that was idle for long would
-get everything. What it holds therefore counts as if it were held for ever::
+get everything. So what a share holds counts, too, by a part of the usage that holding it for ever
+would come to (its vCPUs times the mean life, which is half-life / ln 2)::
 
-    rank = weight * (usage + held * MEAN_LIFE)        MEAN_LIFE = half-life / ln 2
+    rank = weight * (usage + held * MEAN_LIFE * HELD_PART)
 
-`held * MEAN_LIFE` is the usage that holding so much converges to. A newcomer with no past catches
-up at once, and in a steady state capacity is shared in inverse proportion to the weights.
+The smaller the part, the closer the shares come to their weights where few and large jobs run (one
+that holds nothing at the moment of choice is not owed as much as its rank says); the larger, the
+less a newcomer gets of all that is freed before it has caught up.
 
 Sums are kept as integers, scaled by a power of two that follows the clock: adding and taking away
 is exact, and so the same whatever came in between.
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from batch_operator.api.scheduling_policy import FairsharePolicy, Share
 
 WINDOW_MIN_S = 600
+HELD_PART = 0.25
 EPOCH_HALF_LIVES = 64
 """The scale of the sums changes after so many half-lives; what is older than that is forgotten."""
 _FRACTION_BITS = 20
@@ -297,7 +300,7 @@ class FairStanding:
         self.weights = book.weights(policy, active)
         self.usable = usable_part(policy, len(active))
         self._book, self._now = book, now
-        self._mean_life = book.half_life / math.log(2)
+        self._held_s = book.half_life / math.log(2) * HELD_PART
         self._usage: dict[str, float] = {}
         self._more: Counter[str] = Counter()
 
@@ -309,7 +312,7 @@ class FairStanding:
 
     def served_before(self, share: str, milli_cpu: int, other: float) -> int:
         held = self._book.held[share] + self._more[share]
-        step = self._weight(share) * milli_cpu * self._mean_life
+        step = self._weight(share) * milli_cpu * self._held_s
         count = max(1, min(MANY, math.ceil((other - self._rank(share, held)) / step)))
         # Rounding may lead one too far, and then another share's turn would come in the middle.
         while count > 1 and self._rank(share, held + (count - 1) * milli_cpu) >= other:
@@ -319,7 +322,7 @@ class FairStanding:
     def _rank(self, share: str, held: int) -> float:
         if share not in self._usage:
             self._usage[share] = self._book.usage(share, self._now)
-        return self._weight(share) * (self._usage[share] + held * self._mean_life)
+        return self._weight(share) * (self._usage[share] + held * self._held_s)
 
     def surplus(self, share: str, asks: str, milli_cpu: int) -> int:
         """Milli-CPU that can be taken from a share without it standing before the one that asks.

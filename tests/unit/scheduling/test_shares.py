@@ -370,12 +370,12 @@ def test_who_has_used_less_by_weight_is_served_first() -> None:
     assert sorted("abcd", key=stand.rank) == ["d", "c", "b", "a"]
 
 
-def test_what_a_share_holds_counts_as_if_it_were_held_for_ever() -> None:
+def test_what_a_share_holds_counts_as_a_quarter_of_what_it_would_come_to() -> None:
     stand = standing({"1": Charge("a", held=2000), "2": used(500_000, 0, "b")}, {"a": 0.5})
 
-    assert stand.rank("a") == pytest.approx(1000 * MEAN_LIFE)
+    assert stand.rank("a") == pytest.approx(1000 * MEAN_LIFE / 4)
     stand.take("a", 500)
-    assert stand.rank("a") == pytest.approx(1250 * MEAN_LIFE)
+    assert stand.rank("a") == pytest.approx(1250 * MEAN_LIFE / 4)
     assert stand.rank("b") == pytest.approx(500_000)
 
 
