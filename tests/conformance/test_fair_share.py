@@ -76,7 +76,7 @@ def test_a_queue_whose_policy_contradicts_itself_starts_nothing_and_says_why() -
 
     assert played.waits_for("a") == "JobQueueNotReady"
     assert "UserA* and UserA1" in played.final("a")["pending"]["message"]
-    status = played.outcome.statuses["SchedulingPolicy", "fair"]
+    status = played.outcome.statuses["SchedulingPolicy", "", "fair"]
     assert "UserA* and UserA1" in status["conditions"][-1]["message"]
 
 

@@ -325,16 +325,16 @@ class FairStanding:
         return self._weight(share) * (self._usage[share] + held * self._held_s)
 
     def surplus(self, share: str, asks: str, milli_cpu: int) -> int:
-        """Milli-CPU that can be taken from a share without it standing before the one that asks.
+        """Milli-CPU that a share holds beyond its part, beside one that asks for so much more.
 
-        Args:
-            share: the one that holds something.
-            asks: the one that is to get so much.
-            milli_cpu: how much that is.
+        What each holds decides, by weight, and no history: so much taken leaves it no less than the
+        one that asks then has, which therefore cannot be asked to give it back.
         """
-        after = self.rank(asks) + self._weight(asks) * milli_cpu * self._mean_life
-        step = self._weight(share) * self._mean_life
-        return max(0, math.floor((self.rank(share) - after) / step)) if share != asks else 0
+        if share == asks:
+            return 0
+        then = self._weight(asks) * (self._book.held[asks] + self._more[asks] + milli_cpu)
+        held = self._book.held[share] + self._more[share]
+        return max(0, math.floor(held - then / self._weight(share)))
 
     def _weight(self, share: str) -> float:
         return self.weights.get(share, 1.0)
