@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import settings
@@ -26,9 +25,10 @@ from batch_operator.scheduling.mutations import (
     StartAttempt,
     StopPod,
 )
-from support.builders import definition, definition_spec, job, pod_template, queue
+from support.builders import START, definition, definition_spec, job, pod_template, queue
 from support.reference import Model, Outcome
 from support.slow_world import HOST_LOST, SlowWorld
+from support.strategies import job_specs
 
 if TYPE_CHECKING:
     from batch_operator.api.job import BatchJobStatus
@@ -41,62 +41,8 @@ RANK = {state: number for number, state in enumerate(JobState)}
 PRIORITY = {"main": 1, "urgent": 2}
 CANNOT_PULL = "CannotPullContainerError: no such image"
 
-SHAPES = (
-    None,
-    {"size": 2},
-    {"size": 4},
-    {"size": 4, "maxParallel": 2},
-    {"size": 4, "maxFailedIndexes": 1},
-    {"indexes": "1,3-4"},
-    {"indexes": "1,3-4", "maxFailedIndexes": 0, "maxParallel": 2},
-)
-RETRIES: tuple[dict[str, Any], ...] = (
-    {"attempts": 2},
-    {"attempts": 1},
-    {"attempts": 3, "evaluateOnExit": [{"onExitCode": "4*", "action": "EXIT"}]},
-    {
-        "attempts": 3,
-        "evaluateOnExit": [
-            {"onStatusReason": "Host EC2*", "action": "RETRY"},
-            {"onReason": "CannotPull*", "action": "RETRY"},
-            {"onReason": "*", "action": "EXIT"},
-        ],
-    },
-)
-DEPENDENCIES = st.lists(
-    st.tuples(
-        st.integers(0, JOBS_MAX - 1),
-        st.sampled_from([None, "N_TO_N", "AFTER_ANY", "AFTER_FAILED", "SEQUENTIAL"]),
-        st.sampled_from([None, None, 1]),
-    ),
-    max_size=2,
-)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A job that somebody submits."""
-
-    which: int
-    shape: dict[str, Any] | None
-    retry: dict[str, Any]
-    depends: list[tuple[int, str | None, int | None]]
-    where: str
-    runs: str
-    has_timeout: bool
-
-
 WHICH = st.integers(0, 11)
-JOBS = st.builds(
-    Wanted,
-    which=WHICH,
-    shape=st.sampled_from(SHAPES),
-    retry=st.sampled_from(RETRIES),
-    depends=DEPENDENCIES,
-    where=st.sampled_from(sorted(PRIORITY)),
-    runs=st.sampled_from(["work", "work", "wide"]),
-    has_timeout=st.sampled_from([True, True, False]),
-)
+JOBS = job_specs(JOBS_MAX, sorted(PRIORITY), ["work", "work", "wide"], timeout_s=TIMEOUT_S)
 REQUESTS = st.sampled_from(
     [
         {"suspend": True},
@@ -123,37 +69,23 @@ class Story(RuleBasedStateMachine):
 
     # What users do
 
-    @initialize(wanted=st.lists(JOBS, min_size=2, max_size=4))
-    def begin(self, wanted: list[Wanted]) -> None:
-        for one in wanted:
-            self.submit(one)
+    @initialize(wanted=st.lists(st.tuples(WHICH, JOBS), min_size=2, max_size=4))
+    def begin(self, wanted: list[tuple[int, dict[str, Any]]]) -> None:
+        for which, spec in wanted:
+            self.submit(which, spec)
 
     @precondition(lambda self: len(self.model.jobs) < JOBS_MAX)
-    @rule(wanted=JOBS)
-    def submit(self, wanted: Wanted) -> None:
+    @rule(which=WHICH, spec=JOBS)
+    def submit(self, which: int, spec: dict[str, Any]) -> None:
         """A job that depends on jobs with lower numbers, which may be there or still to come."""
         free = [one for one in range(JOBS_MAX) if f"j{one}" not in self.model.jobs]
-        number = free[wanted.which % len(free)]
-        shape = wanted.shape
-        spec: dict[str, Any] = {
-            "jobQueue": wanted.where,
-            "jobDefinition": wanted.runs,
-            "retryStrategy": wanted.retry,
-            "dependsOn": dependencies(number, wanted.depends, is_array=shape is not None),
-        }
-        if shape is not None:
-            # Children that fail with those they wait for, when the operator has been told of
-            # these, count towards the limit: when that is, is no rule of AWS's.
-            waits = any(one.get("type") == "N_TO_N" for one in spec["dependsOn"])
-            left_out = {"maxFailedIndexes"} if waits else set()
-            spec["arrayProperties"] = {k: v for k, v in shape.items() if k not in left_out}
-        if wanted.has_timeout:
-            spec["timeout"] = {"attemptDurationSeconds": TIMEOUT_S}
+        name = f"j{free[which % len(free)]}"
+        depends_on = [one for one in spec["dependsOn"] if one.get("job", "") < name]
         self.world.tick()
-        at_s = (self.world.now - job().created_at).total_seconds()
-        submitted = job(f"j{number}", at_s=at_s, **spec)
+        at_s = (self.world.now - START).total_seconds()
+        submitted = job(name, at_s=at_s, **{**spec, "dependsOn": depends_on})
         self.world.submit(submitted)
-        self.model.submit(submitted.name, submitted.spec)
+        self.model.submit(name, submitted.spec)
 
     @precondition(lambda self: self.world.pods)
     @rule(which=WHICH, request=REQUESTS)
@@ -162,8 +94,9 @@ class Story(RuleBasedStateMachine):
         still = {name for name, one in self.model.jobs.items() if one.state is None}
         names = sorted(begun or still or self.model.jobs)
         name = names[which % len(names)]
-        stuck = [one for one in self.world.live() if one.start_error]
-        if "suspend" in request or name not in {self.name_of(one) for one in stuck}:
+        # What cannot start counts by the request or as it is: by which of them came first.
+        stuck = {self.name_of(one) for one in self.world.live() if one.start_error}
+        if "suspend" in request or name not in stuck:
             self.model.change(name, self.world.change(name, **request))
 
     # What becomes of Pods
@@ -183,8 +116,9 @@ class Story(RuleBasedStateMachine):
 
     @rule(exit_codes=st.lists(st.sampled_from([0, 0, 1, 42]), min_size=1, max_size=4))
     def all_pods_go_on(self, exit_codes: list[int]) -> None:
+        """A step for each; those that are being stopped have no time left to end by themselves."""
         for number, pod in enumerate(self.world.live()):
-            self.go_on(pod, exit_codes[number % len(exit_codes)])
+            self.go_on(pod, 143 if pod.stopping else exit_codes[number % len(exit_codes)])
 
     def healthy(self) -> list[PodAttempt]:
         return [one for one in self.world.live() if not one.start_error]
@@ -293,8 +227,7 @@ class Story(RuleBasedStateMachine):
             self.model.change(name, self.world.change(name, suspend=False))
         self.everything_arrives()
         while self.world.live():
-            for pod in self.world.live():
-                self.go_on(pod, 0 if not pod.stopping else 143)
+            self.all_pods_go_on([0])
             self.everything_arrives()
         assert not any(one.tracked for one in self.world.pods.values())
         assert not any(self.world.memo.used_milli.values())
@@ -396,20 +329,6 @@ class Story(RuleBasedStateMachine):
             assert pod.stopping or pod.deleting or not (spec.terminate or self.is_overdue(pod))
 
 
-def dependencies(
-    number: int, wanted: list[tuple[int, str | None, int | None]], *, is_array: bool
-) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for other, kind, index in wanted:
-        one: dict[str, Any] = {"type": kind} if kind else {}
-        if kind == "SEQUENTIAL":
-            found += [one] if is_array else []
-        elif other < number:
-            one["job"] = f"j{other}"
-            found.append(one if kind == "N_TO_N" or index is None else {**one, "index": index})
-    return found
-
-
 def used_in(known: Reference, status: BatchJobStatus) -> dict[int, int]:
     """By child that is not over: the attempts that the status has counted."""
     if not known.is_array:
@@ -452,7 +371,7 @@ def check_step(before: BatchJobStatus, after: BatchJobStatus) -> None:
 EXAMPLES = int(os.environ.get("BATCH_OPERATOR_EXAMPLES", "0"))
 TestStory = Story.TestCase
 TestStory.settings = settings(
-    max_examples=EXAMPLES or 100,
+    max_examples=EXAMPLES or 150,
     stateful_step_count=50,
     deadline=None,
     derandomize=not EXAMPLES,
