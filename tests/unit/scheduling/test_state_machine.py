@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -376,4 +376,5 @@ TestStory.settings = settings(
     deadline=None,
     derandomize=not EXAMPLES,
     database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
