@@ -371,7 +371,7 @@ def check_step(before: BatchJobStatus, after: BatchJobStatus) -> None:
 EXAMPLES = int(os.environ.get("BATCH_OPERATOR_EXAMPLES", "0"))
 TestStory = Story.TestCase
 TestStory.settings = settings(
-    max_examples=EXAMPLES or 150,
+    max_examples=EXAMPLES or 100,
     stateful_step_count=50,
     deadline=None,
     derandomize=not EXAMPLES,
