@@ -116,13 +116,18 @@ def _ask(dependency: Dependency, own: Upstream, upstreams: Mapping[str, Upstream
     if upstream is None:
         return _Answer(IndexSet())
     if not upstream.knows_members:
-        if dependency.type is DependencyType.N_TO_N or dependency.index is not None:
-            return _Answer(IndexSet(), waits=f"{dependency.job} to know its children")
-    elif problem := _mismatch(dependency, own, upstream):
+        dependency = _on_the_whole(dependency)
+    if problem := _mismatch(dependency, own, upstream):
         return _Answer(IndexSet(), hold=problem)
     if dependency.type is DependencyType.N_TO_N:
         return _ask_same_index(dependency, own, upstream)
     return _ask_outcome(dependency, own, upstream)
+
+
+def _on_the_whole(dependency: Dependency) -> Dependency:
+    """All that can be asked of an array that does not know its children yet, or never will."""
+    kind = None if dependency.type is DependencyType.N_TO_N else dependency.type
+    return dependency.model_copy(update={"index": None, "type": kind})
 
 
 def _ask_predecessors(own: Upstream) -> _Answer:

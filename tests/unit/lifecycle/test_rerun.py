@@ -139,30 +139,47 @@ def test_one_that_is_cancelled_in_the_look_that_finds_its_children_fails_with_th
     assert (status.array.members, status.array.indexes.failed) == ("7-8", "7-8")
 
 
-DEPENDENCIES: dict[str, tuple[dict[str, Any], str | None]] = {
-    "child by child": ({"type": "N_TO_N"}, "waits for again to know its children"),
-    "on one child": ({"index": 3}, "waits for again to know its children"),
-    "on the whole": ({}, "waits for again to succeed"),
+DEPENDENCIES: dict[str, dict[str, Any]] = {
+    "child by child": {"type": "N_TO_N"},
+    "on one child": {"index": 3},
+    "on the whole": {},
 }
+
+
+def asked(dependency: dict[str, Any], again: Upstream) -> Gate:
+    """What a dependency on job `again` says of an array of three."""
+    dependent = job(dependsOn=[{"job": "again", **dependency}], arrayProperties={"size": 3})
+    return gate(dependent.spec, upstream_of(dependent), IndexSet(), {"again": again})
 
 
 @pytest.mark.parametrize("name", DEPENDENCIES)
 def test_who_depends_on_a_rerun_waits_until_its_children_are_known(name: str) -> None:
-    dependency, message = DEPENDENCIES[name]
-    dependent = job(dependsOn=[{"job": "again", **dependency}], arrayProperties={"size": 3})
-    found = gate(
-        dependent.spec, upstream_of(dependent), IndexSet(), {"again": upstream_of(rerun())}
-    )
+    found = asked(DEPENDENCIES[name], upstream_of(rerun()))
 
-    assert not found.open
+    assert not found.open | found.doomed
     assert found.hold is not None
-    assert (found.hold.reason, found.hold.message) == (Reason.WAITING_FOR_DEPENDENCIES, message)
+    assert found.hold.message == "waits for again to succeed"
+    assert found.hold.reason is Reason.WAITING_FOR_DEPENDENCIES
+
+
+@pytest.mark.parametrize("name", DEPENDENCIES)
+def test_who_depends_on_a_rerun_that_ended_without_children_fails(name: str) -> None:
+    over = upstream_of(rerun(BatchJobStatus(state=JobState.FAILED)))
+    found = asked(DEPENDENCIES[name], over)
+
+    assert str(found.doomed) == "0-2"
+    assert found.doom is not None
+    assert found.doom.status_reason == "Dependent Job failed"
+
+
+def test_what_runs_after_a_failure_runs_after_a_rerun_that_ended_without_children() -> None:
+    over = upstream_of(rerun(BatchJobStatus(state=JobState.FAILED)))
+
+    assert str(asked({"index": 3, "type": "AFTER_FAILED"}, over).open) == "0-2"
 
 
 def test_child_by_child_needs_the_same_children_as_a_rerun_has() -> None:
-    dependent = job(dependsOn=[{"job": "again", "type": "N_TO_N"}], arrayProperties={"size": 3})
-    known = upstream_of(rerun(recorded("7-8")))
-    found = gate(dependent.spec, upstream_of(dependent), IndexSet(), {"again": known})
+    found = asked({"type": "N_TO_N"}, upstream_of(rerun(recorded("7-8"))))
 
     assert isinstance(found.hold, Hold)
     assert found.hold.reason is Reason.DEPENDENCY_INVALID
