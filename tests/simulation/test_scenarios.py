@@ -79,6 +79,21 @@ def test_the_urgent_job_starts_next() -> None:
     assert starts[:3] == [("nightly", 0), ("nightly", 1), ("hotfix", None)]
 
 
+def test_it_is_told_how_long_was_waited_in_each_queue() -> None:
+    """Two of six children run at a time, a minute each; the urgent job comes at 30 s."""
+    waiting = run(ROOT / "examples" / "scenarios" / "priorities.yaml").summary["waiting"]
+
+    assert waiting["urgent"]["max"] == pytest.approx(31, abs=1)
+    assert (waiting["nightly"]["started"], waiting["nightly"]["left"]) == (6, 0)
+    assert waiting["nightly"]["p50"] == pytest.approx(61, abs=1)
+
+
+def test_a_deleted_job_waits_for_nothing() -> None:
+    waiting = run(ROOT / "examples" / "scenarios" / "deletion.yaml").summary["waiting"]
+
+    assert [one["left"] for one in waiting.values()] == [0] * len(waiting)
+
+
 def test_small_jobs_wait_behind_the_large_one() -> None:
     outcome = run(ROOT / "examples" / "scenarios" / "head-of-line.yaml")
     starts = [one.job for one in outcome.transitions if one.after == "RUNNING"]

@@ -213,6 +213,42 @@ def test_attempts_that_were_used_up_stay_used_up(
 
     assert said["before"]["jobs"] == {"SUCCEEDED": 5, "FAILED": 1}
     assert said["before"]["attempts"] == 6
+    assert said["before"]["waiting"]["main"]["started"] == 5  # it had started before
+
+
+def test_a_job_that_was_starting_has_its_whole_run_time_before_it(
+    answer: Callable[..., Json], tmp_path: Path
+) -> None:
+    snapshot = busy()
+    job = job_of(snapshot, "frame-4")
+    job["status"]["state"] = "STARTING"
+    del job["status"]["startedAt"], job["status"]["attempts"][0]["startedAt"]
+    job_of(snapshot, "local")["spec"]["maxvCpus"] = 1
+    said = answer("--snapshot", written(tmp_path, snapshot))
+
+    assert said["before"]["makespan"] == near(6 * MINUTE_S)
+    assert said["before"]["waiting"]["main"]["started"] == 5
+
+
+def test_what_is_being_deleted_is_gone(answer: Callable[..., Json], tmp_path: Path) -> None:
+    snapshot = busy()
+    job_of(snapshot, "frame-9")["metadata"]["deletionTimestamp"] = "2026-11-02T08:59:59Z"
+    said = answer("--snapshot", written(tmp_path, snapshot))
+
+    assert said["before"]["jobs"] == {"SUCCEEDED": 5, "FAILED": 0}
+
+
+def test_the_order_of_a_snapshot_means_nothing(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """By name, as kubectl sorts; the queue goes by age."""
+    snapshot = busy()
+    job_of(snapshot, "frame-9")["spec"]["arrayProperties"] = {"size": 3}
+    path = written(tmp_path, snapshot)
+    snapshot["items"].reverse()
+    turned = written(tmp_path, snapshot, "turned.json")
+
+    assert command("--snapshot", path, "-o=json") == command("--snapshot", turned, "-o=json")
 
 
 # Going on from any moment
@@ -280,6 +316,7 @@ def test_a_definitions_own_record_comes_first(answer: Callable[..., Json], tmp_p
     snapshot = busy()
     record = {"count": 40, "p50Seconds": 20, "p90Seconds": 45}
     job_of(snapshot, "render")["status"]["runTimes"] = record
+    job_of(snapshot, "frame-3")["spec"]["jobDefinition"] = "of-no-job-to-come"
     said = answer("--snapshot", written(tmp_path, snapshot))
 
     assert run_times(said) == {"default/render": (20.0, 40)}
@@ -420,6 +457,11 @@ def test_what_kubectl_prints_does_too(
 
     assert said["before"]["makespan"] == near(3 * MINUTE_S)
     assert said["before"]["jobs"] == {"SUCCEEDED": 6, "FAILED": 0}
+    # What ran has 40 s left, not none: the moment is the last time in it that is past.
+    used_s = 40 + 5 * MINUTE_S
+    assert said["before"]["utilisation"]["local"] == pytest.approx(
+        used_s / (6 * MINUTE_S), abs=0.01
+    )
 
 
 def test_a_broken_invariant_is_told_as_simulate_tells_it(

@@ -72,8 +72,10 @@ class _Unit:
     environment: str | None = None
     outcome: str | None = None
     """What the attempt's Pod says about its end."""
+    is_new: bool = True
+    """It had not started before the trace began."""
     waited_s: float | None = None
-    """From its submission to its first start; for one that ran when the trace began, None too."""
+    """From its submission, or the trace's begin, to its first start."""
 
 
 @dataclass(slots=True)
@@ -112,7 +114,8 @@ class Trace:
             units = job.units.values()
             known += [one.waited_s for one in units if one.waited_s is not None]
             if not job.is_deleted:
-                left += sum(one.waited_s is None and one.state in _BEFORE_START for one in units)
+                waiting = (one for one in units if one.is_new and one.waited_s is None)
+                left += sum(one.state in _BEFORE_START for one in waiting)
             found[job.queue] = known, left
         return found
 
@@ -190,7 +193,7 @@ class Trace:
         if unit.state is after or unit.state in FINAL:
             return
         before, unit.state = unit.state, after
-        if unit.waited_s is None and before in _BEFORE_START and after in _STARTED:
+        if unit.is_new and unit.waited_s is None and after in _STARTED:
             unit.waited_s = write.at_s - job.submitted_s
         self._emit(write, job, index if job.is_array else None, before, after, reason)
         if job.parent_state is JobState.SUBMITTED and after not in {JobState.PENDING, *FINAL}:
@@ -326,7 +329,7 @@ def _restore(job: _Job, status: Json) -> None:
     array = status.get("array")
     if not job.is_array:
         used = sum("stoppedAt" in row for row in status.get("attempts", ()))
-        job.units[0] = _Unit(state, used + 1 if state in _STARTED else None)
+        job.units[0] = _restored(state, used)
         return
     job.parent_state = state
     if array is None:
@@ -336,7 +339,12 @@ def _restore(job: _Job, status: Json) -> None:
     for one, those in job.stored.items():
         for index in those:
             used = next((times for times, tried in job.used.items() if index in tried), 0)
-            job.units[index] = _Unit(one, used + 1 if one in _STARTED else None)
+            job.units[index] = _restored(one, used)
+
+
+def _restored(state: JobState, used: int) -> _Unit:
+    has_started = state in _STARTED
+    return _Unit(state, used + 1 if has_started else None, is_new=not (used or has_started))
 
 
 def members_of(job: Mapping[str, Any]) -> IndexSet | None:
