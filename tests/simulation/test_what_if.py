@@ -224,9 +224,14 @@ def test_a_job_that_was_starting_has_its_whole_run_time_before_it(
     job["status"]["state"] = "STARTING"
     del job["status"]["startedAt"], job["status"]["attempts"][0]["startedAt"]
     job_of(snapshot, "local")["spec"]["maxvCpus"] = 1
-    said = answer("--snapshot", written(tmp_path, snapshot))
+    pulls = {
+        "apiVersion": "batch-operator.io/v1alpha1",
+        "kind": "Scenario",
+        "spec": {"behaviors": [{"runtime": "1m", "pullTime": "30s"}]},
+    }
+    said = answer("--snapshot", written(tmp_path, snapshot), written(tmp_path, pulls, "p.yaml"))
 
-    assert said["before"]["makespan"] == near(6 * MINUTE_S)
+    assert said["before"]["makespan"] == near(6 * 90 + 1)
     assert said["before"]["waiting"]["main"]["started"] == 5
 
 
@@ -241,9 +246,12 @@ def test_what_is_being_deleted_is_gone(answer: Callable[..., Json], tmp_path: Pa
 def test_the_order_of_a_snapshot_means_nothing(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    """By name, as kubectl sorts; the queue goes by age."""
+    """Of two that run in an environment that has become too small, the older goes on."""
     snapshot = busy()
-    job_of(snapshot, "frame-9")["spec"]["arrayProperties"] = {"size": 3}
+    status = job_of(snapshot, "frame-4")["status"]
+    job_of(snapshot, "local")["spec"]["maxvCpus"] = 1
+    row = {**status["attempts"][0], "podUid": "another", "startedAt": "2026-11-02T08:59:10Z"}
+    job_of(snapshot, "frame-5")["status"] = {**status, "attempts": [row]}
     path = written(tmp_path, snapshot)
     snapshot["items"].reverse()
     turned = written(tmp_path, snapshot, "turned.json")
