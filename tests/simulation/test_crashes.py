@@ -28,7 +28,7 @@ def swept(writes: int) -> range:
 
 
 @pytest.mark.parametrize("path", sorted(WORKLOADS.glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.timeout(7200 if IS_WHOLE else 300)
+@pytest.mark.timeout(7200 if IS_WHOLE else 600)
 def test_a_crash_at_any_write_changes_no_outcome(path: Path, pool: Pool) -> None:
     numbers = swept(undisturbed(path).writes)
     trials = [Trial(path, crash=Crash(number, when)) for number in numbers for when in When]

@@ -23,7 +23,7 @@ EXACT = [path for path in EXAMPLES if path.stem in {"array-with-failures", "pipe
 
 
 @pytest.mark.parametrize("path", sorted(WORKLOADS.glob("*.yaml")), ids=lambda path: path.stem)
-@pytest.mark.timeout(60 + 10 * SEEDS)
+@pytest.mark.timeout(300 + 10 * SEEDS)
 def test_a_bad_day_changes_no_outcome(path: Path, pool: Pool) -> None:
     trials = [Trial(path, seed, faults=True) for seed in range(FIRST, FIRST + SEEDS)]
     found = problems(pool, trials)

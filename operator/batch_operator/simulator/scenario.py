@@ -113,9 +113,9 @@ class Behavior(_Strict):
             and self.attempt in {None, attempt}
         )
 
-    def end(self, draw: float) -> tuple[int, str | None]:
-        """Exit code and reason; `draw` (see there) decides, where a failure rate is given."""
-        if self.failure_rate is not None and draw >= self.failure_rate:
+    def end(self, drawn: float) -> tuple[int, str | None]:
+        """Exit code and reason of an attempt that has drawn this number; see `draw`."""
+        if self.failure_rate is not None and drawn >= self.failure_rate:
             return 0, None
         usual = 0 if self.failure_rate is None else 1
         implied = _KILLED if self.reason == _OUT_OF_MEMORY else usual
@@ -123,7 +123,10 @@ class Behavior(_Strict):
 
 
 def draw(seed: int, job: str, index: int | None, attempt: int) -> float:
-    """A number from 0 up to 1 that depends on nothing else: not on when an attempt runs."""
+    """A number from 0 up to 1 that hangs on nothing else, such as when the attempt runs.
+
+    Below the failure rate the attempt fails. All nodes of a multi-node job have the same.
+    """
     text = f"{seed} {job} {index} {attempt}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest()) / 2**48
 
