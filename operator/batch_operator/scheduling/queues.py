@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.starts import Start
 
 
+HISTORY_MIN = 20
+"""From so many successes on, what nine of ten of them did not exceed is taken for the longest that
+a job without a timeout runs."""
+
+
 @dataclass(slots=True)
 class Served:
     """What came of serving all queues. `moved` are jobs that began or ceased to block theirs."""
@@ -71,11 +76,11 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
     units = free_units(snapshot.consumables, memo.used_units)
 
     def takes_s(ask: Ask) -> float | None:
-        """At the longest: a timeout is certain, what was learned is not."""
+        """At the longest: a timeout is certain, and of what was learned only a long history is."""
         if ask.timeout_s is not None or ask.definition is None:
             return ask.timeout_s
         known = memo.run_times.estimate(ask.definition)
-        return known.p90_s if known else None
+        return known.p90_s if known and known.count >= HISTORY_MIN else None
 
     def runs_s(look: Evaluation) -> float | None:
         """As far as is known: what was learned is closer than a timeout."""

@@ -15,18 +15,21 @@ import msgspec
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
-from batch_operator.api.index_set import IndexSet
+from batch_operator.api.index_set import MAX_INDEX, IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     COMPUTE_ENVIRONMENTS,
+    CONFIG_MAPS,
     CONTROLLER_REVISIONS,
     JOB_QUEUES,
     JOBS,
     PODS,
 )
+from batch_operator.lifecycle.array_parameters import Read, lines_of, source_of
 from batch_operator.lifecycle.evaluate import counted_in
+from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.plan import Definition, Plan, make_plan
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.lifecycle.states import FINAL
@@ -79,6 +82,8 @@ def carry_on(server: ApiServer) -> dict[Attempt, float]:
     What finds no room in its environment or another of its queue waits to start again.
     """
     world = _World(server)
+    for job in world.jobs:
+        _stand_in(server, job)
     ran_for_s: dict[Attempt, float] = {}
     for job in world.jobs:
         counted = counted_in(job)
@@ -94,6 +99,24 @@ def carry_on(server: ApiServer) -> dict[Attempt, float]:
                     ran_for_s[_attempt(start)] = live.ran_for_s
                 _create(server, start)
     return ran_for_s
+
+
+def _stand_in(server: ApiServer, job: Job) -> None:
+    """A ConfigMap of as many empty values as an array asks of one, which no snapshot holds.
+
+    What the values are makes no difference to a simulation.
+    """
+    source, array = source_of(job), job.spec.array_properties
+    given = array.parameters.config_map if array and array.parameters else None
+    if source is None or given is None or server.find(CONFIG_MAPS, *source[:2]) is not None:
+        return
+    line = given.separator * (len(given.parameters) - 1)
+    body = {
+        "metadata": {"namespace": source[0], "name": source[1]},
+        "data": {source[2]: f"{line}\n" * (MAX_INDEX + 1)},
+        "immutable": True,
+    }
+    server.create(CONFIG_MAPS, source[0], body, ACTOR)
 
 
 def _create(server: ApiServer, start: StartAttempt) -> None:
@@ -114,6 +137,7 @@ class _World:
     """The restored objects as the core knows them, and what has been placed where."""
 
     def __init__(self, server: ApiServer) -> None:
+        self._server = server
         job = decoding.job_decoder()
         queue = decoding.queue_decoder()
         environment = decoding.environment_decoder()
@@ -141,8 +165,19 @@ class _World:
         """What the job's attempts run, if that is still known."""
         name, _, revision = (job.status.job_definition or "").partition(":")
         definition = Definition(None, self._revisions.get((job.namespace, name), {}))
-        plan = make_plan(job, definition, int(revision)) if revision.isdecimal() else None
+        if not revision.isdecimal():
+            return None
+        plan = make_plan(job, definition, int(revision), self._read(job))
         return plan if isinstance(plan, Plan) else None
+
+    def _read(self, job: Job) -> Read | None:
+        """The values that the job's children take from a ConfigMap."""
+        source = source_of(job)
+        if source is None:
+            return None
+        found = self._server.find(CONFIG_MAPS, *source[:2]) or {}
+        lines = lines_of(found.get("data", {}).get(source[2], ""))
+        return Read(lines or None, Hold(Reason.PARAMETERS_NOT_READY, "it has no such lines"))
 
     def place(self, job: Job, live: _Live, plan: Plan) -> Environment | None:
         """Where the attempt runs: where its status says, else where its queue has room."""

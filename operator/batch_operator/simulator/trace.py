@@ -145,12 +145,15 @@ class Trace:
             members=IndexSet(),
         )
         self._jobs[job.uid] = job
+        known = IndexSet.range(1) if members is None else members
         if write.object["status"]["state"] != JobState.SUBMITTED:
+            job.members = known
+            job.units = {index: _Unit(JobState.SUBMITTED) for index in known}
             _restore(job, write.object["status"])
             return
         if job.is_array:
             self._emit(write, job, None, None, JobState.SUBMITTED)
-        self._begin(write, job, IndexSet.range(1) if members is None else members)
+        self._begin(write, job, known)
 
     def _begin(self, write: Write, job: _Job, members: IndexSet) -> None:
         """Children become known: at once, or of a `rerunFailedOf` once they are recorded."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import BATCH_JOBS, PODS
+from batch_operator.lifecycle.attempt import MOVED, PREEMPTED
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
     End,
@@ -40,8 +41,11 @@ class AttemptsWithinLimit:
             uid = value["metadata"]["uid"]
             self._jobs[uid] = value
             if write.is_creation:
-                for index, used in _used(value.get("status", {})):
+                status = value.get("status", {})
+                for index, used in _used(status):
                     self._numbers[uid, index].update(range(1, used + 1))
+                for index, times in _requeues(status):
+                    self._requeued[uid, index].update(f"before {n}" for n in range(times))
             yield from _rows(value)
         elif write.resource is PODS:
             pod = attempt_pod(value)
@@ -80,6 +84,18 @@ def _used(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
     for row in (status.get("array") or {}).get("attempts", ()):
         for index in IndexSet.parse(row["indexes"]):
             yield index, row["attempts"]
+
+
+def _requeues(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
+    """Index and number of attempts that cost no try, likewise."""
+    why = (row.get("statusReason", "") for row in status.get("attempts", ()))
+    if requeued := sum(one.startswith((PREEMPTED, MOVED)) for one in why):
+        yield 0, requeued
+    times: Counter[int] = Counter()
+    array = status.get("array") or {}
+    for row in (*array.get("preempted", ()), *array.get("moved", ())):
+        times.update(dict.fromkeys(IndexSet.parse(row["indexes"]), row["times"]))
+    yield from times.items()
 
 
 def _rows(job: Mapping[str, Any]) -> Iterable[str]:
