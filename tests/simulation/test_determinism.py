@@ -6,17 +6,23 @@ import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.simulated import MIXED, ROOT
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAIR = ROOT / "examples" / "scenarios" / "fair-share.yaml"
 ARGUMENTS = {"plain": [], "faults": ["--faults", "--seed", "7"]}
 
 
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
-def test_output_is_the_same_to_the_byte(arguments: list[str]) -> None:
-    outputs = {_output(arguments, hash_seed) for hash_seed in ("1", "2")}
+@pytest.mark.parametrize("path", [MIXED, FAIR], ids=lambda path: path.stem)
+def test_output_is_the_same_to_the_byte(path: Path, arguments: list[str]) -> None:
+    outputs = {_output(arguments, hash_seed, path) for hash_seed in ("1", "2")}
 
     assert len(outputs) == 1
 
@@ -42,8 +48,8 @@ def test_lines_are_as_the_contract_has_them() -> None:
         assert (own[0]["from"], own[0]["to"], own[0]["t"]) == (None, "SUBMITTED", own[0]["t"])
 
 
-def _output(arguments: list[str], hash_seed: str) -> bytes:
-    command = [sys.executable, "-m", "batch_operator", "simulate", str(MIXED), "-o", "json"]
+def _output(arguments: list[str], hash_seed: str, path: Path = MIXED) -> bytes:
+    command = [sys.executable, "-m", "batch_operator", "simulate", str(path), "-o", "json"]
     done = subprocess.run(
         [*command, *arguments],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},

@@ -11,9 +11,12 @@ from support.fairness import (
     COMES_S,
     FAIR,
     LONGEST_S,
+    MEASURED_S,
     NEWCOMER,
+    ROOMY,
     RUNTIMES_S,
     SIZES,
+    TIGHT,
     WINDOW_S,
     catches_up_after_s,
     day,
@@ -28,11 +31,12 @@ from support.fairness import (
 from support.play import Played, batch_job, play
 
 
-def test_under_load_every_share_gets_what_its_weight_says() -> None:
-    """Whatever the sizes and lengths of its jobs; within 3 % of its part."""
-    got = parts(uses(saturated(), SIZES, RUNTIMES_S), 2 * WINDOW_S, 3000)
+@pytest.mark.parametrize(("max_vcpus", "deviation"), [(ROOMY, 0.03), (TIGHT, 0.2)])
+def test_under_load_every_share_gets_what_its_weight_says(max_vcpus: int, deviation: float) -> None:
+    """Whatever the sizes and lengths of its jobs; less exactly where it is not even one job."""
+    got = parts(uses(saturated(max_vcpus), SIZES, RUNTIMES_S), *MEASURED_S)
 
-    assert got == pytest.approx(expected(), rel=0.03)
+    assert got == pytest.approx(expected(), rel=deviation)
 
 
 def test_a_newcomer_gets_its_part_within_a_window() -> None:
@@ -42,15 +46,15 @@ def test_a_newcomer_gets_its_part_within_a_window() -> None:
     second_half = parts(found, COMES_S + WINDOW_S / 2, COMES_S + WINDOW_S)
 
     assert catches_up_after_s(found) <= 60
-    assert 0.5 <= window["new"] <= 0.7
+    assert 0.5 <= window["new"] <= 0.75
     assert 0.45 <= second_half["new"] <= 0.65
 
 
 def test_what_is_reserved_stays_free_as_share_after_share_comes() -> None:
     """ComputeReservation 50: 20, 30, 35, 37 and 38 of 40 vCPUs for one to five shares."""
-    times = [1, 200, 400, 600, 800, 1000]
+    times = [1, 130, 260, 390, 520, 650]
     events = [
-        {"at": f"{at_s}s", "apply": batch_job(share, **share_job(share, size=500))}
+        {"at": f"{at_s}s", "apply": batch_job(share, **share_job(share, size=200))}
         for at_s, share in zip(times, "abcde", strict=False)
     ]
     played = play(
@@ -58,11 +62,11 @@ def test_what_is_reserved_stays_free_as_share_after_share_comes() -> None:
         queue=FAIR,
         others=[policy(computeReservation=50)],
         max_vcpus=40,
-        behaviors=[{"job": "*", "runtime": "25s"}],
+        behaviors=[{"job": "*", "runtime": "60s"}],
         events=events,
-        until="1000s",
+        until="650s",
     )
-    found = uses(played, dict.fromkeys("abcde", 1), dict.fromkeys("abcde", 25))
+    found = uses(played, dict.fromkeys("abcde", 1), dict.fromkeys("abcde", 60))
     most = [
         max(
             sum(one.since_s <= at_s < one.until_s for one in found)
@@ -74,6 +78,7 @@ def test_what_is_reserved_stays_free_as_share_after_share_comes() -> None:
     assert most == [20, 30, 35, 37, 38]
 
 
+@pytest.mark.timeout(300)
 def test_a_day_of_everything_starves_nobody_and_nobody_overtakes() -> None:
     one = day(1)
     late = {name: wait for name, wait in one.waits_s.items() if wait > one.bounds_s[name]}

@@ -26,6 +26,11 @@ ENDS = {
         "short": ("SUCCEEDED", 4),
     },
     "deletion": {"unwanted": ("PENDING", 2), "next": ("SUCCEEDED", 1)},
+    "fair-share": {
+        "survey": ("SUCCEEDED", 12),
+        "pages": ("SUCCEEDED", 8),
+        "outage": ("SUCCEEDED", 1),
+    },
     "fallback": {"sweep": ("SUCCEEDED", 40)},
     "head-of-line": {
         "first": ("SUCCEEDED", 1),
@@ -92,6 +97,14 @@ def test_a_deleted_job_waits_for_nothing() -> None:
     waiting = run(ROOT / "examples" / "scenarios" / "deletion.yaml").summary["waiting"]
 
     assert [one["left"] for one in waiting.values()] == [0] * len(waiting)
+
+
+def test_the_share_with_half_the_weight_gets_two_of_three_starts() -> None:
+    outcome = run(ROOT / "examples" / "scenarios" / "fair-share.yaml")
+    starts = [one.job for one in outcome.transitions if one.after == "RUNNING"]
+
+    assert starts[:4] == ["survey"] * 4
+    assert starts[4:16] == ["pages", "outage", "survey", *["pages", "pages", "survey"] * 3]
 
 
 def test_small_jobs_wait_behind_the_large_one() -> None:
