@@ -220,6 +220,20 @@ def test_something_is_kept_for_shares_that_are_not_active() -> None:
     assert [begun(played, until_s).total() for until_s in (100, 200, 1800)] == [4, 6, 7]
 
 
+def test_a_job_that_needs_what_is_kept_does_not_stop_the_others() -> None:
+    """It starts once so many shares are active that there is room for it."""
+    large = share("a", containerOverrides=[{"resources": {"requests": {"cpu": "3"}}}])
+    jobs = {"large": large, "small": share("a")}
+    half = policy(computeReservation=50)
+    alone = fair(jobs, half, max_vcpus=4, until="1h")
+    joined = fair(jobs, half, max_vcpus=4, events=[at(1000, "other", share("b"))])
+
+    assert alone.state("small") == "SUCCEEDED"
+    assert alone.waits_for("large") == "InsufficientCapacity"
+    assert joined.state("large") == "SUCCEEDED"
+    assert joined.at("STARTING", "large") >= 1000
+
+
 @rule("fair.reservation-of-what")
 def test_it_is_a_part_of_max_vcpus() -> None:
     """Fair-share scheduling: computeReservation of an UNMANAGED environment."""

@@ -31,7 +31,7 @@ from support.fairness import (
 from support.play import Played, batch_job, play
 
 
-@pytest.mark.parametrize(("max_vcpus", "deviation"), [(ROOMY, 0.03), (TIGHT, 0.2)])
+@pytest.mark.parametrize(("max_vcpus", "deviation"), [(ROOMY, 0.03), (TIGHT, 0.25)])
 def test_under_load_every_share_gets_what_its_weight_says(max_vcpus: int, deviation: float) -> None:
     """Whatever the sizes and lengths of its jobs; less exactly where it is not even one job."""
     got = parts(uses(saturated(max_vcpus), SIZES, RUNTIMES_S), *MEASURED_S)

@@ -84,7 +84,7 @@ class Dispatch:
         `usable` is the part of the environments that the queue may use.
         """
         walk = Walk(backlog, standing)
-        blocked = None
+        blocked = aside = None
         while self.budget > 0 and (lot := walk.next()) is not None:
             wanted = min(
                 len(lot.indexes) - walk.taken(lot),
@@ -108,7 +108,11 @@ class Dispatch:
                 wish(self.wishes, ask.units, lot.uid, indexes, self.resources)
                 return blocked
             self._place(walk, lot, found, paid or IndexSet())
-            if count < wanted:
+            if not (count or self.room.holds(ask, order, usable)):
+                # What is kept for other shares is never its own: it must not stop the others.
+                aside = aside or self._blocked(lot, order, usable)
+                walk.done(lot)
+            elif count < wanted:
                 if blocked is None:
                     blocked = self._blocked(lot, order, usable)
                     if backfill:
@@ -116,7 +120,7 @@ class Dispatch:
                 if not backfill:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
-        return blocked
+        return blocked or aside
 
     def _place(
         self, walk: Walk, lot: Lot, found: Sequence[tuple[Environment, int]], paid: IndexSet

@@ -50,6 +50,10 @@ class Room:
         """Milli-CPU; `usable` is the part of the environment that may be used at all."""
         return max(0, _limit(environment, usable) - self.used[environment.name])
 
+    def holds(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
+        """Whether there would be room for one if nothing else ran."""
+        return any(ask.milli_cpu <= _limit(one, usable) for one in environments)
+
     def could_fit(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there is room for one, reservations aside."""
         return self.affordable(ask) > 0 and any(
