@@ -304,6 +304,25 @@ def test_new_weights_of_a_live_policy_count_at_once() -> None:
     assert order == ["b", "r", "blue-too"]
 
 
+def test_another_policy_for_the_queue_counts_at_once() -> None:
+    """Its window, too: what was used decays more slowly from then on."""
+    world = fair_world()
+    submit(world)
+    run(world, seconds=300)
+    end(world)
+    other = scheduling_policy("other", {"red": 7}, shareDecaySeconds=6000)
+    world.policies.append(other)
+    world.cache.policies.upsert(other)
+    spec = queue(schedulingPolicy="other").spec
+    world.queues = [replace(world.queues[0], spec=spec, generation=2, resource_version=10_000)]
+    world.cache.queues.upsert(world.queues[0])
+    world.settle()
+    assert rows(world)["red"].weight_factor == 7
+
+    world.tick(3000)
+    assert agreed(world) == pytest.approx(worth(300) / 2, abs=0.01)
+
+
 def test_more_shares_than_a_status_holds() -> None:
     world = fair_world(max_vcpus=1000)
     for number in range(600):
