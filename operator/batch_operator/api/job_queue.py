@@ -167,7 +167,7 @@ class JobQueueStatus(Model):
     shares: list[ShareStatus] = Field(
         default=[],
         max_length=500,
-        description="Fair share: who has used and holds how much, lowest rank first.",
+        description="Fair share: who has used and holds how much, by share identifier.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["shareIdentifier"],
