@@ -7,7 +7,8 @@ node; they are locked when the job starts, and a job whose units are not free wa
 - NON_REPLENISHABLE units never come back. Which children were granted theirs is written into the
   resource's status *before* they start, as index intervals; so a restart neither loses nor doubles
   a unit. A child is granted its units once: a retry of it uses up no more. When its job is over or
-  gone, what it was granted becomes part of `spentQuantity`, in the same write.
+  gone, what it was granted becomes part of `spentQuantity`, in the same write; so does what a child
+  was granted that was cancelled before it could start, since nothing stored tells the two apart.
 """
 
 from __future__ import annotations

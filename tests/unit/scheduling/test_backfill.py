@@ -162,11 +162,15 @@ class Cluster:
             timeout_s = one.lot.ask.timeout_s
             latest = None if timeout_s is None else now + timeout_s
             ends += [(latest, one.environment.name, one.lot.ask.milli_cpu) for _ in one.indexes]
-        if any(
-            free < quantity
-            for (_, quantity), (_, free) in zip(blocked.ask.units, blocked.units, strict=True)
-        ):
+        asked = zip(blocked.ask.units, blocked.units, strict=True)
+        if any(free < quantity for (_, quantity), (_, free) in asked):
             return  # nobody knows when units come back
+        moment = self._room_at(blocked.ask.milli_cpu, ends)
+        if moment is not None:
+            self.promised.setdefault(child, moment)
+
+    def _room_at(self, milli_cpu: int, ends: Sequence[tuple[int | None, str, int]]) -> int | None:
+        """The first moment at which there is so much room somewhere."""
         for moment in sorted({latest for latest, *_ in ends if latest is not None}):
             for one in self.environments:
                 held = sum(
@@ -174,9 +178,9 @@ class Cluster:
                     for latest, where, milli in ends
                     if where == one.name and (latest is None or latest > moment)
                 )
-                if one.spec.max_vcpus * 1000 - held >= blocked.ask.milli_cpu:
-                    self.promised.setdefault(child, moment)
-                    return
+                if one.spec.max_vcpus * 1000 - held >= milli_cpu:
+                    return moment
+        return None
 
     def _backlog(self, jobs: Mapping[str, Work], now: int) -> Backlog:
         backlog = Backlog()

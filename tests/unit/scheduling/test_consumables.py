@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from batch_operator.api.consumable_resource import ConsumableResourceSpec, Consu
 from batch_operator.api.crd import structural
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import BatchJobStatus, JobState
+from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.holds import Reason
 from batch_operator.scheduling.consumables import (
     GRANTS_MAX,
@@ -21,8 +23,10 @@ from batch_operator.scheduling.consumables import (
     grants_after,
     wish,
 )
-from support.builders import consumable, job
+from batch_operator.scheduling.mutations import WriteStatus
+from support.builders import consumable, job, queue
 from support.play import refusal
+from support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,3 +215,116 @@ def test_the_kind_of_a_resource_stays_what_it_is() -> None:
     assert "resourceType cannot be changed" in changed
     assert rules[0]["rule"] == "self.resourceType == oldSelf.resourceType"
     assert refusal("ConsumableResource", {**before, "totalQuantity": 9}, before) is None
+
+
+# From one cycle to the next
+
+
+def token_world(*, max_vcpus: int = 4, total: int = 3) -> World:
+    world = World(max_vcpus=max_vcpus)
+    world.cache.consumables.upsert(tokens(total))
+    return world
+
+
+def asks(name: str, **spec: Any) -> Job:
+    return job(name, consumableResources=[{"name": "token", "quantity": 1}], **spec)
+
+
+def cycle(world: World) -> ConsumableResourceStatus | None:
+    """One cycle, and what is to be written of the resource, which the test stores itself."""
+    return next(
+        (
+            cast("ConsumableResourceStatus | None", one.status)
+            for one in world.cycle()
+            if isinstance(one, WriteStatus) and one.kind == "ConsumableResource"
+        ),
+        None,
+    )
+
+
+def store(world: World, status: ConsumableResourceStatus | None) -> None:
+    assert status is not None
+    known = world.cache.consumables.items["uid-token"]
+    version = known.resource_version + 1
+    world.cache.consumables.upsert(replace(known, status=status, resource_version=version))
+
+
+def granted_in(status: ConsumableResourceStatus | None) -> dict[str, str]:
+    assert status is not None
+    return {one.job_uid: one.indexes for one in status.grants}
+
+
+def test_a_job_starts_in_the_cycle_after_its_grant_is_stored() -> None:
+    world = token_world()
+    world.submit(asks("a"))
+    status = cycle(world)
+    cycle(world)
+
+    assert granted_in(status) == {"uid-a": "0"}
+    assert world.starts == []
+
+    store(world, status)
+    cycle(world)
+
+    assert world.starts == [("a", 0, 1)]
+
+
+def test_a_wish_is_withdrawn_when_its_job_is_cancelled_before_it_is_stored() -> None:
+    world = token_world()
+    world.submit(asks("a"))
+    cycle(world)
+    world.submit(asks("a", cancel={"reason": "not needed"}))
+
+    assert granted_in(cycle(world)) == {}
+
+
+def test_what_was_granted_to_a_job_that_never_started_is_spent() -> None:
+    """The write was on its way when the job was cancelled: nothing that is stored tells of it."""
+    world = token_world()
+    world.submit(asks("a"))
+    store(world, cycle(world))
+    world.submit(asks("a", cancel={"reason": "not needed"}))
+    cycle(world)
+    status = cycle(world)
+
+    assert world.state("a") == "FAILED"
+    assert world.starts == []
+    assert status is not None
+    assert (status.spent_quantity, granted_in(status)) == (1, {})
+
+
+def test_a_restart_between_grant_and_start_grants_nothing_more() -> None:
+    world = token_world(total=2)
+    world.submit(asks("a", arrayProperties={"size": 4}))
+    status = cycle(world)
+    assert granted_in(status) == {"uid-a": "0-1"}
+    store(world, status)
+    resource = world.cache.consumables.items["uid-token"]
+    world.restart()
+    world.cache.consumables.upsert(resource)
+    cycle(world)
+    cycle(world)
+
+    assert world.starts == [("a", 0, 1), ("a", 1, 1)]
+
+
+def test_a_grant_waits_for_its_child_when_the_room_for_it_is_gone() -> None:
+    """Another queue has taken it: the child starts later, and uses up nothing more."""
+    world = token_world(max_vcpus=1, total=1)
+    world.queues = [queue(), queue("high", priority=9)]
+    resource = world.cache.consumables.items["uid-token"]
+    world.restart()
+    world.cache.consumables.upsert(resource)
+    world.submit(asks("a"))
+    status = cycle(world)
+    store(world, status)
+    world.submit(job("b", jobQueue="high"))
+    cycle(world)
+
+    assert world.starts == [("b", 0, 1)]
+
+    (runs,) = world.live()
+    world.move(runs, Phase.SUCCEEDED)
+    cycle(world)
+
+    assert world.starts == [("b", 0, 1), ("a", 0, 1)]

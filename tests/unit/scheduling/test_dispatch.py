@@ -110,7 +110,8 @@ def first_in_first_out(
 
 
 def free_in(environments: Sequence[Environment], licences: int = 0) -> Counter[str]:
-    return Counter({one.name: one.spec.max_vcpus * 1000 for one in environments}, licence=licences)
+    free = {one.name: one.spec.max_vcpus * 1000 for one in environments}
+    return Counter({**free, "licence": licences})
 
 
 @given(ENVIRONMENTS, LOTS, st.integers(1, 12), LIMITS, st.integers(0, 6))
