@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.backlog import Ask, Backlog, Line, Lot, Place
 
 MANY = 1 << 30
+PASSED_MAX = 200
+"""Classes that are passed over in one walk: a bound on what backfilling a queue costs a cycle in
+which every job has a timeout of its own."""
 
 
 class Standing(Protocol):
@@ -99,6 +102,8 @@ class Walk:
     def pass_over(self, lot: Lot, could_fit: Callable[[Ask], bool]) -> None:
         """The lot does not fit, and so nothing of its class; go on with what could."""
         self._passed.add(lot.ask)
+        if len(self._passed) >= PASSED_MAX:
+            self._order.clear()
         for cursor in self._cursors.values():
             cursor.by_class(self._passed, could_fit)
 

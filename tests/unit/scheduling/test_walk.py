@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Backlog, Lot
-from batch_operator.scheduling.walk import MANY, Equal, Walk
+from batch_operator.scheduling.walk import MANY, PASSED_MAX, Equal, Walk
 from support.builders import START
 
 if TYPE_CHECKING:
@@ -162,3 +162,17 @@ def test_the_only_share_is_not_interrupted() -> None:
     walk = Walk(backlog_of([lot_of("a")]), Ranks({"a": 0.0}))
 
     assert walk.chunk(lot_of("a")) == MANY
+
+
+def test_so_many_classes_are_passed_over_and_no_more() -> None:
+    lots = [
+        Lot((FIRST_TRY, 0, START, f"uid-{number:03}", 0), Ask(1000, timeout_s=60 + number))
+        for number in range(PASSED_MAX + 1)
+    ]
+    walk = Walk(backlog_of(lots), Equal())
+    tried = []
+    while (lot := walk.next()) is not None:
+        tried.append(lot)
+        walk.pass_over(lot, lambda _: True)
+
+    assert tried == lots[:PASSED_MAX]
