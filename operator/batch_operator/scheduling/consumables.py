@@ -85,9 +85,12 @@ def wish(
     resources: Mapping[str, Consumable],
 ) -> None:
     """Note that children of a job ask for what they will use up."""
-    for name, quantity in units:
+    those = IndexSet.of(indexes)
+    for name, quantity in units if those else ():
         if is_used_up(resources[name]):
-            wishes.setdefault(name, {})[uid] = (quantity, IndexSet.of(indexes))
+            own = wishes.setdefault(name, {})
+            _, before = own.get(uid, (quantity, IndexSet()))
+            own[uid] = (quantity, before | those)
 
 
 def grants_after(

@@ -69,6 +69,8 @@ class Dispatch:
     wishes: Wishes = field(default_factory=dict)
     taken: Counter[str] = field(default_factory=Counter)
     """Starts by job."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Children by job that start once it is stored that they have used up their units."""
 
     def serve(
         self,
@@ -88,7 +90,7 @@ class Dispatch:
         while self.budget > 0 and (lot := walk.next()) is not None:
             wanted = min(
                 len(lot.indexes) - walk.taken(lot),
-                self.limit_of(lot.uid) - self.taken[lot.uid],
+                self.limit_of(lot.uid) - self.taken[lot.uid] - self.asked[lot.uid],
                 walk.chunk(lot),
                 self.budget,
             )
@@ -102,12 +104,10 @@ class Dispatch:
                 wanted, ask = min(wanted, ready), self._paid(ask)
             found = self.room.take(ask, wanted, order, usable, self._ends_at(ask))
             count = sum(number for _, number in found)
-            if count and ready <= 0:
-                # They start once it is stored that they have used up their units.
-                indexes = walk.indexes(lot, count, paid or IndexSet())
-                wish(self.wishes, ask.units, lot.uid, indexes, self.resources)
-                return blocked
-            self._place(walk, lot, found, paid or IndexSet())
+            if paid is not None and ready <= 0:
+                self._ask(walk, lot, count, paid)
+            else:
+                self._place(walk, lot, found, paid or IndexSet())
             if not (count or self.room.holds(ask, order, usable)):
                 # What is kept for other shares is never its own: it must not stop the others.
                 aside = aside or self._blocked(lot, order, usable)
@@ -131,6 +131,14 @@ class Dispatch:
             walk.started(lot, count)
             self.taken[lot.uid] += count
             self.budget -= count
+
+    def _ask(self, walk: Walk, lot: Lot, count: int, paid: IndexSet) -> None:
+        """Room is taken for them as if they started, so nobody who does now is in their way."""
+        indexes = walk.indexes(lot, count, paid)
+        wish(self.wishes, lot.ask.units, lot.uid, indexes, self.resources)
+        walk.started(lot, count)
+        self.asked[lot.uid] += count
+        self.budget -= count
 
     def _ends_at(self, ask: Ask) -> datetime:
         takes_s = self.takes_s(ask)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_operator.api.index_set import IndexSet
-from batch_operator.scheduling.backlog import FIRST_TRY, Ask, Backlog, Lot
+from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Backlog, Lot
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.room import Room
@@ -212,15 +212,21 @@ def tokens(total: int, status: dict[str, Any] | None = None) -> Consumable:
 
 
 def test_nothing_starts_before_its_units_are_granted() -> None:
-    """And what it will need is kept for it: the queue behind gets only what is left."""
-    local = environment(maxvCpus=3)
+    """And what they will need is kept for them: those behind get what is left, in their order.
+
+    All that can be asked for is asked for at once, so that it is stored in one write.
+    """
+    local = environment(maxvCpus=5)
     dispatch = dispatch_of(resources=[tokens(9)])
-    first = backlog_of(lot("array", Ask(1000, LICENCE), 2))
+    ask = Ask(1000, LICENCE)
+    first = backlog_of(lot("a", ask, 2), lot("b", ask, at_s=1), lot("c", Ask(1000), at_s=2))
     dispatch.serve(first, [local], Equal(), 1.0, backfill=False)
     dispatch.serve(backlog_of(lot("low", Ask(1000), 9)), [local], Equal(), 1.0, backfill=False)
 
-    assert dispatch.wishes == {"licence": {"array": (1, IndexSet.range(2))}}
-    assert started(dispatch) == [("low", 0, "local")]
+    assert dispatch.wishes == {
+        "licence": {"a": (1, IndexSet.range(2)), "b": (1, IndexSet(1))},
+    }
+    assert started(dispatch) == [("c", 0, "local"), ("low", 0, "local")]
 
 
 def test_children_that_were_granted_theirs_start_first_and_use_up_nothing_more() -> None:
@@ -245,6 +251,19 @@ def test_no_more_is_asked_for_than_there_is_room_and_units_for() -> None:
 
     assert started(dispatch) == [("array", 0, "local")]
     assert dispatch.wishes == {"licence": {"array": (1, IndexSet.of([1, 2]))}}
+
+
+def test_retries_and_first_tries_of_a_job_ask_together_and_within_its_limit() -> None:
+    local = environment(maxvCpus=9)
+    ask = Ask(1000, LICENCE)
+    backlog = Backlog()
+    retries = Lot((RETRY, 0, START, "array", 0), ask, IndexSet.of([7]))
+    backlog.set("array", (retries, lot("array", ask, 5)))
+    dispatch = dispatch_of(resources=[tokens(9)], limits={"array": 3})
+    dispatch.serve(backlog, [local], Equal(), 1.0, backfill=False)
+
+    assert dispatch.wishes == {"licence": {"array": (1, IndexSet.of([0, 1, 7]))}}
+    assert dispatch.room.used == {"local": 3000}
 
 
 def test_a_child_starts_when_it_has_both_kinds_of_unit() -> None:
