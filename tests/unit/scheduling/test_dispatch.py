@@ -91,22 +91,33 @@ def first_in_first_out(
     """AWS Batch's queue: from its front, until the first that has room nowhere.
 
     `free` is by environment and by resource, and shrinks. A job that was moved on begins behind
-    the environments that it was moved on from.
+    the environments that it was moved on from. What would have no room in an empty environment
+    stands aside; the first of those is told of only if nothing else blocks the queue.
     """
     starts: Starts = []
+    aside = None
     for one in lots:
+        if len(starts) == budget:
+            return starts, aside
+        if not holds(environments, one.ask):
+            aside = aside or one.uid
+            continue
         moved = one.moves % len(environments)
         order = [*environments[moved:], *environments[:moved]]
         for index in range(min(len(one.indexes), limits.get(one.uid, 99))):
             if len(starts) == budget:
-                return starts, None
+                return starts, aside
             where = next((e.name for e in order if free[e.name] >= one.ask.milli_cpu), None)
             if where is None or any(free[name] < quantity for name, quantity in one.ask.units):
                 return starts, one.uid
             free[where] -= one.ask.milli_cpu
             free.subtract(dict(one.ask.units))
             starts.append((one.uid, index, where))
-    return starts, None
+    return starts, aside
+
+
+def holds(environments: Sequence[Environment], ask: Ask) -> bool:
+    return any(one.spec.max_vcpus * 1000 >= ask.milli_cpu for one in environments)
 
 
 def free_in(environments: Sequence[Environment], licences: int = 0) -> Counter[str]:
@@ -130,7 +141,7 @@ def test_a_queue_starts_what_fits_from_its_front_and_stops_at_the_first_that_doe
 
     assert (started(dispatch), blocked and blocked.uid) == expected
     assert dispatch.budget == budget - len(expected[0])
-    if blocked is not None:
+    if blocked is not None and holds(environments, blocked.ask):
         assert {one.name: left for one, left in blocked.free} == {
             one.name: free[one.name] for one in environments
         }
