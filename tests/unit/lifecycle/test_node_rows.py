@@ -9,8 +9,9 @@ import pytest
 from batch_operator.api.job import BatchJobStatus, JobState, NodeRangeStatus
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.dependencies import Gate
-from batch_operator.lifecycle.evaluate import Evaluation, evaluate, members_of
+from batch_operator.lifecycle.evaluate import Evaluation, evaluate
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.members import members_of
 from batch_operator.lifecycle.node_rows import node_rows
 from batch_operator.lifecycle.plan import Plan, make_plan
 from batch_operator.lifecycle.stops import Policy
@@ -32,7 +33,7 @@ def looked(*pods: PodAttempt, ranges: tuple[str, ...] = (), **of: Any) -> Evalua
     one = job()
     plan = make_plan(one, definition(spec=spec), None)
     assert isinstance(plan, Plan)
-    gate = Gate(members_of(one.spec))
+    gate = Gate(members_of(one))
     return evaluate(one, pods, plan, gate, policy=Policy(), now=START)
 
 
@@ -137,7 +138,7 @@ def test_the_rows_stay_while_what_the_job_runs_is_not_known() -> None:
     known = [NodeRangeStatus(target_nodes="0:", state=JobState.RUNNING)]
     one = job(status=BatchJobStatus(state=JobState.RUNNING, nodes=known))
     missing = Hold(Reason.JOB_DEFINITION_NOT_FOUND, "apply it", stalled=True)
-    gate = Gate(members_of(one.spec))
+    gate = Gate(members_of(one))
     look = evaluate(one, [], missing, gate, policy=Policy(), now=START)
 
     assert node_rows(look, JobState.RUNNING) == known
