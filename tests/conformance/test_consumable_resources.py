@@ -169,3 +169,28 @@ def test_a_resource_shows_what_is_held_and_what_is_free() -> None:
     status = played.resource("licence")
 
     assert (status["inUseQuantity"], status["availableQuantity"]) == (2, 3)
+
+
+def test_what_is_used_up_for_good_stops_only_those_that_need_it() -> None:
+    """Deviation: AWS leaves such a job at the head of its queue, blocking all behind it."""
+    jobs: dict[str, Any] = {"a": {"consumableResources": PAIR}, "behind": {}}
+    played = play(jobs, others=[resource(1, "NON_REPLENISHABLE")], until="1h")
+    more = play(jobs, others=[resource(3, "NON_REPLENISHABLE")], until="1h")
+
+    assert played.state("behind") == "SUCCEEDED"
+    assert played.waits_for("a") == "ConsumableResourceTooSmall"
+    assert more.state("a") == "SUCCEEDED"
+
+
+def test_a_job_whose_units_others_have_used_up_says_what_to_change() -> None:
+    jobs: dict[str, Any] = {
+        "a": {"consumableResources": PAIR},
+        "b": {"consumableResources": PAIR},
+        "behind": {},
+    }
+    played = play(jobs, others=[resource(3, "NON_REPLENISHABLE")], until="1h")
+    message = played.final("b")["pending"]["message"]
+
+    assert played.state("behind") == "SUCCEEDED"
+    assert played.waits_for("b") == "InsufficientConsumableResource"
+    assert "1 of 3 are left, and none comes back: raise its spec.totalQuantity" in message

@@ -108,8 +108,10 @@ class Dispatch:
                 self._ask(walk, lot, count, paid)
             else:
                 self._place(walk, lot, found, paid or IndexSet())
-            if not (count or self.room.holds(ask, order, usable)):
-                # What is kept for other shares is never its own: it must not stop the others.
+            if not (count or self.room.holds(ask, order, usable)) or (
+                count < wanted and self._is_spent(ask)
+            ):
+                # What it waits for never becomes its own: it must not stop the others.
                 aside = aside or self._blocked(lot, order, usable)
                 walk.done(lot)
             elif count < wanted:
@@ -143,6 +145,14 @@ class Dispatch:
     def _ends_at(self, ask: Ask) -> datetime:
         takes_s = self.takes_s(ask)
         return NEVER if takes_s is None else self.now + timedelta(seconds=takes_s)
+
+    def _is_spent(self, ask: Ask) -> bool:
+        """Whether something that it would use up is used up: it never comes back."""
+        return any(
+            self.room.units.get(name, 0) < quantity and is_used_up(self.resources[name])
+            for name, quantity in ask.units
+            if name in self.resources
+        )
 
     def _paid(self, ask: Ask) -> Ask:
         """The request without what has been granted for good."""

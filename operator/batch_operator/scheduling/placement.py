@@ -9,6 +9,7 @@ from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.api.job_queue import QueueState
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
+from batch_operator.scheduling.consumables import is_used_up
 from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
@@ -168,14 +169,7 @@ def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold
     ask = blocked.ask
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
-            total = resources[name].spec.total_quantity if name in resources else 0
-            return Hold(
-                Reason.INSUFFICIENT_CONSUMABLE_RESOURCE,
-                f"needs {quantity} units of ConsumableResource {name}: {max(0, free)} of {total} "
-                f"are free",
-                blocked_by=(name,),
-                position=1,
-            )
+            return _units_hold(name, quantity, free, resources.get(name))
     room = ", ".join(
         f"{one.name} has {vcpus(free)} of {one.spec.max_vcpus} free"
         for one, free in blocked.free[:3]
@@ -185,6 +179,21 @@ def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold
         f"needs {vcpus(ask.milli_cpu)} vCPUs: {room}",
         blocked_by=tuple(one.name for one, _ in blocked.free[:3]),
         position=1,
+    )
+
+
+def _units_hold(name: str, quantity: int, free: int, resource: Consumable | None) -> Hold:
+    total = resource.spec.total_quantity if resource is not None else 0
+    message = f"needs {quantity} units of ConsumableResource {name}: {max(0, free)} of {total} are"
+    is_spent = resource is not None and is_used_up(resource)
+    return Hold(
+        Reason.INSUFFICIENT_CONSUMABLE_RESOURCE,
+        f"{message} left, and none comes back: raise its spec.totalQuantity"
+        if is_spent
+        else f"{message} free",
+        blocked_by=(name,),
+        position=1,
+        stalled=is_spent,
     )
 
 
