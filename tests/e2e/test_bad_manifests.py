@@ -197,9 +197,13 @@ WAITING: dict[str, tuple[dict[str, Any], str, str]] = {
         job("bad", "ok", containerOverrides=[{"resources": {"requests": {"cpu": "99"}}}]),
         "ComputeEnvironmentMaxResource", "request less, or raise maxvCpus",
     ),
-    "a feature of a later version": (
+    "a share identifier without a policy": (
         job("bad", "ok", shareIdentifier="team"),
-        "UnsupportedFeature", "spec.shareIdentifier is not supported by this version",
+        "ShareIdentifierNotUsed", "submit the job again without it, or to another queue",
+    ),
+    "missing consumable resource": (
+        job("bad", "ok", consumableResources=[{"name": "licence", "quantity": 1}]),
+        "ConsumableResourceNotFound", "there is no ConsumableResource licence",
     ),
 }  # fmt: skip
 FAILING: dict[str, tuple[dict[str, Any], str]] = {
@@ -283,19 +287,14 @@ def test_what_was_submitted_cannot_be_changed(kube: Kube) -> None:
         assert expected in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("kind", "spec"),
-    [
-        ("SchedulingPolicy", {"fairsharePolicy": {"shareDecaySeconds": 600}}),
-        ("ConsumableResource", {"totalQuantity": 3}),
-    ],
-)
-def test_a_kind_of_a_later_version_says_that_it_is(
-    kube: Kube, kind: str, spec: dict[str, Any]
-) -> None:
-    kube.apply(cluster_kind(kind, **spec))
-    kube("wait", "--for=condition=Stalled", f"{kind.lower()}/bad", "--timeout=20s")
-    conditions = (kube.get(kind, "bad") or {})["status"]["conditions"]
-    kube("delete", kind, "bad")
+def test_a_policy_that_contradicts_itself_says_what_to_take_out(kube: Kube) -> None:
+    shares = [{"shareIdentifier": "team-*"}, {"shareIdentifier": "team-a"}]
+    kube.apply(
+        cluster_kind("SchedulingPolicy", fairsharePolicy={"shareDistribution": shares}),
+    )
+    kube("wait", "--for=condition=Stalled", "schedulingpolicy/bad", "--timeout=20s")
+    conditions = (kube.get("SchedulingPolicy", "bad") or {})["status"]["conditions"]
+    kube("delete", "SchedulingPolicy", "bad")
 
-    assert f"{kind} is not supported by this version" in conditions[0]["message"]
+    assert "team-* and team-a" in conditions[0]["message"]
+    assert "take one of them out" in conditions[0]["message"]

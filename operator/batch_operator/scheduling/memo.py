@@ -87,14 +87,11 @@ class Memo:
     def remember(self, look: Evaluation, lots: Sequence[Lot]) -> None:
         """Keep a look at a job, and its places in its queue, in place of the ones before."""
         job = look.job
+        if job.uid not in self.looks:
+            self._meet(job)
         self.looks[job.uid] = look
         if look.plan is not None:
             self.plans[job.uid] = look.plan
-        self.by_queue[job.spec.job_queue].add(job.uid)
-        definition = job.spec.job_definition.partition(":")[0]
-        self.by_definition[job.namespace, definition].add(job.uid)
-        for name in names_of(job.spec):
-            self.dependents[job.namespace, name].add(job.uid)
         self._use_revision(job)
         for name, _ in look.plan.units if look.plan is not None else ():
             self.by_consumable[name].add(job.uid)
@@ -102,6 +99,14 @@ class Memo:
         self._set_held(job.uid, look.held)
         self.backlogs[job.spec.job_queue].set(job.uid, lots)
         self.watch_deadline(job.uid, look.look_again_at)
+
+    def _meet(self, job: Job) -> None:
+        """Note what a job names, which never changes."""
+        self.by_queue[job.spec.job_queue].add(job.uid)
+        definition = job.spec.job_definition.partition(":")[0]
+        self.by_definition[job.namespace, definition].add(job.uid)
+        for name in names_of(job.spec):
+            self.dependents[job.namespace, name].add(job.uid)
 
     def forget(self, uid: str, usage: Mapping[str, int]) -> None:
         """Drop a job that is over or gone; `usage` is what Pods of it that still run hold."""
