@@ -170,6 +170,8 @@ KINDS = (
             ("Type", "string", ".spec.resourceType"),
             ("Total", "integer", ".spec.totalQuantity"),
             ("In-Use", "integer", ".status.inUseQuantity"),
+            ("Spent", "integer", ".status.spentQuantity"),
+            ("Available", "integer", ".status.availableQuantity"),
             _AGE,
         ),
     ),
