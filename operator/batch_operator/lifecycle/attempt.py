@@ -393,7 +393,7 @@ def _first_failure(pod: Pod) -> tuple[int | None, str | None]:
             continue
         if ended.reason == "OOMKilled":
             return ended.exit_code, OUT_OF_MEMORY
-        if ended.reason in {"Error", "Completed", ""}:
+        if ended.reason in {"Error", ""}:
             return ended.exit_code, None
         if ended.reason in _NEVER_STARTED:
             return None, _cut(f"{_START_ERRORS['RunContainerError']}: {ended.message}".rstrip(": "))
@@ -435,7 +435,7 @@ def _start_error(pod: Pod) -> StartError | None:
         if waiting and waiting.reason in _START_ERRORS:
             detail = waiting.message or waiting.reason
             return StartError(
-                reason=_cut(f"{_START_ERRORS[waiting.reason]}: {detail}") or "",
+                reason=f"{_START_ERRORS[waiting.reason]}: {detail}"[:REASON_LENGTH_MAX],
                 message=f"container {container.name}: {waiting.reason}: {detail}",
                 hopeless=waiting.reason in _HOPELESS,
             )
@@ -443,8 +443,9 @@ def _start_error(pod: Pod) -> StartError | None:
 
 
 def _unschedulable(pod: Pod) -> str | None:
+    """What the scheduler says of a Pod that has no node."""
     for condition in pod.status.conditions:
-        if condition.type == "PodScheduled" and condition.status == "False":
+        if condition.type == "PodScheduled":
             # What follows is the scheduler's account of claims and preemption, the same each time.
             told = condition.message.partition(" no new claims")[0].partition(" preemption:")[0]
             return told or condition.reason

@@ -5,11 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch_operator.api import meta
-from batch_operator.lifecycle.attempt import Phase, StartError, observed_attempt
-from support.builders import START, labels, pod
+from batch_operator.api.objects import Job, Pod
+from batch_operator.api.quantity import LARGEST
+from batch_operator.lifecycle.attempt import (
+    Phase,
+    PodAttempt,
+    StartError,
+    observed_attempt,
+    observed_group,
+)
+from support.builders import START, attempt, labels, pod
 
 EXITED = "Essential container in task exited"
 NOT_STARTED = "Task failed to start"
@@ -75,6 +84,10 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
             "Task failed to start",
         ),
     ),
+    "has a program that cannot be run": (
+        failed(ended(126, "ContainerCannotRun", message="permission denied")),
+        (Phase.FAILED, None, "CannotStartContainerError: permission denied", NOT_STARTED),
+    ),
     "ends for a reason of the runtime": (
         failed(ended(2, "Unheard", message="of")),
         (Phase.FAILED, 2, "Unheard: of", EXITED),
@@ -138,9 +151,25 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
             LOST,
         ),
     ),
-    "runs on a node that is gone": (
-        failed(running(), reason="NodeLost"),
-        (Phase.FAILED, None, "NodeLost", LOST),
+    **{
+        f"is ended by its node with {reason}": (
+            failed(running(), reason=reason),
+            (Phase.FAILED, None, reason, LOST),
+        )
+        for reason in ("NodeLost", "Preempting", "Shutdown", "Terminated")
+    },
+    "runs out of memory on a node that is lost": (
+        failed(ended(137, "OOMKilled"), conditions=[condition("DisruptionTarget")]),
+        (
+            Phase.FAILED,
+            137,
+            "OutOfMemoryError: Container killed due to memory usage",
+            LOST,
+        ),
+    ),
+    "is evicted before it has a node": (
+        {"node": "", "status": {"conditions": [condition("DisruptionTarget")]}, **DELETED},
+        (Phase.FAILED, None, None, "Host EC2 (instance unknown) terminated."),
     ),
     "exits with 0 although its node is going": (
         {
@@ -201,6 +230,7 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
         failed(reason="NodeAffinity"),
         (Phase.FAILED, None, "NodeAffinity", NOT_STARTED),
     ),
+    "fails, and nobody says why": (failed(), (Phase.FAILED, None, None, NOT_STARTED)),
     "ends with more words than AWS allows": (
         failed(reason="OutOfpods", message="x" * 300),
         (Phase.FAILED, None, "x" * 255, NOT_STARTED),
@@ -348,10 +378,23 @@ def test_why_no_node_takes_the_pod_is_told_without_what_is_always_the_same(name:
     assert observed_attempt(pod(node="", status={"conditions": [told]})).unschedulable == expected
 
 
-def test_a_pod_with_a_node_is_not_unschedulable() -> None:
+def test_only_the_scheduler_says_why_no_node_takes_the_pod() -> None:
+    others = [condition("Ready", "False", message="not yet"), condition("Initialized")]
+    told = condition("PodScheduled", "False", reason="Unschedulable", message="0/3 nodes")
+    found = observed_attempt(pod(node="", status={"conditions": [*others, told]}))
+
+    assert found.unschedulable == "0/3 nodes"
+    assert observed_attempt(pod(node="", status={"conditions": others})).unschedulable is None
+
+
+GATED = {"schedulingGates": [{"name": meta.GATE_GANG}]}
+
+
+@pytest.mark.parametrize("fields", [{}, {"node": "", "spec": GATED}], ids=["has a node", "gated"])
+def test_a_pod_is_not_unschedulable_that(fields: dict[str, Any]) -> None:
     told = condition("PodScheduled", "False", reason="Unschedulable", message="0/3 nodes")
 
-    assert observed_attempt(pod(status={"conditions": [told]})).unschedulable is None
+    assert observed_attempt(pod(status={"conditions": [told]}, **fields)).unschedulable is None
 
 
 def test_an_attempt_runs_from_its_first_container_to_its_last() -> None:
@@ -379,6 +422,16 @@ def test_an_attempt_runs_from_its_first_container_to_its_last() -> None:
 
     assert found.started_at == START + timedelta(seconds=10)
     assert found.stopped_at == START + timedelta(seconds=40)
+
+
+def test_a_container_that_runs_since_nobody_knows_when_is_no_start() -> None:
+    since = running("2026-01-01T00:00:10Z", "b")
+    unknown = {"name": "a", "state": {"running": {}}}
+    found = observed_attempt(
+        pod(status={"phase": "Running", "containerStatuses": [unknown, since]})
+    )
+
+    assert found.started_at == START + timedelta(seconds=10)
 
 
 ENDS: dict[str, tuple[dict[str, Any], int]] = {
@@ -437,6 +490,14 @@ def test_an_attempt_carries_what_it_was_started_with() -> None:
     assert (found.pod_name, found.uid) == ("job-uid-job-17-2", "pod-uid")
     assert found.tracked
     assert not found.deleting
+
+
+def test_what_a_pod_does_not_have_yet_is_absent_and_not_empty() -> None:
+    """A cancel asks for the node, and the other nodes of a job wait for the address."""
+    before, after = observed_attempt(pod(node="")), observed_attempt(pod(status={"podIP": "::7"}))
+
+    assert (before.node_name, before.pod_ip) == (None, None)
+    assert (after.node_name, after.pod_ip) == ("node", "::7")
 
 
 def asks(cpu: str | None, **container: Any) -> dict[str, Any]:
@@ -510,7 +571,7 @@ FORGED: dict[str, dict[str, Any]] = {
         "pod_labels": labels(**{meta.LABEL_ARRAY_INDEX: "99999999999"})
     },
     "attempt 0": {"pod_labels": labels(**{meta.LABEL_ATTEMPT: "0"})},
-    "an attempt that no status can hold": {"pod_labels": labels(**{meta.LABEL_ATTEMPT: "5000"})},
+    "an attempt that no status can hold": {"pod_labels": labels(**{meta.LABEL_ATTEMPT: "1001"})},
     "revision 0": {"pod_labels": labels(**{meta.LABEL_REVISION: "0"})},
 }
 
@@ -520,3 +581,144 @@ def test_a_pod_with_marks_that_are_not_ours_is_not_judged(name: str) -> None:
     """Labels can be changed by whoever may patch Pods in the namespace; names cannot."""
     with pytest.raises((KeyError, ValueError)):
         observed_attempt(pod(**FORGED[name]))
+
+
+def test_the_last_attempt_that_a_status_can_hold_is_judged() -> None:
+    assert observed_attempt(pod(pod_labels=labels(**{meta.LABEL_ATTEMPT: "1000"}))).number == 1000
+
+
+# Multi-node jobs: a group's Job, and the Pods that it makes
+
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+NOT_OURS = r"is not within|is not named as its labels say|its owner does not|and is none"
+
+
+def node(group: int = 1, member: int = 2, **metadata: Any) -> Pod:
+    """A Pod as the Job controller makes it."""
+    made_by = f"job-uid-job-1-{group}"
+    marks = {meta.LABEL_NODE_GROUP: str(group), COMPLETION_INDEX: str(member)}
+    known = {"name": f"{made_by}-{member}-abcde", "ownerReferences": owners(name=made_by)}
+    more = metadata.pop("labels", {})
+    return pod(node="", spec=GATED, pod_labels=labels(**marks, **more), **{**known, **metadata})
+
+
+def owners(**changes: Any) -> list[dict[str, Any]]:
+    job = {"kind": "Job", "name": "job-uid-job-1-1", "uid": "uid-made", "controller": True}
+    return [{**job, **changes}]
+
+
+def made_by(group: int = 1, spec: dict[str, Any] | None = None, **metadata: Any) -> PodAttempt:
+    """The stand-in that a group's Job is."""
+    owner = {"kind": "BatchJob", "name": "job", "uid": "uid-job", "controller": True}
+    known = {
+        "namespace": "default",
+        "name": f"job-uid-job-1-{group}",
+        "uid": "uid-made",
+        "resourceVersion": "7",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": labels(**{meta.LABEL_NODE_GROUP: str(group)}),
+        "ownerReferences": [owner],
+    }
+    return observed_group(
+        msgspec.convert({"metadata": {**known, **metadata}, "spec": spec or {}}, Job)
+    )
+
+
+def test_a_node_is_known_by_its_place() -> None:
+    found = observed_attempt(node())
+
+    assert (found.job_uid, found.node_group, found.member, found.gated) == ("uid-job", 1, 2, True)
+
+
+def test_a_node_is_the_one_of_the_job_that_controls_it_whoever_else_owns_it() -> None:
+    also = {"kind": "BatchJob", "name": "job", "uid": "uid-job"}
+
+    assert observed_attempt(node(ownerReferences=[also, *owners()])).node_group == 1
+
+
+FORGED_NODES: dict[str, Pod] = {
+    "no owner": node(ownerReferences=[]),
+    "an owner that controls nothing": node(ownerReferences=owners(controller=False)),
+    "an owner of another kind": node(ownerReferences=owners(kind="ReplicaSet")),
+    "an index of an array": node(labels={meta.LABEL_ARRAY_INDEX: "0"}),
+    "another attempt's Job": node(
+        name="job-uid-job-2-1-2-abcde", ownerReferences=owners(name="job-uid-job-2-1")
+    ),
+    "a name of its own": node(name="mine"),
+    "a place beyond all": node(member=1000),
+    "a group beyond all": node(group=101),
+}
+
+
+@pytest.mark.parametrize("marks", FORGED_NODES)
+def test_a_pod_is_no_node_that_has(marks: str) -> None:
+    with pytest.raises(ValueError, match=NOT_OURS):
+        observed_attempt(FORGED_NODES[marks])
+
+
+def test_the_largest_multi_node_job_is_known() -> None:
+    """AWS Batch: at most 1,000 nodes."""
+    found = observed_attempt(node(group=100, member=999))
+
+    assert (found.node_group, found.member) == (100, 999)
+    assert made_by(group=100, spec={"completions": 1000}).members == 1000
+
+
+FORGED_JOBS: dict[str, dict[str, Any]] = {
+    "no owner": {"ownerReferences": []},
+    "a name of its own": {"name": "mine"},
+    "more nodes than a job can have": {"spec": {"completions": 1001}},
+    "no nodes": {"spec": {"completions": 0}},
+    "a group beyond all": {"group": 101},
+}
+
+
+@pytest.mark.parametrize("marks", FORGED_JOBS)
+def test_a_job_stands_for_no_nodes_that_has(marks: str) -> None:
+    with pytest.raises(ValueError, match=NOT_OURS):
+        made_by(**FORGED_JOBS[marks])
+
+
+SUSPENDED = {"spec": {"suspend": True}}
+
+
+@pytest.mark.parametrize("fields", [SUSPENDED, DELETED], ids=["suspended", "deleted"])
+def test_a_job_makes_no_nodes_any_more_that_is(fields: dict[str, Any]) -> None:
+    found = made_by(**fields)
+
+    assert (found.phase, found.deleting, found.tracked) == (Phase.FAILED, True, True)
+    assert (found.status_reason, found.stopped_at) == (NOT_STARTED, START)
+    assert found.reason == "its Job was suspended or deleted"
+
+
+def test_a_job_that_is_still_to_make_its_nodes_has_no_outcome() -> None:
+    found = made_by()
+
+    assert (found.phase, found.deleting, found.tracked) == (Phase.ASSUMED, False, True)
+    assert (found.index, found.status_reason, found.reason, found.stopped_at) == (
+        0, None, None, None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cpu", "expected"), [("1500m", 4500), ("9E", LARGEST)], ids=["sum", "more than is counted"]
+)
+def test_a_job_holds_what_all_its_nodes_ask_for(cpu: str, expected: int) -> None:
+    template = {"spec": {"containers": [asks(cpu)]}}
+
+    assert made_by(spec={"completions": 3, "template": template}).milli_cpu == expected
+
+
+ON_THEIR_WAY: dict[str, tuple[PodAttempt, bool]] = {
+    "a Pod": (attempt(Phase.ASSUMED), True),
+    "a Pod that is there": (attempt(Phase.UNBOUND), False),
+    "a group's Job": (attempt(Phase.ASSUMED, node_group=1, members=2, pod_uid=""), True),
+    "a group's Job that is there": (made_by(), False),
+}
+
+
+@pytest.mark.parametrize("what", ON_THEIR_WAY)
+def test_only_what_was_just_asked_for_cannot_be_stopped(what: str) -> None:
+    found, expected = ON_THEIR_WAY[what]
+
+    assert found.is_on_its_way == expected

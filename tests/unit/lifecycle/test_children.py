@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.lifecycle.children import REQUEUES_MAX, Children, Counted, children_of
+from batch_operator.lifecycle.children import (
+    REQUEUES_MAX,
+    Children,
+    Counted,
+    children_of,
+    doomed,
+)
 from support.builders import attempt
 
 FAILED, RUNNING, SUCCEEDED = Phase.FAILED, Phase.RUNNING, Phase.SUCCEEDED
@@ -201,6 +207,69 @@ def test_an_attempt_that_is_given_up_is_counted_first_and_stopped_then() -> None
     assert (first.newly_ended, first.overdue) == ((lost,), ())
     assert (then.newly_ended, then.overdue) == ((), (stuck,))
     assert 0 not in first.waiting | then.waiting
+
+
+def test_while_nobody_knows_the_rules_a_failure_is_not_counted_and_stays_where_it_is() -> None:
+    """Its definition cannot be read: the child is neither over nor tried again."""
+    found = children_of(stored(), [attempt(FAILED, index=1)], None, {})
+
+    assert sets_of(found) == {"running": "1", "waiting": "0,2"}
+    assert (found.newly_ended, found.releasable) == ((), ())
+
+
+def test_while_nobody_knows_the_rules_a_failure_that_was_counted_is_released() -> None:
+    before = attempt(FAILED, index=1)
+    found = children_of(stored(used_1="1"), [before], None, {})
+
+    assert found.releasable == (before,)
+    assert sets_of(found) == {"waiting": "0-2", "retrying": "1"}
+
+
+def test_children_are_active_from_when_they_are_asked_for_until_they_end() -> None:
+    phases = (Phase.UNBOUND, Phase.STARTING, RUNNING, SUCCEEDED)
+    each = [attempt(phase, index=index) for index, phase in enumerate(phases)]
+
+    assert str(sorted_out(stored(5), *each).active) == "0-2"
+
+
+def test_children_that_are_doomed_fail_beside_those_that_already_did() -> None:
+    """They start nothing more, and have no tries and no losses left to be read."""
+    key = (None, None, "Dependent Job failed")
+    before = replace(
+        stored(5, failed="4", used_1="0-1", used_2="2"),
+        out_of_memory={1: IndexSet.of([0]), 2: IndexSet.of([2])},
+        failures={key: IndexSet.of([4])},
+    )
+    found = doomed(sorted_out(before, attempt(RUNNING, index=3)), IndexSet.parse("1-3"), key)
+
+    assert sets_of(found) == {"waiting": "0", "retrying": "0", "running": "3", "failed": "1-2,4"}
+    assert found.counted.attempts == found.counted.out_of_memory == {1: IndexSet.of([0])}
+    assert found.counted.failures == {key: IndexSet.parse("1-2,4")}
+
+
+MORE_MEMORY = RetryStrategy.model_validate(
+    {"attempts": 2, "onOutOfMemory": {"factor": 2, "maxMemory": "1Gi"}}
+)
+ON_DEMAND = RetryStrategy.model_validate({"attempts": 2, "onHostLost": {"moveToOnDemandAfter": 1}})
+OUT_OF_MEMORY = {"reason": "OutOfMemoryError: Container killed due to memory usage"}
+HOST_LOST = {"status_reason": "Host EC2 (instance node) terminated."}
+LOSSES: dict[str, tuple[RetryStrategy, dict[str, str], tuple[int, int]]] = {
+    "memory, and more follows": (MORE_MEMORY, OUT_OF_MEMORY, (1, 0)),
+    "memory, and no rule asks": (ON_DEMAND, OUT_OF_MEMORY, (0, 0)),
+    "its node, and no spot node follows": (ON_DEMAND, HOST_LOST, (0, 1)),
+    "its node, and no rule asks": (MORE_MEMORY, HOST_LOST, (0, 0)),
+    "both, and no rule asks": (RetryStrategy(attempts=2), OUT_OF_MEMORY | HOST_LOST, (0, 0)),
+}
+
+
+@pytest.mark.parametrize("what", LOSSES)
+def test_what_a_child_lost_is_counted_where_a_rule_asks(what: str) -> None:
+    """Beyond AWS Batch: `onOutOfMemory` and `onHostLost` shape the next attempt."""
+    retry, why, expected = LOSSES[what]
+    counted = children_of(stored(1), [attempt(FAILED, **why)], retry, {}).counted
+
+    assert (counted.times_out_of_memory(0), counted.times_host_lost(0)) == expected
+    assert counted.used(0) == 1
 
 
 def test_a_pod_that_is_being_stopped_is_not_stopped_again() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,13 +11,22 @@ from hypothesis import strategies as st
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.dependencies import Gate, Upstream, cycle_from, gate, names_of
+from batch_operator.lifecycle.dependencies import (
+    Gate,
+    Upstream,
+    circular_hold,
+    cycle_from,
+    gate,
+    names_of,
+)
 from support.builders import job
 
 S = JobState
 OPEN_STATES = [state for state in JobState if state not in {S.SUCCEEDED, S.FAILED}]
 DEPENDENT_FAILED = "Dependent Job failed"
 NEVER = "Dependency never satisfied"
+TOKENS = {DEPENDENT_FAILED: "DependencyFailed", NEVER: "DependencyNeverSatisfied"}
+"""What the job's conditions have as their reason."""
 
 
 def single(state: JobState) -> Upstream:
@@ -190,6 +199,14 @@ CASES: dict[str, Case] = {
         doomed="2-3",
         status_reason=DEPENDENT_FAILED,
     ),
+    "one after the other: a failure among the indexes that are run again": Case(
+        [SEQUENTIAL],
+        {},
+        own=replace(array(succeeded="1", failed="3"), members=IndexSet.parse("1,3,5")),
+        open="1,3",
+        doomed="5",
+        status_reason=DEPENDENT_FAILED,
+    ),
     "one after the other, and child by child": Case(
         [SEQUENTIAL, N_TO_N],
         {"a": array(succeeded="1-3")},
@@ -268,6 +285,7 @@ def test_children_that_fail_with_a_dependency_say_why(name: str) -> None:
     doom = asked(case).doom
 
     assert (doom and doom.status_reason) == case.status_reason
+    assert doom is None or doom.token == TOKENS[doom.status_reason]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.waits])
@@ -310,14 +328,15 @@ def test_what_somebody_has_to_mend_stalls_the_job(name: str) -> None:
     assert hold.reason == reason
 
 
-def test_a_long_list_is_named_in_part_and_counted() -> None:
+@pytest.mark.parametrize(("count", "more"), [(3, ""), (4, " and 1 more"), (1000, " and 997 more")])
+def test_a_long_list_is_named_in_part_and_counted(count: int, more: str) -> None:
     """Beyond AWS Batch: more than 20 dependencies."""
-    names = [f"job-{number}" for number in range(1000)]
+    names = [f"job-{number}" for number in range(count)]
     found = asked(Case([{"job": name} for name in names], dict.fromkeys(names, single(S.RUNNING))))
 
     assert found.hold is not None
     assert found.hold.message == (
-        "waits for job-0 to succeed, job-1 to succeed, job-2 to succeed and 997 more"
+        f"waits for job-0 to succeed, job-1 to succeed, job-2 to succeed{more}"
     )
     assert found.hold.blocked_by == ("job-0", "job-1", "job-2")
 
@@ -373,6 +392,7 @@ GRAPHS: dict[str, tuple[dict[str, list[str]], str, list[str]]] = {
     "two ways to one job": ({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": []}, "a", []),
     "a job that waits for itself": ({"a": ["a"]}, "a", ["a"]),
     "two that wait for each other": ({"a": ["b"], "b": ["a"]}, "a", ["a", "b"]),
+    "a circle beside a chain that ends": ({"a": ["b", "c"], "b": [], "c": ["a"]}, "a", ["a", "c"]),
     "a circle further on": ({"a": ["b"], "b": ["c"], "c": ["b"]}, "a", ["b", "c"]),
     "a circle beside": ({"a": ["b"], "b": [], "x": ["y"], "y": ["x"]}, "a", []),
 }
@@ -408,6 +428,22 @@ def test_a_circle_is_a_closed_walk_and_what_is_proven_reaches_none(
 
         assert all(after in following(before) for before, after in steps)
         assert bool(found) == (start not in proven)
+
+
+CIRCLES: dict[str, tuple[int, str]] = {
+    "one job": (1, "0 → 0;"),
+    "ten": (10, "0 → 1 → 2 → 3 → 4 → 5 → 6 → 7 → 8 → 9 → 0;"),
+    "eleven, too many to be named": (11, "0 → 1 → 2 → 3 → 4 → 5 → 6 → 7 → 8 → … → 0;"),
+}
+
+
+@pytest.mark.parametrize("of", CIRCLES)
+def test_a_circle_is_named_to_those_who_have_to_open_it(of: str) -> None:
+    size, expected = CIRCLES[of]
+    hold = circular_hold([str(number) for number in range(size)])
+
+    assert f"dependencies form a circle, {expected} delete one" in hold.message
+    assert (hold.reason, hold.stalled) == ("CircularDependency", True)
 
 
 def test_the_jobs_that_a_job_depends_on_are_named_once() -> None:
