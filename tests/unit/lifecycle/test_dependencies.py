@@ -297,6 +297,11 @@ def test_what_waits_says_for_what(name: str) -> None:
     assert case.waits in hold.message
 
 
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.waits])
+def test_where_every_child_is_open_or_doomed_nothing_waits(name: str) -> None:
+    assert asked(CASES[name]).hold is None
+
+
 @pytest.mark.parametrize("state", OPEN_STATES)
 def test_a_job_waits_for_one_in_any_state_that_is_not_final(state: JobState) -> None:
     found = asked(Case([A], {"a": single(state)}))
