@@ -99,6 +99,10 @@ class World:
             self._write(mutation)
         return result.mutations
 
+    def carry_out(self, mutation: Mutation) -> None:
+        """What some part of the operator that is not under test has decided."""
+        self._write(mutation)
+
     def settle(self) -> None:
         """Cycles until one has nothing to write."""
         for _ in range(1000):

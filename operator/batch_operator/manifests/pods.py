@@ -88,7 +88,7 @@ def pod_template(
     return {
         "metadata": {
             "labels": {**_users(template_meta.get("labels")), **labels(start)},
-            "annotations": dict(template_meta.get("annotations") or {}),
+            "annotations": _users(template_meta.get("annotations")),
             "finalizers": [meta.FINALIZER_TRACKING],
         },
         "spec": spec,
@@ -109,10 +109,10 @@ def owner_reference(job: Job) -> dict[str, Any]:
     }
 
 
-def _users(labels: Mapping[str, str] | None) -> dict[str, str]:
-    """The labels that a template may set: ours mean something where they are absent too."""
+def _users(given: Mapping[str, str] | None) -> dict[str, str]:
+    """The labels and annotations that a template may set: ours have a meaning, absent too."""
     ours = f"{meta.GROUP}/"
-    return {key: value for key, value in (labels or {}).items() if not key.startswith(ours)}
+    return {key: value for key, value in (given or {}).items() if not key.startswith(ours)}
 
 
 def labels(start: StartAttempt) -> dict[str, str]:

@@ -59,6 +59,8 @@ NO_REPLY = ApiError(0, "NoReply", "connection reset")
 BROKEN = ApiError(500, "InternalError", "etcd")
 FORBIDDEN = ApiError(403, "Forbidden", "exceeded quota")
 NOT_FOUND = ApiError(404, "NotFound", "gone")
+MARK = "Preempted: made room for job a"
+MARKED = {meta.ANNOTATION_REQUEUED: MARK}
 REVISION = CreateRevision("default", "work", "uid-work", 1, definition_spec())
 
 
@@ -595,6 +597,35 @@ async def test_a_pod_on_a_node_is_stopped_by_its_kubelet() -> None:
         "spec": {"activeDeadlineSeconds": applying.STOP_DEADLINE_S},
     }
     assert hand.attempts[POD].resource_version == 60
+
+
+async def test_a_pod_on_a_node_is_marked_in_the_write_that_stops_it() -> None:
+    hand = Hand()
+    hand.cache.pods.upsert(RUNNING)
+    hand.api.will("patch", pod_object(POD, uid=RUNNING.pod_uid, version=60, annotations=MARKED))
+    await hand.submit(StopPod(RUNNING, MARK))
+    [request] = hand.api.requests
+
+    assert request.body == {
+        "metadata": {"uid": RUNNING.pod_uid, "annotations": MARKED},
+        "spec": {"activeDeadlineSeconds": applying.STOP_DEADLINE_S},
+    }
+    assert hand.attempts[POD].requeued == MARK
+
+
+async def test_a_pod_on_no_node_is_marked_first_and_deleted_when_the_mark_is_seen() -> None:
+    hand = Hand()
+    unbound = attempt(Phase.UNBOUND, pod_name=POD, node_name=None, resource_version=42)
+    hand.cache.pods.upsert(unbound)
+    hand.api.will("patch", pod_object(POD, uid=unbound.pod_uid, version=43, annotations=MARKED))
+    await hand.submit(StopPod(unbound, MARK))
+    marked = hand.attempts[POD]
+    hand.api.will("delete", pod_object(POD, uid=unbound.pod_uid, version=60, annotations=MARKED))
+    await hand.submit(StopPod(marked))
+    mark, delete = hand.api.requests
+
+    assert mark.body == {"metadata": {"uid": unbound.pod_uid, "annotations": MARKED}}
+    assert (delete.verb, delete.resource_version) == ("delete", "43")
 
 
 async def test_a_pod_on_no_node_is_deleted_only_as_it_was_seen() -> None:

@@ -31,7 +31,7 @@ TEMPLATE: dict[str, Any] = {
             meta.LABEL_JOB_UID: "another",
             "batch-operator.io/tracked": "false",
         },
-        "annotations": {"note": "b"},
+        "annotations": {"note": "b", meta.ANNOTATION_REQUEUED: "Preempted: by me"},
     },
     "spec": {
         "containers": [
@@ -175,7 +175,7 @@ def test_a_pod_says_whose_it_is() -> None:
     }
 
 
-def test_users_labels_are_kept_and_override_none_of_ours() -> None:
+def test_users_labels_and_annotations_are_kept_and_override_none_of_ours() -> None:
     metadata = made(TEMPLATE)["metadata"]
 
     assert metadata["labels"]["team"] == "a"

@@ -7,8 +7,14 @@ from typing import Any
 
 from batch_operator.api.job import BatchJobSpec
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.stops import Policy
+from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.scheduling.memo import Memo
+from batch_operator.scheduling.mutations import StopPod
 from support.builders import definition, definition_spec, job
 from support.world import World
+
+PREEMPTED = "Preempted: for job urgent"
 
 
 def change(world: World, name: str, **fields: Any) -> None:
@@ -278,3 +284,157 @@ def test_after_enough_lost_nodes_attempts_keep_to_on_demand_capacity() -> None:
     assert world.started[-1].node_selector["batch-operator.io/capacity-type"] == "on-demand"
     assert array_status is not None
     assert [(row.times, row.indexes) for row in array_status.hosts_lost] == [(1, "0")]
+
+
+def begin(world: World) -> None:
+    """Every Pod that waits gets a node, and runs there."""
+    for pod in world.live():
+        if pod.phase is Phase.UNBOUND:
+            world.move(pod, Phase.RUNNING, node_name="node", bound_at=world.now)
+
+
+def preempt(world: World) -> None:
+    """What the scheduler decides for whatever lives."""
+    for pod in world.live():
+        world.carry_out(StopPod(pod, PREEMPTED))
+
+
+def test_a_preempted_job_runs_again_with_as_many_tries_as_before() -> None:
+    world = World()
+    world.submit(job())
+    world.settle()
+    begin(world)
+    world.settle()
+    preempt(world)
+    world.settle()
+
+    assert world.starts == [("job", 0, 1), ("job", 0, 2)]
+    assert world.state("job") == "RUNNABLE"
+
+    begin(world)
+    world.move(world.live()[0], Phase.FAILED)
+    world.settle()
+    rows = world.jobs["uid-job"].status.attempts
+
+    assert world.state("job") == "FAILED"
+    assert [row.status_reason for row in rows] == [
+        "Preempted: for job urgent",
+        "Essential container in task exited",
+    ]
+
+
+def test_a_preempted_job_goes_to_the_front_of_its_queue() -> None:
+    world = World(max_vcpus=1)
+    for number, name in enumerate(("first", "second", "third")):
+        world.submit(job(name, at_s=number))
+    world.settle()
+    begin(world)
+    world.move(world.live()[0], Phase.SUCCEEDED)
+    world.settle()
+    preempt(world)
+    run(world)
+
+    assert world.starts == [("first", 0, 1), ("second", 0, 1), ("second", 0, 2), ("third", 0, 1)]
+
+
+def test_a_pod_that_no_node_had_is_made_again_after_a_preemption() -> None:
+    world = World()
+    world.submit(job("a", arrayProperties={"size": 2}))
+    world.settle()
+    preempt(world)
+    world.settle()
+    status = world.jobs["uid-a"].status.array
+
+    assert world.starts[2:] == [("a", 0, 2), ("a", 1, 2)]
+    assert status is not None
+    assert [(row.times, row.indexes) for row in status.preempted] == [(1, "0-1")]
+
+
+def test_whatever_the_operator_forgets_a_preemption_is_counted_once() -> None:
+    world = World()
+    world.submit(job("a", arrayProperties={"size": 3}))
+    world.settle()
+    begin(world)
+    world.settle()
+    preempt(world)
+    world.restart()
+    world.settle()
+    world.restart()
+    run(world)
+
+    assert world.state("a") == "SUCCEEDED"
+    assert sorted(world.starts) == [("a", index, number) for index in range(3) for number in (1, 2)]
+
+
+def test_a_marked_pod_is_stopped_by_an_operator_that_did_not_mark_it() -> None:
+    world = World()
+    world.submit(job())
+    world.settle()
+    begin(world)
+    pod = world.live()[0]
+    world.move(pod, Phase.RUNNING, requeued=PREEMPTED)
+    world.restart()
+    world.settle()
+
+    assert world.pods[pod.pod_name].phase is Phase.FAILED
+    assert world.starts == [("job", 0, 1), ("job", 0, 2)]
+
+
+def test_ten_preemptions_are_no_tries_and_the_eleventh_is_one() -> None:
+    world = World()
+    world.submit(job())
+    for _ in range(11):
+        world.settle()
+        begin(world)
+        preempt(world)
+    world.settle()
+    status = world.jobs["uid-job"].status
+
+    assert (status.state, status.status_reason) == ("FAILED", "Preempted: for job urgent")
+    assert len(status.attempts) == 11
+
+
+def test_a_job_with_all_its_tries_and_all_its_preemptions_has_a_row_for_each() -> None:
+    world = World()
+    world.submit(job(retryStrategy={"attempts": 10}))
+    for number in range(20):
+        world.settle()
+        begin(world)
+        if number % 2:
+            world.move(world.live()[0], Phase.FAILED)
+        else:
+            preempt(world)
+    world.settle()
+
+    assert world.state("job") == "FAILED"
+    assert len(world.jobs["uid-job"].status.attempts) == 20
+
+
+def test_a_terminated_job_is_not_started_again_whatever_its_attempt_was_marked_with() -> None:
+    world = World(max_vcpus=2)
+    world.submit(job("a", arrayProperties={"size": 3}))
+    world.settle()
+    begin(world)
+    world.settle()
+    preempt(world)
+    change(world, "a", terminate={"reason": "wrong input"})
+    world.settle()
+    status = world.jobs["uid-a"].status
+
+    assert (status.state, status.status_reason) == ("FAILED", "wrong input")
+    assert array(world, "a") == {"failed": "0-2"}
+    assert len(world.starts) == 2
+
+
+def test_an_empty_memo_decides_the_same_after_a_preemption() -> None:
+    world = World()
+    world.submit(job("a", arrayProperties={"size": 2}))
+    world.settle()
+    begin(world)
+    preempt(world)
+    snapshot = world.cache.snapshot(world.now, Policy(), 1000)
+    known = run_cycle(snapshot, world.memo).mutations
+    world.restart()
+    fresh = run_cycle(world.cache.snapshot(world.now, Policy(), 1000), Memo()).mutations
+
+    assert [one for one in known if one in fresh] == list(known)
