@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from batch_operator.api.job import JobState
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.scheduling.mutations import StopPod
 from conformance.rules import rule
 from support.builders import pod_template
-from support.play import batch_job, later, play, world_of, written
+from support.play import later, play, world_of
 
 WELL = ["SUBMITTED", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]
 FAILS = {"job": "a", "exitCode": 1}
@@ -216,25 +215,39 @@ def test_a_job_that_is_over_is_kept_until_it_is_deleted() -> None:
 
 
 @rule("states.time-limit-actions")
-def test_a_queue_with_time_limits_says_that_they_are_not_supported() -> None:
-    """Job states: what jobStateTimeLimitActions would do."""
+def test_a_job_at_the_head_of_its_queue_does_not_block_it_for_ever() -> None:
+    """Job states: jobStateTimeLimitActions."""
     action = {
         "reason": "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
         "state": "RUNNABLE",
         "maxTimeSeconds": 600,
         "action": "CANCEL",
     }
-    limited: dict[str, Any] = {
-        "priority": 1,
-        "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "local"}],
-        "jobStateTimeLimitActions": [action],
-    }
+    large = {"containerOverrides": [{"resources": {"requests": {"cpu": "2"}}}]}
     played = play(
-        {"a": {}},
-        others=[written("JobQueue", "limited", limited)],
-        events=[{"at": "1s", "apply": batch_job("b", jobQueue="limited")}],
+        {"a": {}, "large": large, "behind": {}},
+        queue={"jobStateTimeLimitActions": [action]},
+        max_vcpus=2,
+        behaviors=[{"job": "a", "runtime": "1h"}],
     )
 
-    assert played.state("a") == "SUCCEEDED"
-    assert played.waits_for("b") == "JobQueueNotReady"
-    assert "jobStateTimeLimitActions" in played.final("b")["pending"]["message"]
+    assert played.path("large") == ["SUBMITTED", "RUNNABLE", "FAILED"]
+    assert 600 <= played.at("FAILED", "large") < 610
+    assert played.state("behind") == "SUCCEEDED"
+
+
+@rule("states.preempted")
+def test_a_preempted_job_goes_back_to_runnable_and_loses_no_try() -> None:
+    """Job states: preemption."""
+    world = world_of()
+    for _ in range(10):
+        pod = world.live()[0]
+        world.carry_out(StopPod(pod, "Preempted: made room for job urgent"))
+        world.settle()
+
+        assert world.state("a") == "RUNNABLE"
+
+    world.carry_out(StopPod(world.live()[0], "Preempted: made room for job urgent"))
+    world.settle()
+
+    assert world.state("a") == "FAILED"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from batch_operator.lifecycle.attempt import observed_attempt
 from conformance.rules import rule
 from support.builders import pod, pod_template
@@ -156,6 +158,18 @@ def test_a_queue_without_a_valid_environment_says_so() -> None:
     )
 
 
+@rule("reasons.capacity")
+def test_a_job_that_has_no_room_names_the_environments() -> None:
+    """Status reasons: "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - …"."""
+    runs = {"runtime": "2h"}
+    played = play({"a": {}, "b": {}}, max_vcpus=1, behaviors=[runs], until="1h")
+
+    assert played.reason("b") == (
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested "
+        "for instance type [local]"
+    )
+
+
 @rule("reasons.undetermined")
 def test_a_job_that_waits_always_says_why() -> None:
     """Status reasons: never "UNDETERMINED"."""
@@ -168,3 +182,36 @@ def test_a_job_that_waits_always_says_why() -> None:
     waiting = [played.waits_for(name) for name in ("head", "behind", "dependent")]
 
     assert waiting == ["InsufficientCapacity", "BehindOthers", "WaitingForDependencies"]
+
+
+def _limited(state: str, action: str) -> dict[str, Any]:
+    """A queue with one time limit of a minute."""
+    rule = {"state": state, "action": action, "reason": "*", "maxTimeSeconds": 60}
+    return {"jobStateTimeLimitActions": [rule]}
+
+
+@rule("reasons.time-limit")
+def test_a_job_that_a_time_limit_cancelled_says_so_with_the_code() -> None:
+    """Status reasons: "Canceled by JobStateTimeLimit action due to reason: …"."""
+    played = play(
+        {"a": {}, "b": {}},
+        queue=_limited("RUNNABLE", "CANCEL"),
+        max_vcpus=1,
+        behaviors=[{"runtime": "1h"}],
+    )
+
+    assert played.reason("b") == (
+        "Canceled by JobStateTimeLimit action due to reason: "
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+    )
+
+
+@rule("reasons.time-limit-terminate")
+def test_a_job_that_a_time_limit_terminated_says_so() -> None:
+    """Status reasons: "Terminated by JobStateTimeLimit action due to reason: …"."""
+    queue = _limited("STARTING", "TERMINATE")
+    played = play({"a": {}}, queue=queue, behaviors=[{"pullTime": "1h"}])
+
+    assert played.reason("a") == (
+        "Terminated by JobStateTimeLimit action due to reason: ContainersStarting"
+    )

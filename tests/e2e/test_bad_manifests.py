@@ -21,6 +21,12 @@ def queue(**spec: Any) -> dict[str, Any]:
     return cluster_kind("JobQueue", **{"priority": 1, "computeEnvironmentOrder": order, **spec})
 
 
+def limited(**fields: Any) -> dict[str, Any]:
+    """A queue with a time limit of these fields."""
+    rule = {"state": "RUNNING", "reason": "*", "maxTimeSeconds": 60, "action": "TERMINATE"}
+    return queue(jobStateTimeLimitActions=[{**rule, **fields}])
+
+
 def environment(**spec: Any) -> dict[str, Any]:
     return cluster_kind("ComputeEnvironment", **{"type": "UNMANAGED", "maxvCpus": 4, **spec})
 
@@ -160,6 +166,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             {"order": 1, "computeEnvironment": "a"}, {"order": 1, "computeEnvironment": "b"}]),
         "an order of its own",
     ),
+    "time limit that cancels what has started": (
+        limited(state="STARTING", action="CANCEL"), "write TERMINATE for STARTING and RUNNING",
+    ),
+    "time limit of a final state": (limited(state="FAILED"), "a job that is over stays so"),
+    "time limit that moves what runs": (
+        limited(action="NEXT_COMPUTE_ENVIRONMENT"), "NEXT_COMPUTE_ENVIRONMENT is for RUNNABLE",
+    ),
+    "time limit with a reason to run": (limited(reason="Late"), "write reason '*'"),
+    "time limit of a second": (limited(maxTimeSeconds=1), "greater than or equal to 60"),
     "queue in a wrong state": (queue(state="OFF"), 'supported values: "ENABLED", "DISABLED"'),
     "environment without room": (environment(maxvCpus=0), "greater than or equal to 1"),
     "environment with min above max": (environment(minvCpus=9), "minvCpus must not be above"),

@@ -118,6 +118,18 @@ def test_the_contracts_example_can_be_run(tmp_path: Path) -> None:
         ),
         ("kind: JobQueue", "kind: Deployment", "document 2: batch-operator.io/v1alpha1 Deployment"),
         ("spec: {priority: 1,", "spec: {priority: high,", "document 2: JobQueue 'high' is invalid"),
+        (
+            "spec: {priority: 1,",
+            "spec: {jobStateTimeLimitActions: [{state: STARTING, action: CANCEL, reason: '*', "
+            "maxTimeSeconds: 60}], priority: 1,",
+            "CANCEL is for SUBMITTED, PENDING, RUNNABLE",
+        ),
+        (
+            "spec: {priority: 1,",
+            "spec: {jobStateTimeLimitActions: [{state: RUNNING, action: NOTIFY, reason: Late, "
+            "maxTimeSeconds: 60}], priority: 1,",
+            "a RUNNING job waits for nothing",
+        ),
         ("maxvCpus: 64", "maxVcpus: 64", "spec.maxVcpus: there is no such field"),
         (
             "metadata: {name: other}",

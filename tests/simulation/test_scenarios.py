@@ -61,6 +61,13 @@ ENDS = {
         "slow-registry": ("SUCCEEDED", 1),
         "out-of-memory": ("FAILED", 1),
     },
+    "time-limits": {
+        "train": ("SUCCEEDED", 2),
+        "stuck": ("FAILED", 1),
+        "long": ("SUCCEEDED", 1),
+        "huge": ("FAILED", 0),
+        "behind": ("SUCCEEDED", 1),
+    },
 }
 
 
@@ -122,6 +129,17 @@ def test_a_lost_node_leads_back_to_runnable_with_its_reason() -> None:
 
     assert sorted(one.index for one in lost if one.index is not None) == [0, 1, 3, 4]
     assert {one.reason for one in lost} == {"PodGC: node no longer exists"}
+
+
+def test_what_no_node_takes_is_tried_in_the_next_environment() -> None:
+    outcome = run(ROOT / "examples" / "scenarios" / "time-limits.yaml")
+    starts = [
+        (one.at_s // 60, one.environment)
+        for one in outcome.transitions
+        if (one.job, one.after) == ("train", "RUNNING")
+    ]
+
+    assert starts == [(5, "on-demand")]
 
 
 def test_each_child_passes_through_every_state() -> None:

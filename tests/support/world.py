@@ -254,6 +254,7 @@ class World:
             milli_cpu=nodes.milli_cpu,
             phase=Phase.ASSUMED,
             tracked=True,
+            created_at=self.now,
             node_group=group,
             members=len(nodes.nodes),
         )
@@ -279,6 +280,7 @@ class World:
             milli_cpu=start.plan.milli_cpu,
             phase=Phase.UNBOUND,
             tracked=True,
+            created_at=self.now,
         )
         self.pods[name] = pod
         self.cache.pods.upsert(pod)

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
+from batch_operator.api.array_rows import Intervals
 from batch_operator.api.common import Conditions, Model, ObservedGeneration, rules
-from batch_operator.api.job import Intervals
 
 
 class ResourceType(StrEnum):

@@ -8,6 +8,13 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from batch_operator.api.array import ArrayProperties
+from batch_operator.api.array_rows import (
+    ArrayIndexes,
+    IndexAttempts,
+    IndexEvents,
+    IndexFailure,
+    Intervals,
+)
 from batch_operator.api.common import (
     Conditions,
     ConsumableRequests,
@@ -331,43 +338,20 @@ class Pending(Model):
     )
 
 
-Intervals = Annotated[str, Field(max_length=262_144)]
+class WaitingChildren(Model):
+    """Why those children of an array wait that have no Pod."""
 
-
-class ArrayIndexes(Model):
-    """Which children are in which state, as index intervals such as 0-4999,5003."""
-
-    pending: Intervals | None = Field(default=None, description="Wait for dependencies.")
-    runnable: Intervals | None = Field(default=None, description="Wait for capacity.")
-    starting: Intervals | None = Field(default=None, description="Bound to a node.")
-    running: Intervals | None = Field(default=None, description="Their containers run.")
-    succeeded: Intervals | None = Field(default=None, description="Ended well.")
-    failed: Intervals | None = Field(default=None, description="Ended in failure, no retry left.")
-
-
-class IndexAttempts(Model):
-    """Children that have used up attempts and are not over."""
-
-    attempts: int = Field(ge=1, le=1000, description="Number of attempts used up.")
-    indexes: Intervals = Field(description="The children, as index intervals.")
-
-
-class IndexEvents(Model):
-    """Children to which something happened equally often."""
-
-    times: int = Field(ge=1, le=1000, description="How often.")
-    indexes: Intervals = Field(description="The children, as index intervals.")
-
-
-class IndexFailure(Model):
-    """Children that failed alike."""
-
-    exit_code: int | None = Field(
-        default=None, ge=-2_147_483_648, le=4_294_967_295, description="Their exit code."
+    state: JobState = Field(description="The state that they are in.")
+    reason: str = Field(max_length=64, description="One CamelCase word that scripts can rely on.")
+    status_reason: str | None = Field(
+        default=None, max_length=1024, description="Why, in AWS Batch's words."
     )
-    reason: str | None = Field(default=None, max_length=255, description="Runtime's detail.")
-    status_reason: str | None = Field(default=None, max_length=1024, description="Why.")
-    indexes: Intervals = Field(description="The children, as index intervals.")
+    index: int | None = Field(
+        default=None, ge=0, le=99_999, description="The child whose turn is next."
+    )
+    since: Time = Field(
+        description="Since when this is the reason, and this the child whose turn is next."
+    )
 
 
 def _counts(what: str) -> Any:
@@ -409,6 +393,12 @@ class ArrayStatus(Model):
     )
     hosts_lost: list[IndexEvents] = _events(
         "lost their node, by how often; kept when retryStrategy.onHostLost needs it."
+    )
+    waiting: list[WaitingChildren] = Field(
+        default=[],
+        max_length=2,
+        description="Why children without a Pod wait; kept when the queue has time limits.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     preempted: list[IndexEvents] = _events(
         "made room for others, by how often: these attempts cost them no try."

@@ -37,13 +37,55 @@ class TimeLimitAction(StrEnum):
     NOTIFY = "NOTIFY"
 
 
-class JobStateTimeLimitAction(Model):
-    """What happens to a job that stays in a state for too long."""
+ANY_REASON = "*"
 
-    reason: str = Field(max_length=256, description="The statusReason code that it must have.")
+
+class JobStateTimeLimitAction(Model):
+    """What happens to a job, or to a child of an array, that stays in a state for too long."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!(self.state in ['SUCCEEDED', 'FAILED'])",
+                "a job that is over stays so: limit SUBMITTED, PENDING, RUNNABLE, STARTING or "
+                "RUNNING, and use ttlSecondsAfterFinished to have it deleted",
+            ),
+            (
+                "self.action != 'CANCEL' || self.state in ['SUBMITTED', 'PENDING', 'RUNNABLE']",
+                "CANCEL ends what has not started: write TERMINATE for STARTING and RUNNING",
+            ),
+            (
+                "self.action != 'NEXT_COMPUTE_ENVIRONMENT' || self.state in ['RUNNABLE', "
+                "'STARTING']",
+                "NEXT_COMPUTE_ENVIRONMENT is for RUNNABLE (a Pod that no node takes) and STARTING",
+            ),
+            (
+                "self.state != 'RUNNING' || self.reason == '*'",
+                "a RUNNING job waits for nothing: write reason '*'",
+            ),
+        )
+    )
+
+    reason: str = Field(
+        max_length=64,
+        pattern=r"^(\*|[A-Z][A-Z0-9_]*(:[A-Z][A-Z0-9_]*)?|[A-Z][A-Za-z]*)$",
+        description="What it must wait for: the code that its statusReason begins with, e.g. "
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY, the token in its status.pending.reason, e.g. "
+        "WaitingForDependencies, or * for whatever it is.",
+    )
     state: JobState = Field(description="The state that it must be in.")
-    max_time_seconds: int = Field(ge=60, le=31_536_000, description="Longest time in the state.")
-    action: TimeLimitAction = Field(description="What to do then.")
+    max_time_seconds: int = Field(
+        ge=60,
+        le=31_536_000,
+        description="Longest time: without a Pod since it has had this reason, RUNNABLE with one "
+        "since that was made, STARTING since a node has it, RUNNING since its containers run.",
+    )
+    action: TimeLimitAction = Field(
+        description="CANCEL: what has not started fails, of an array all such children. TERMINATE: "
+        "so does what has, but of what has a Pod only that child. NEXT_COMPUTE_ENVIRONMENT: its "
+        "Pod is stopped and another tried in the next environment, which is no try of "
+        "retryStrategy. NOTIFY: a condition TimeLimitExceeded."
+    )
 
 
 class Preemption(Model):

@@ -17,6 +17,7 @@ from batch_operator.cluster.engine import Engine
 from batch_operator.cluster.http_client import HttpApiClient
 from batch_operator.controllers.administrators import Administrators
 from batch_operator.controllers.garbage import collect_now_and_then, confine_collector
+from batch_operator.lifecycle.limits import is_over_time
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
@@ -149,10 +150,13 @@ class Teller:
 
     def status_written(self, write: WriteStatus, before: Any, after: Any) -> None:
         """Tell of the job's new state, now that it is durable."""
-        if write.kind != "BatchJob" or before.status.state is after.status.state:
+        if write.kind != "BatchJob":
             return
-        status = after.status
-        queue = after.spec.job_queue
+        status, queue = after.status, after.spec.job_queue
+        if is_over_time(status) and not is_over_time(before.status):
+            self._metrics.over_time.labels(queue).inc()
+        if before.status.state is status.state:
+            return
         self._metrics.transitions.labels(queue, status.state).inc()
         if before.status.started_at is None and status.started_at is not None:
             waited_s = (status.started_at - after.created_at).total_seconds()

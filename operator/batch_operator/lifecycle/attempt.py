@@ -122,6 +122,7 @@ class PodAttempt:
     retryable: bool = True
     """False once it has been judged cancelled, terminated or timed out: AWS never retries these."""
     node_name: str | None = None
+    created_at: datetime | None = None
     bound_at: datetime | None = None
     started_at: datetime | None = None
     stopped_at: datetime | None = None
@@ -212,6 +213,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         stopping=pod.spec.active_deadline_seconds == STOP_DEADLINE_S,
         deadline_exceeded=pod.status.reason == "DeadlineExceeded",
         node_name=pod.spec.node_name or None,
+        created_at=pod.metadata.creation_timestamp,
         bound_at=_bound_at(pod),
         started_at=started_at,
         stopped_at=stopped_at if phase.ended else None,
@@ -219,7 +221,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         reason=outcome.reason,
         status_reason=outcome.status_reason,
         start_error=None if phase.ended else _start_error(pod),
-        unschedulable=_unschedulable(pod) if phase is Phase.UNBOUND and not is_gated else None,
+        unschedulable=None if pod.spec.node_name or is_gated else _unschedulable(pod),
         node_group=group,
         member=member,
         gated=is_gated,
@@ -263,6 +265,7 @@ def observed_group(job: Job) -> PodAttempt:
         milli_cpu=min(LARGEST, job.spec.completions * _requested(job.spec.template.spec)),
         phase=Phase.FAILED if is_over else Phase.ASSUMED,
         tracked=True,
+        created_at=metadata.creation_timestamp,
         deleting=is_over,
         stopped_at=metadata.creation_timestamp if is_over else None,
         reason="its Job was suspended or deleted" if is_over else None,

@@ -67,6 +67,16 @@ class Counted:
         """Attempts that were ended for reasons of the operator's own: they cost no try."""
         return _times(self.preempted, index) + _times(self.moved, index)
 
+    @property
+    def pinned(self) -> IndexSet:
+        """Children that have been requeued so often that they are not any more."""
+        found = IndexSet()
+        for moves, moved in {0: self.members, **self.moved}.items():
+            for times, preempted in {0: self.members, **self.preempted}.items():
+                if moves + times >= REQUEUES_MAX:
+                    found |= moved & preempted
+        return found
+
 
 def _times(events: Mapping[int, IndexSet], index: int) -> int:
     for times, those in events.items():

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.attempt import EXITED, HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
+from batch_operator.lifecycle.attempt import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
 from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
+from batch_operator.lifecycle.endings import ending_of
 from batch_operator.lifecycle.gang import (
     failure_to_start,
     gangs_of,
@@ -29,25 +30,30 @@ from batch_operator.lifecycle.gang import (
     usage_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.limits import TimeLimits, due, notice_of, stays_of, waits_of
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
+from batch_operator.lifecycle.stops import NO_LIMITS, Policy, Stop, review, stop_by_limit, stop_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
+    from batch_operator.api.array_rows import IndexEvents
     from batch_operator.api.common import Timeout
-    from batch_operator.api.job import BatchJobSpec, BatchJobStatus, IndexEvents
+    from batch_operator.api.job import BatchJobSpec, BatchJobStatus
+    from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.stored import Stored
     from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.endings import Ending
     from batch_operator.lifecycle.gang import Gang, Opening
+    from batch_operator.lifecycle.limits import Due, Notice
     from batch_operator.lifecycle.multi_node import NodeGroup
+    from batch_operator.lifecycle.stops import Review
 
     Job = Stored[BatchJobSpec, BatchJobStatus]
 
-ARRAY_CHILD_FAILED = "Array Child Job failed"
 STATUS_REASON_LENGTH_MAX = 1024
 
 
@@ -65,16 +71,6 @@ class Refusal:
     final: bool
     window: int = 1
     times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ends: state, AWS's string for why; a token and a sentence for its conditions."""
-
-    state: JobState
-    status_reason: str
-    token: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +95,11 @@ class Evaluation:
     """Whether it is known which children the job has."""
     to_stop: tuple[PodAttempt, ...] = ()
     """Attempts that have to be ended now."""
+    to_move: tuple[tuple[PodAttempt, str], ...] = ()
+    """Attempts that have to be ended now so that their children start elsewhere, and the marks."""
+    limits: TimeLimits = NO_LIMITS
+    notice: Notice | None = None
+    """What the queue's time limits ask to be told of it."""
     gangs: tuple[Gang, ...] = ()
     """Of a multi-node job: what is left of its attempts, oldest first."""
     to_open: tuple[Opening, ...] = ()
@@ -233,6 +234,7 @@ def evaluate(
     queue_hold: Hold | None = None,
     refusal: Refusal | None = None,
     gone: Collection[str] = (),
+    rules: Sequence[JobStateTimeLimitAction] = (),
 ) -> Evaluation:
     """Look at one job that is not over.
 
@@ -246,35 +248,32 @@ def evaluate(
         queue_hold: why its queue takes nothing now, if so.
         refusal: what the API server said to its last Pod, if it refused it.
         gone: compute environments of its attempts that are no more.
+        rules: its queue's time limits.
     """
     stored = counted_in(job, gate.members)
+    limits = TimeLimits(tuple(rules), stored.pinned) if rules else NO_LIMITS
     stop = stop_of(job.spec, stored)
     retry, timeout = _rules(job, plan)
     gangs = gangs_of(attempts)
     groups = plan.groups if isinstance(plan, Plan) else ()
     deciding = _deciding(attempts, gangs)
-    reviewed = review(deciding, stop, timeout, policy, now)
-    if not stop:
-        refused = _final_refusal(refusal)
-        failed = (failure_to_start(gang, groups, refused, gone, now) for gang in gangs)
-        if verdicts := {one.pod_uid: one for one in failed if one is not None}:
-            reviewed = replace(reviewed, verdicts={**verdicts, **reviewed.verdicts})
+    reviewed = review(deciding, stop, timeout, policy, now, limits)
+    reviewed = _with_failures_to_start(reviewed, [] if stop else gangs, groups, refusal, gone, now)
     children = children_of(stored, deciding, retry, reviewed.verdicts)
+    knows_members = gate.members is not None or awaited_array(job) is None
+    waits = _waits(limits, job, children, gate, knows_members=knows_members)
     # The failure that is one too many stops the rest in the look that counts it.
-    stop = stop or stop_of(job.spec, children.counted)
+    stop = stop or stop_of(job.spec, children.counted) or stop_by_limit(waits, now)
     children, doom = _doomed(children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None
-    knows_members = gate.members is not None or awaited_array(job) is None
     gate_hold = gate.hold if (gated or not knows_members) and gated == children.waiting else None
     values_hold = plan.hold if isinstance(plan, Plan) and children.waiting - gated else None
-    ends = children.all_final and (knows_members or doom is not None)
     counted = max(stored.attempts, default=0)
     over = [one for one in gangs if is_over(one, counted, reviewed.verdicts, reviewed.to_stop)]
     hold = _hold(job, plan, gate_hold or values_hold, queue_hold, held, stop)
     hold = hold or _gang_hold(children, over)
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
-    times = [hold.look_again_at if hold else None, reviewed.look_again_at]
     may_begin = stop is None and not job.spec.suspend and not job.deleting
     last = gangs[-1] if groups and gangs and gangs[-1] not in over else None
     missing = missing_groups(last, groups) if last else ()
@@ -282,7 +281,7 @@ def evaluate(
         job=job,
         plan=plan if isinstance(plan, Plan) else None,
         children=_with_gangs(children, [one for one in gangs if one.number <= counted]),
-        ending=_ending(job, children, stop, doom) if ends else None,
+        ending=_ending(job, children, stop, doom, knows_members=knows_members),
         hold=hold,
         startable=children.waiting - gated if limit else IndexSet(),
         gated=gated,
@@ -290,13 +289,63 @@ def evaluate(
         knows_members=knows_members,
         start_limit=limit,
         to_stop=_all_to_stop(reviewed.to_stop, over),
+        to_move=reviewed.to_move,
+        limits=limits,
+        notice=_notice(limits, waits, children, now),
         gangs=gangs,
         to_open=tuple(openings(last, groups, may_begin=may_begin)) if last else (),
         to_complete=missing if may_begin and not held else (),
         usage=_usage(children.live, gangs, [groups[number] for number in missing]),
         held=_held(plan, children.live, gangs) if isinstance(plan, Plan) else {},
-        look_again_at=min((one for one in times if one is not None), default=None),
+        look_again_at=_look_again_at(hold, reviewed, waits, now),
     )
+
+
+def _with_failures_to_start(
+    reviewed: Review,
+    gangs: Sequence[Gang],
+    groups: Collection[NodeGroup],
+    refusal: Refusal | None,
+    gone: Collection[str],
+    now: datetime,
+) -> Review:
+    refused = _final_refusal(refusal)
+    failed = (failure_to_start(gang, groups, refused, gone, now) for gang in gangs)
+    verdicts = {one.pod_uid: one for one in failed if one is not None}
+    if not verdicts:
+        return reviewed
+    return replace(reviewed, verdicts={**verdicts, **reviewed.verdicts})
+
+
+def _waits(
+    limits: TimeLimits, job: Job, children: Children, gate: Gate, *, knows_members: bool
+) -> list[Due]:
+    """When the queue's time limits apply to children that have no Pod."""
+    is_gated = bool(children.waiting - gate.open) or not knows_members
+    is_ready = bool(children.waiting & gate.open)
+    return waits_of(limits, job.status, is_gated=is_gated, is_ready=is_ready)
+
+
+def _notice(
+    limits: TimeLimits, waits: Sequence[Due], children: Children, now: datetime
+) -> Notice | None:
+    return notice_of(limits, [*waits, *due(limits, stays_of(children.live))], now)
+
+
+def _look_again_at(
+    hold: Hold | None, reviewed: Review, waits: Sequence[Due], now: datetime
+) -> datetime | None:
+    times = [hold.look_again_at if hold else None, reviewed.look_again_at]
+    times += [one.at for one in waits if one.at > now]
+    return min((one for one in times if one is not None), default=None)
+
+
+def _ending(
+    job: Job, children: Children, stop: Stop | None, doom: Doom | None, *, knows_members: bool
+) -> Ending | None:
+    if not children.all_final or not (knows_members or doom):
+        return None
+    return ending_of(job, children, stop, doom)
 
 
 def _deciding(attempts: Sequence[PodAttempt], gangs: Sequence[Gang]) -> list[PodAttempt]:
@@ -405,43 +454,6 @@ def _refused_hold(refusal: Refusal) -> Hold:
         f"{refusal.retry_at:%H:%M:%S}Z",
         look_again_at=refusal.retry_at,
     )
-
-
-def _ending(job: Job, children: Children, stop: Stop | None, doom: Doom | None) -> Ending:
-    """The outcome that the children's outcomes give (AWS: SUCCEEDED iff all children did)."""
-    counted = children.counted
-    if not counted.members:
-        return _ending_of_none(job, doom)
-    if not counted.failed:
-        message = f"all {len(counted.members)} children succeeded"
-        if job.spec.array_properties is None:
-            message = "the job succeeded"
-        return Ending(JobState.SUCCEEDED, EXITED, "Succeeded", message)
-    kinds = list(counted.failures)
-    if stop and any(reason == stop.status_reason for _, _, reason in kinds):
-        return Ending(JobState.FAILED, stop.status_reason, stop.token, stop.message)
-    if doom and kinds == [(None, None, doom.status_reason)] and not counted.succeeded:
-        return Ending(JobState.FAILED, doom.status_reason, doom.token, doom.message)
-    if job.spec.array_properties is not None:
-        message = f"{len(counted.failed)} of {len(counted.members)} children failed"
-        return Ending(JobState.FAILED, ARRAY_CHILD_FAILED, "ArrayChildJobFailed", message)
-    exit_code, reason, status_reason = kinds[0] if kinds else (None, None, None)
-    detail = [status_reason or "the last attempt failed"]
-    if exit_code is not None:
-        detail.append(f"exit code {exit_code}")
-    if reason:
-        detail.append(reason)
-    token = "TimedOut" if status_reason == TIMED_OUT else "AttemptFailed"
-    return Ending(JobState.FAILED, detail[0], token, "; ".join(detail))
-
-
-def _ending_of_none(job: Job, doom: Doom | None) -> Ending:
-    """The outcome of a rerun of failed indexes of which there are none, or that never got them."""
-    if doom is not None:
-        return Ending(JobState.FAILED, doom.status_reason, doom.token, doom.message)
-    array = job.spec.array_properties
-    message = f"nothing failed in {array.rerun_failed_of if array else None}: nothing to run again"
-    return Ending(JobState.SUCCEEDED, message, "NothingToRerun", message)
 
 
 def _usage(

@@ -10,6 +10,25 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+"""AWS's code for a job that blocks its queue because there is no room for it."""
+AWS_CODES = frozenset(
+    {
+        CAPACITY,
+        "ACTION_REQUIRED",
+        "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
+        "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
+        "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
+    }
+)
+"""The codes for which AWS Batch's time limits can ask, and one more that is used here."""
+
+
+def capacity_reason(what: str) -> str:
+    """AWS's statusReason for such a job; AWS names an instance type, we what is asked for where."""
+    return f"{CAPACITY} - Service cannot fulfill the capacity requested for instance type [{what}]"
+
+
 class Reason(StrEnum):
     """PascalCase tokens for `.status.pending.reason` and condition reasons; stable for scripts."""
 

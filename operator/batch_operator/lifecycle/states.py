@@ -24,28 +24,36 @@ class Transition:
     reason: str = ""
 
 
+_CANCELED = "Canceled (or Terminated) by JobStateTimeLimit action …"
+_TERMINATED = "Terminated by JobStateTimeLimit action …"
+
 TRANSITIONS = (
     Transition(S.SUBMITTED, S.PENDING, "it has a dependency that is not over"),
     Transition(S.SUBMITTED, S.RUNNABLE, "it waits for no dependency"),
     Transition(S.SUBMITTED, S.FAILED, "cancel or terminate", "the request's reason"),
     Transition(S.SUBMITTED, S.FAILED, "it can never run as it was written", "Invalid job: …"),
+    Transition(S.SUBMITTED, S.FAILED, "a time limit of its queue", _CANCELED),
     Transition(S.PENDING, S.RUNNABLE, "its dependencies are met"),
     Transition(S.PENDING, S.FAILED, "a dependency failed", "Dependent Job failed"),
     Transition(S.PENDING, S.FAILED, "cancel or terminate", "the request's reason"),
+    Transition(S.PENDING, S.FAILED, "a time limit of its queue", _CANCELED),
     Transition(S.RUNNABLE, S.STARTING, "a node has its Pod"),
     Transition(S.RUNNABLE, S.FAILED, "cancel or terminate", "the request's reason"),
     Transition(S.RUNNABLE, S.FAILED, "the API server refused its Pod for good", "Invalid job: …"),
+    Transition(S.RUNNABLE, S.FAILED, "a time limit of its queue", _CANCELED),
     Transition(S.STARTING, S.RUNNING, "its containers run"),
     Transition(S.STARTING, S.RUNNABLE, "the attempt failed to start and is retried"),
     Transition(S.STARTING, S.RUNNABLE, "it is preempted or moved", "Preempted: …, Moved …"),
     Transition(S.STARTING, S.FAILED, "the attempt failed to start", "Task failed to start"),
     Transition(S.STARTING, S.FAILED, "terminate", "the request's reason"),
+    Transition(S.STARTING, S.FAILED, "a time limit of its queue", _TERMINATED),
     Transition(S.RUNNING, S.SUCCEEDED, "exit code 0", "Essential container in task exited"),
     Transition(S.RUNNING, S.RUNNABLE, "the attempt failed and is retried"),
     Transition(S.RUNNING, S.RUNNABLE, "it is preempted", "Preempted: …"),
     Transition(S.RUNNING, S.FAILED, "the last attempt failed", "why the attempt failed"),
     Transition(S.RUNNING, S.FAILED, "timeout", "Job attempt duration exceeded timeout"),
     Transition(S.RUNNING, S.FAILED, "terminate", "the request's reason"),
+    Transition(S.RUNNING, S.FAILED, "a time limit of its queue", _TERMINATED),
 )
 
 

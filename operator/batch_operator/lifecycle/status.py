@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_operator.api.array_rows import ArrayIndexes, IndexAttempts, IndexEvents, IndexFailure
 from batch_operator.api.common import Condition, ConditionStatus
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import (
-    ArrayIndexes,
     ArrayStatus,
     Attempt,
     BatchJobStatus,
-    IndexAttempts,
-    IndexEvents,
-    IndexFailure,
     JobState,
     Pending,
+    WaitingChildren,
 )
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.gang import missing_pods
-from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
+from batch_operator.lifecycle.limits import EXCEEDED, limit_behind
 from batch_operator.lifecycle.node_rows import node_rows
 from batch_operator.lifecycle.states import FINAL, may_follow
 
@@ -68,10 +67,12 @@ def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobSta
         compute_environment=newest.environment if newest else stored.compute_environment,
         started_at=_started_at(look),
         stopped_at=_stopped_at(look, now) if look.ending else None,
-        status_reason=look.ending.status_reason if look.ending else _waiting_reason(state, hold),
+        status_reason=look.ending.status_reason
+        if look.ending
+        else _waiting_reason(look, state, hold),
         attempts=attempts,
         pending=None if look.ending else _pending(look, state, hold, now, is_array=is_array),
-        array=_array(look) if is_array and look.knows_members else None,
+        array=_array(look, hold, now) if is_array and look.knows_members else None,
         nodes=node_rows(look, state),
         conditions=_conditions(look, state, hold, now),
     )
@@ -155,8 +156,10 @@ _QUEUE_HOLDS = frozenset(
 )
 
 
-def _waiting_reason(state: JobState, hold: Hold | None) -> str | None:
-    return hold.status_reason if hold and state is JobState.RUNNABLE else None
+def _waiting_reason(look: Evaluation, state: JobState, hold: Hold | None) -> str | None:
+    """AWS's words for why a job is RUNNABLE; an array's parent never is."""
+    why = _own_hold(look, state, hold) if state is JobState.RUNNABLE else None
+    return why.status_reason if why else None
 
 
 def _rows(look: Evaluation) -> list[Attempt]:
@@ -244,7 +247,9 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
         return _gang_hold(look)
     if attempt.unschedulable:
         message = f"Pod {attempt.pod_name} fits on no node: {attempt.unschedulable}"
-        return Hold(Reason.UNSCHEDULABLE, message)
+        return Hold(
+            Reason.UNSCHEDULABLE, message, status_reason=capacity_reason(attempt.environment)
+        )
     if state is JobState.STARTING:
         if attempt.start_error:
             return Hold(Reason.CONTAINERS_STARTING, attempt.start_error.message)
@@ -305,7 +310,7 @@ def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
     return Hold(Reason.ARRAY_IN_PROGRESS, message, blocked_by=hold.blocked_by if hold else ())
 
 
-def _array(look: Evaluation) -> ArrayStatus:
+def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
     children, counted = look.children, look.children.counted
     sets = {
         JobState.SUBMITTED: IndexSet(),
@@ -336,10 +341,39 @@ def _array(look: Evaluation) -> ArrayStatus:
         ],
         out_of_memory=_event_rows(counted.out_of_memory),
         hosts_lost=_event_rows(counted.hosts_lost),
+        waiting=_waiting_rows(look, hold, now) if look.limits.rules and not look.ending else [],
         preempted=_event_rows(counted.preempted),
         moved=_event_rows(counted.moved),
         failures=_failure_rows(counted.failures),
     )
+
+
+def _waiting_rows(look: Evaluation, hold: Hold | None, now: datetime) -> list[WaitingChildren]:
+    """Why children without a Pod wait, and since when: what time limits count from.
+
+    AWS: the clock is that of the job at the head of its queue, here the child whose turn is next.
+    """
+    ready = look.children.waiting - look.gated
+    first = (look.children.retrying & ready).first(1) or ready.first(1)
+    found: list[tuple[JobState, Hold, int | None]] = []
+    if look.gated and look.gate_hold:
+        found.append((JobState.PENDING, look.gate_hold, None))
+    if first and hold and hold.reason is not Reason.STOPPING:
+        found.append((_idle_state(look), hold, first[0]))
+    stored = look.job.status.array
+    since = (
+        {(row.state, row.reason, row.index): row.since for row in stored.waiting} if stored else {}
+    )
+    return [
+        WaitingChildren(
+            state=state,
+            reason=why.reason,
+            status_reason=why.status_reason,
+            index=index,
+            since=since.get((state, why.reason, index), now),
+        )
+        for state, why, index in found
+    ]
 
 
 def _event_rows(events: Mapping[int, IndexSet]) -> list[IndexEvents]:
@@ -347,9 +381,14 @@ def _event_rows(events: Mapping[int, IndexSet]) -> list[IndexEvents]:
 
 
 def _failure_rows(failures: Mapping[FailureKey, IndexSet]) -> list[IndexFailure]:
-    """One row per kind of failure, most frequent first; what exceeds the bound is summed up."""
+    """One row per kind of failure, most frequent first; what exceeds the bound is summed up.
+
+    Before them comes the one by which a time limit that ended the job is known.
+    """
     kinds = [one for one in failures.items() if one[0] != _OTHER_FAILURES]
-    ordered = sorted(kinds, key=lambda one: (-len(one[1]), str(one[0])))
+    ordered = sorted(
+        kinds, key=lambda one: (limit_behind(one[0]) is None, -len(one[1]), str(one[0]))
+    )
     rest = failures.get(_OTHER_FAILURES, IndexSet())
     if rest or len(ordered) > FAILURE_ROWS_MAX:
         for _, those in ordered[FAILURE_ROWS_MAX - 1 :]:
@@ -374,6 +413,8 @@ def _conditions(
     ending = look.ending
     if ending is None:
         wanted = [_open_condition(look, state, hold)]
+        if look.notice:
+            wanted.append((EXCEEDED, look.notice.token, look.notice.message))
     elif ending.state is JobState.SUCCEEDED:
         wanted = [("Complete", ending.token, ending.message)]
     else:

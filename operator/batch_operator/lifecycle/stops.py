@@ -1,4 +1,4 @@
-"""What ends attempts before their time: cancel, terminate, timeout, a limit on failures.
+"""What ends attempts before their time: requests, timeout, limits on failures and on time.
 
 AWS: a cancelled, terminated or timed-out job is never retried. Every reason here can be read again
 from what is stored (the job's spec, its counts, and when a Pod's deletion was asked for), so a
@@ -11,7 +11,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.lifecycle.attempt import FAILED_TO_START, Phase
+from batch_operator.api.job import JobState
+from batch_operator.api.job_queue import TimeLimitAction
+from batch_operator.lifecycle.attempt import FAILED_TO_START, MOVED, Phase
+from batch_operator.lifecycle.limits import (
+    CANCELED,
+    EXCEEDED,
+    TimeLimits,
+    due,
+    ended_by,
+    ends,
+    limit_behind,
+    stays_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,8 +32,10 @@ if TYPE_CHECKING:
     from batch_operator.api.job import BatchJobSpec
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.children import Counted
+    from batch_operator.lifecycle.limits import Due
 
 TIMED_OUT = "Job attempt duration exceeded timeout"
+NO_LIMITS = TimeLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +62,13 @@ class Review:
     """What becomes of a job's attempts.
 
     `verdicts` has, by Pod uid, attempts that count otherwise than their Pods show; `to_stop` those
-    that have to be ended now; `look_again_at` is when the next one is due.
+    that have to be ended now, `to_move` those that have to be ended so that their children start
+    elsewhere, and the mark that says why; `look_again_at` is when the next one is due.
     """
 
     verdicts: Mapping[str, PodAttempt]
     to_stop: tuple[PodAttempt, ...]
+    to_move: tuple[tuple[PodAttempt, str], ...]
     look_again_at: datetime | None
 
 
@@ -70,7 +86,18 @@ def stop_of(spec: BatchJobSpec, counted: Counted) -> Stop | None:
         if len(counted.failed) > limit:
             reason = f"Array stopped: more than maxFailedIndexes {limit} children failed"
             return Stop(reason, "MaxFailedIndexesExceeded", reason)
-    return None
+    exceeded = [limit_behind(failure) for failure in counted.failures]
+    return next((_limit_stop(reason) for reason in exceeded if reason), None)
+
+
+def stop_by_limit(found: Iterable[Due], now: datetime) -> Stop | None:
+    """Whether and why a time limit of the queue ends the job, of those for who waits in it."""
+    late = next((one for one in found if ends(one) and one.at <= now), None)
+    return _limit_stop(late.ending) if late else None
+
+
+def _limit_stop(reason: str) -> Stop:
+    return Stop(reason, EXCEEDED, reason, spares_started=reason.startswith(CANCELED))
 
 
 def review(
@@ -79,32 +106,64 @@ def review(
     timeout: Timeout | None,
     policy: Policy,
     now: datetime,
+    limits: TimeLimits = NO_LIMITS,
 ) -> Review:
     """Judge every attempt of a job."""
     verdicts: dict[str, PodAttempt] = {}
     to_stop: list[PodAttempt] = []
+    to_move: list[tuple[PodAttempt, str]] = []
     deadlines: list[datetime] = []
     for attempt in attempts:
-        deadline = _deadline(attempt, timeout)
         if attempt.phase.ended:
-            judged = _judged(attempt, stop)
+            judged = _judged(attempt, stop, timeout, limits)
             if judged is not attempt:
                 verdicts[attempt.pod_uid] = judged
-        elif attempt.deleting or attempt.stopping or attempt.is_on_its_way:
             continue
-        elif (
-            _is_hit(attempt, stop)
-            or attempt.requeued is not None
-            or (deadline is not None and deadline <= now)
-        ):
+        if attempt.deleting or attempt.stopping or attempt.is_on_its_way:
+            continue
+        found = due(limits, stays_of([attempt]))
+        late = [one for one in found if one.at <= now]
+        deadlines += [one.at for one in found if one.at > now]
+        if _must_end(attempt, stop, timeout, now) or any(ends(one) for one in late):
             to_stop.append(attempt)
-        elif (give_up_at := _give_up_at(attempt, policy, now)) is None:
-            deadlines += [deadline] if deadline else []
-        elif give_up_at <= now:
-            verdicts[attempt.pod_uid] = _given_up(attempt, stop, now)
+        elif move := _move(attempt, late, limits):
+            to_move.append((attempt, move))
         else:
-            deadlines.append(give_up_at)
-    return Review(verdicts, tuple(to_stop), min(deadlines, default=None))
+            given_up = _given_up(attempt, stop, policy, now)
+            if given_up is not None:
+                verdicts[attempt.pod_uid] = given_up
+            deadlines += _next_times(attempt, timeout, policy, now)
+    return Review(verdicts, tuple(to_stop), tuple(to_move), min(deadlines, default=None))
+
+
+def _must_end(
+    attempt: PodAttempt, stop: Stop | None, timeout: Timeout | None, now: datetime
+) -> bool:
+    if attempt.requeued is not None:
+        return True  # it was marked; what was to follow may not have
+    deadline = _deadline(attempt, timeout)
+    return _is_hit(attempt, stop) or (deadline is not None and deadline <= now)
+
+
+def _move(attempt: PodAttempt, late: Iterable[Due], limits: TimeLimits) -> str | None:
+    """The mark of an attempt that is to be tried in another compute environment, if it is.
+
+    A Job that is still to make its Pods waits for no node.
+    """
+    action = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
+    moves = [one for one in late if one.rule.action is action]
+    if not moves or attempt.is_job or attempt.index in limits.pinned:
+        return None
+    return f"{MOVED}: in {attempt.environment} {moves[0].sentence}"
+
+
+def _next_times(
+    attempt: PodAttempt, timeout: Timeout | None, policy: Policy, now: datetime
+) -> list[datetime]:
+    """When the attempt is to be looked at again: to be given up, or else to be timed out."""
+    give_up_at = _give_up_at(attempt, policy, now)
+    at = give_up_at if give_up_at is not None else _deadline(attempt, timeout)
+    return [at] if at is not None and at > now else []
 
 
 def _deadline(attempt: PodAttempt, timeout: Timeout | None) -> datetime | None:
@@ -120,18 +179,33 @@ def _is_hit(attempt: PodAttempt, stop: Stop | None) -> bool:
     return not stop.spares_started or attempt.node_name is None
 
 
-def _judged(attempt: PodAttempt, stop: Stop | None) -> PodAttempt:
+def _judged(
+    attempt: PodAttempt, stop: Stop | None, timeout: Timeout | None, limits: TimeLimits
+) -> PodAttempt:
     """An attempt that has ended, as it counts."""
     was_stopped = attempt.deleting or attempt.deadline_exceeded
     if stop is not None and was_stopped and _is_hit(attempt, stop):
         return _failed(attempt, stop.status_reason)
-    if attempt.requeued is not None and was_stopped and attempt.phase is Phase.FAILED:
+    over_time = _over_time(attempt, timeout, limits)
+    is_requeued = attempt.requeued is not None and was_stopped and attempt.phase is Phase.FAILED
+    if is_requeued and over_time is None:
         if stop is not None:
             return _failed(attempt, stop.status_reason)
         return replace(attempt, status_reason=attempt.requeued)
     if attempt.deadline_exceeded:
-        return _failed(attempt, TIMED_OUT)
+        return _failed(attempt, over_time or TIMED_OUT)
+    if over_time is not None and attempt.deleting and attempt.node_name is None:
+        return _failed(attempt, over_time)
     return replace(attempt, retryable=False) if stop is not None else attempt
+
+
+def _over_time(attempt: PodAttempt, timeout: Timeout | None, limits: TimeLimits) -> str | None:
+    """Why an attempt had to end that has ended, if its time was up by then: what was up first."""
+    deadline, limit = _deadline(attempt, timeout), ended_by(limits, attempt)
+    if deadline is None or attempt.stopped_at is None or attempt.stopped_at < deadline:
+        return limit.ending if limit else None
+    is_first = limit and limit.stay.state is JobState.RUNNING and limit.at < deadline
+    return limit.ending if limit and is_first else TIMED_OUT
 
 
 def _failed(attempt: PodAttempt, status_reason: str) -> PodAttempt:
@@ -148,8 +222,13 @@ def _give_up_at(attempt: PodAttempt, policy: Policy, now: datetime) -> datetime 
     return (attempt.bound_at or now) + timedelta(seconds=grace_s)
 
 
-def _given_up(attempt: PodAttempt, stop: Stop | None, now: datetime) -> PodAttempt:
-    assert attempt.start_error is not None  # that is what it is given up for
+def _given_up(
+    attempt: PodAttempt, stop: Stop | None, policy: Policy, now: datetime
+) -> PodAttempt | None:
+    """The attempt as it counts when its containers could not start within their grace."""
+    give_up_at = _give_up_at(attempt, policy, now)
+    if attempt.start_error is None or give_up_at is None or give_up_at > now:
+        return None
     return replace(
         attempt,
         phase=Phase.FAILED,

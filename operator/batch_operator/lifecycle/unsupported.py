@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def unsupported_in_queue(spec: JobQueueSpec) -> str | None:
     return _sentence(
-        ("spec.jobStateTimeLimitActions", bool(spec.job_state_time_limit_actions)),
         (
             "spec.allowedNamespaces.selector",
             spec.allowed_namespaces is not None and spec.allowed_namespaces.selector is not None,

@@ -23,27 +23,27 @@ class Metrics:
             buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
             registry=self.registry,
         )
-        self.looks = Counter(
-            "batch_operator_jobs_looked_at_total",
-            "Jobs that cycles looked at because something about them changed.",
-            registry=self.registry,
+        self.looks = self._counter(
+            "jobs_looked_at", "Jobs that cycles looked at because something about them changed."
         )
-        self.faults = Counter(
-            "batch_operator_faults_total",
-            "Jobs that could not be looked at because of an error in the operator.",
-            registry=self.registry,
+        self.faults = self._counter(
+            "faults", "Jobs that could not be looked at because of an error in the operator."
         )
-        self.mutations = Counter(
-            "batch_operator_mutations_total",
+        self.mutations = self._counter(
+            "mutations",
             "Writes that cycles decided, by kind; repeated wishes count again.",
-            ["mutation"],
-            registry=self.registry,
+            "mutation",
         )
-        self.transitions = Counter(
-            "batch_operator_job_transitions_total",
+        self.transitions = self._counter(
+            "job_transitions",
             "Changes of state written to jobs, by queue and new state.",
-            ["queue", "state"],
-            registry=self.registry,
+            "queue",
+            "state",
+        )
+        self.over_time = self._counter(
+            "job_time_limit_notices",
+            "Jobs in a state for longer than a NOTIFY of their queue's time limits, by queue.",
+            "queue",
         )
         self.wait_seconds = Histogram(
             "batch_operator_job_start_wait_seconds",
@@ -52,11 +52,12 @@ class Metrics:
             buckets=_WAITS_S,
             registry=self.registry,
         )
-        self.requests = Counter(
-            "batch_operator_api_requests_total",
+        self.requests = self._counter(
+            "api_requests",
             "Requests to the API server, by verb, resource and HTTP status (0: no reply).",
-            ["verb", "resource", "status"],
-            registry=self.registry,
+            "verb",
+            "resource",
+            "status",
         )
         self.request_seconds = Histogram(
             "batch_operator_api_request_seconds",
@@ -87,6 +88,9 @@ class Metrics:
             ["resource"],
             registry=self.registry,
         )
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"batch_operator_{name}_total", what, labels, registry=self.registry)
 
     def request_done(self, verb: str, resource: str, status: int, seconds: float) -> None:
         """See `http_client.RequestObserver`."""

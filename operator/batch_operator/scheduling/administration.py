@@ -17,6 +17,7 @@ from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
 from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
 from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
+from batch_operator.lifecycle.limits import unknown_reason
 from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
 from batch_operator.scheduling.charges import usage_to
@@ -303,7 +304,7 @@ def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
         )
     if not usable_environments(queue, snapshot.environments):
         return "none of its compute environments takes work: see their conditions and state"
-    return None
+    return unknown_reason(queue.spec.job_state_time_limit_actions)
 
 
 def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteStatus:

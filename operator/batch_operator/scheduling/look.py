@@ -37,7 +37,12 @@ from batch_operator.scheduling.mutations import (
     StopPod,
     Urgency,
 )
-from batch_operator.scheduling.placement import never_fits_hold, queue_hold, share_hold
+from batch_operator.scheduling.placement import (
+    never_fits_hold,
+    queue_hold,
+    share_hold,
+    time_limits,
+)
 from batch_operator.scheduling.starts import lots_of, rest_of_gang
 
 if TYPE_CHECKING:
@@ -76,6 +81,7 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     mutations += [ReleasePod(one) for one in look.children.releasable]
     mutations += [DeletePod(one) for one in look.children.overdue]
     mutations += [StopPod(one) for one in look.to_stop]
+    mutations += [StopPod(one, mark) for one, mark in look.to_move]
     mutations += [OpenGate(one.pod, one.annotations) for one in look.to_open]
     if look.to_complete:
         mutations += rest_of_gang(snapshot, look)
@@ -158,6 +164,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
         gone={one.environment for one in attempts} - snapshot.environments.keys(),
+        rules=time_limits(queue, snapshot.environments) if queue is not None else (),
     )
 
 

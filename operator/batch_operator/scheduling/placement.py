@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import EnvironmentState
-from batch_operator.api.job_queue import QueueState
-from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.api.job_queue import QueueState, TimeLimitAction
+from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
 from batch_operator.scheduling.consumables import is_used_up
 from batch_operator.scheduling.shares import overlap
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from batch_operator.api.job import BatchJobSpec
+    from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.scheduling_policy import FairsharePolicy
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
@@ -170,6 +171,7 @@ def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))
+    names = tuple(one.name for one, _ in blocked.free[:3])
     room = ", ".join(
         f"{one.name} has {vcpus(free)} of {one.spec.max_vcpus} free"
         for one, free in blocked.free[:3]
@@ -177,8 +179,9 @@ def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold
     return Hold(
         Reason.INSUFFICIENT_CAPACITY,
         f"needs {vcpus(ask.milli_cpu)} vCPUs: {room}",
-        blocked_by=tuple(one.name for one, _ in blocked.free[:3]),
+        blocked_by=names,
         position=1,
+        status_reason=capacity_reason(", ".join(names)),
     )
 
 
@@ -195,6 +198,17 @@ def _units_hold(name: str, quantity: int, free: int, resource: Consumable | None
         position=1,
         stalled=is_spent,
     )
+
+
+def time_limits(
+    queue: Queue, environments: Mapping[str, Environment]
+) -> list[JobStateTimeLimitAction]:
+    """The queue's time limits, without moves where there is only one environment to go to."""
+    rules = queue.spec.job_state_time_limit_actions
+    if rules and len(usable_environments(queue, environments)) < 2:
+        move = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
+        return [one for one in rules if one.action is not move]
+    return rules
 
 
 def rotated(environments: Sequence[Environment], moves: int) -> Sequence[Environment]:

@@ -26,6 +26,7 @@ _ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
 def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
     """A job's places in its queue: its retries in front, the rest behind those.
 
+    Children that were moved on equally often share a place, for they try environments in one order.
     Shares and priorities are of queues with a scheduling policy, `is_fair`.
     """
     plan, job = look.plan, look.job
@@ -35,16 +36,20 @@ def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
     name = plan.definition.partition(":")[0]
     ask = Ask(plan.milli_cpu, plan.units, timeout_s, (job.namespace, name))
     retries = look.startable & look.children.retrying
-    ranked = ((RETRY, retries), (FIRST_TRY, look.startable - retries))
+    places = [(FIRST_TRY, 0, look.startable - retries)]
+    for times, those in look.children.counted.moved.items():
+        places.append((RETRY, times, retries & those))
+        retries -= those
+    places.append((RETRY, 0, retries))
     priority = plan.priority if is_fair else 0
     return tuple(
         Lot(
-            place=(rank, -priority, job.created_at, job.uid, 0),
+            place=(rank, -priority, job.created_at, job.uid, moves),
             ask=ask,
             indexes=indexes,
             share=(job.spec.share_identifier or "") if is_fair else "",
         )
-        for rank, indexes in ranked
+        for rank, moves, indexes in sorted(places, key=lambda one: one[:2])
         if indexes
     )
 

@@ -27,6 +27,14 @@ _BY_KIND: Mapping[str, Kind] = {kind.kind: kind for kind in KINDS}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _CHANGEABLE = frozenset({"schedulingPriority", "suspend", "cancel", "terminate"})
+_WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
+_LIMITED = {
+    "CANCEL": _WAITING,
+    "TERMINATE": (*_WAITING, "STARTING", "RUNNING"),
+    "NEXT_COMPUTE_ENVIRONMENT": ("RUNNABLE", "STARTING"),
+    "NOTIFY": (*_WAITING, "STARTING", "RUNNING"),
+}
+"""The states for which jobStateTimeLimitActions may have an action."""
 _KEPT_REQUESTS = ("cancel", "terminate")
 OWN_NAME_MAX, NAME_MAX, LABEL_MAX = 63, 253, 63
 
@@ -152,6 +160,12 @@ def _queue_problem(queue: Json) -> str | None:
         values = [one[field] for one in queue["spec"]["computeEnvironmentOrder"]]
         if len(values) != len(set(values)):
             return f"spec.computeEnvironmentOrder: give each entry a {field} of its own"
+    for rule in queue["spec"].get("jobStateTimeLimitActions", ()):
+        if rule["state"] not in _LIMITED[rule["action"]]:
+            states = ", ".join(_LIMITED[rule["action"]])
+            return f"spec.jobStateTimeLimitActions: {rule['action']} is for {states}"
+        if rule["state"] == "RUNNING" and rule["reason"] != "*":
+            return "spec.jobStateTimeLimitActions: a RUNNING job waits for nothing: write '*'"
     return None
 
 

@@ -82,6 +82,15 @@ CHILDREN = {
     "hostsLost": [{"times": 2, "indexes": "3"}],
     "preempted": [{"times": 1, "indexes": "4"}],
     "moved": [{"times": 3, "indexes": "5"}],
+    "waiting": [
+        {
+            "state": "RUNNABLE",
+            "reason": "InsufficientCapacity",
+            "statusReason": "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - x",
+            "index": 1,
+            "since": NOON,
+        }
+    ],
     "failures": [
         {
             "exitCode": 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, count
 from typing import Any
 
 import pytest
@@ -288,7 +288,8 @@ def test_a_child_that_is_over_starts_nothing_while_its_pod_lives() -> None:
 class Play:
     """One job, its Pods, and an operator that may see late, forget everything and be reordered.
 
-    `script` says how each attempt ends: it succeeds, fails, or is stuck and has to be given up.
+    `script` says how each attempt ends: it succeeds, fails, is preempted, or is stuck and has to be
+    given up.
     """
 
     def __init__(self, size: int, tries: int, script: dict[tuple[int, int], str]) -> None:
@@ -313,9 +314,12 @@ class Play:
             phase = {
                 Phase.UNBOUND: Phase.STARTING,
                 Phase.STARTING: RUNNING,
-                RUNNING: FAILED if how == "fails" else SUCCEEDED,
+                RUNNING: FAILED if how in {"fails", "is preempted"} else SUCCEEDED,
             }[pod.phase]
-        self.pods[key] = replace(pod, phase=phase, exit_code=int(phase is FAILED))
+        why = "Preempted: for job a" if how == "is preempted" and phase is FAILED else EXITED
+        self.pods[key] = replace(
+            pod, phase=phase, exit_code=int(phase is FAILED), status_reason=why
+        )
 
     def see(self, key: tuple[int, int]) -> None:
         """A watch event."""
@@ -416,16 +420,21 @@ def check_partition(found: Children) -> None:
 
 def expected_of(play: Play, index: int) -> tuple[bool, int]:
     """Whether the child succeeds in the end, and with how many attempts."""
-    for number in range(1, play.retry.attempts + 1):
-        if play.script.get((index, number), "succeeds") == "succeeds":
+    tries = 0
+    for number in count(1):
+        how = play.script.get((index, number), "succeeds")
+        if how == "succeeds":
             return True, number
-    return False, play.retry.attempts
+        tries += how != "is preempted"
+        if tries == play.retry.attempts:
+            return False, number
+    raise AssertionError("the script is not infinite")
 
 
 STEPS = ("advance", "see", "see", "look", "look", "start", "store", "restart")
 SCRIPTS = st.dictionaries(
-    st.tuples(st.integers(0, 3), st.integers(1, 3)),
-    st.sampled_from(("succeeds", "fails", "is stuck")),
+    st.tuples(st.integers(0, 3), st.integers(1, 4)),
+    st.sampled_from(("succeeds", "fails", "is stuck", "is preempted")),
     max_size=10,
 )
 
@@ -503,3 +512,17 @@ def test_a_move_is_counted_apart_from_making_room() -> None:
 
     assert counted.moved == {1: IndexSet.range(1)}
     assert not counted.preempted
+
+
+def test_moves_and_preemptions_together_make_that_a_child_is_not_requeued_any_more() -> None:
+    counted = Counted(
+        IndexSet.range(5),
+        preempted={3: IndexSet.parse("0-1"), REQUEUES_MAX: IndexSet.parse("4")},
+        moved={REQUEUES_MAX - 3: IndexSet.parse("1-2"), REQUEUES_MAX: IndexSet.parse("3")},
+    )
+
+    assert str(counted.pinned) == "1,3-4"
+    assert all(
+        (index in counted.pinned) == (counted.times_requeued(index) >= REQUEUES_MAX)
+        for index in range(5)
+    )

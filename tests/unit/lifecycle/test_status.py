@@ -201,6 +201,15 @@ def test_a_blocked_job_carries_the_reason_of_aws_while_it_is_runnable() -> None:
     assert running.status_reason is None
 
 
+def test_a_pod_that_fits_on_no_node_lacks_capacity_in_aws_words() -> None:
+    found = status(attempt(UNBOUND, unschedulable="0/1 nodes"))
+
+    assert found.status_reason == (
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested "
+        "for instance type [local]"
+    )
+
+
 ARRAYS: dict[str, tuple[list[PodAttempt], dict[str, Any], str, str | None]] = {
     "none has begun and nothing holds it": ([], {}, "PENDING", None),
     "its definition is still to come": (
@@ -551,6 +560,25 @@ def test_more_kinds_of_failure_share_the_last_row() -> None:
 
     assert len(rows) == 20
     assert len(IndexSet.parse(rows[None, "further kinds of failure"])) == 6
+
+
+def test_a_time_limit_that_ended_an_array_is_known_however_its_children_failed() -> None:
+    """By its row those that fail later are known not to be tried again."""
+    reason = "Canceled by JobStateTimeLimit action due to reason: x"
+    limited = {
+        "state": "PENDING",
+        "array": {
+            "size": 100,
+            "indexes": {"failed": "0"},
+            "failures": [{"statusReason": reason, "indexes": "0"}],
+        },
+    }
+    before = BatchJobStatus.model_validate(limited)
+    found = status(*failing(30, first=1, each=2), array={"size": 100}, before=before, of=plan())
+
+    assert found.array is not None
+    assert found.array.failures[0].status_reason == reason
+    assert len(found.array.failures) == 20
 
 
 def test_failed_children_stay_in_the_rows_however_many_kinds_come_later() -> None:

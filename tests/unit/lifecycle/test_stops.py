@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 
 from batch_operator.api.common import Timeout
 from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.children import Counted
-from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Stop, review, stop_of
+from batch_operator.lifecycle.limits import TimeLimits
+from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Review, Stop, review, stop_of
 from support.builders import START, attempt, job
 
 CANCEL = Stop("no more", "Cancelled", "cancelled: no more", spares_started=True)
@@ -199,3 +202,68 @@ def test_what_is_marked_and_lives_is_stopped() -> None:
     assert is_stopped(attempt(Phase.UNBOUND, requeued=MARK, **UNBOUND), None)
     assert is_stopped(attempt(Phase.RUNNING, requeued=MARK), None)
     assert not is_stopped(attempt(Phase.RUNNING, requeued=MARK, stopping=True), None)
+
+
+def test_a_timeout_wins_over_a_mark() -> None:
+    """A container may ignore the signal for longer than its attempt may last."""
+    ends = STARTED + timedelta(seconds=TIMEOUT.attempt_duration_seconds)
+    seen = attempt(Phase.FAILED, requeued=MARK, deadline_exceeded=True, stopped_at=ends)
+    counted = outcome(seen, None)
+    just_before = outcome(replace(seen, stopped_at=ends - timedelta(seconds=1)), None)
+
+    assert (counted.status_reason, counted.retryable) == (TIMED_OUT, False)
+    assert just_before.status_reason == MARK
+
+
+def limited(state: str, action: str, after_s: int = 60) -> JobStateTimeLimitAction:
+    wire = {"state": state, "action": action, "reason": "*", "maxTimeSeconds": after_s}
+    return JobStateTimeLimitAction.model_validate(wire)
+
+
+def reviewed(
+    seen: PodAttempt, *rules: JobStateTimeLimitAction, after_s: float, pinned: bool = False
+) -> Review:
+    limits = TimeLimits(rules, IndexSet.of([0] if pinned else []))
+    return review([seen], None, None, Policy(30), START + timedelta(seconds=after_s), limits)
+
+
+def test_an_attempt_is_looked_at_again_when_its_time_in_a_state_is_up() -> None:
+    rules = limited("STARTING", "TERMINATE", 90), limited("STARTING", "NOTIFY", 60)
+    seen = attempt(Phase.STARTING, started_at=None, bound_at=START)
+    before, between, after = (reviewed(seen, *rules, after_s=at_s) for at_s in (59, 60, 90))
+
+    assert before.look_again_at == START + timedelta(seconds=60)
+    assert between.look_again_at == START + timedelta(seconds=90)
+    assert (between.to_stop, after.to_stop) == ((), (seen,))
+
+
+def test_an_attempt_that_is_to_end_is_not_moved() -> None:
+    seen = attempt(Phase.STARTING, started_at=None, bound_at=START)
+    move, end = limited("STARTING", "NEXT_COMPUTE_ENVIRONMENT"), limited("STARTING", "TERMINATE")
+
+    assert [one for one, _ in reviewed(seen, move, after_s=60).to_move] == [seen]
+    assert reviewed(seen, move, end, after_s=60).to_move == ()
+    assert reviewed(replace(seen, stopping=True), move, after_s=60).to_move == ()
+
+
+def test_an_attempt_that_was_moved_too_often_is_given_up_as_any_other() -> None:
+    error = StartError("CannotPullContainerError: x", "x", hopeless=False)
+    seen = attempt(Phase.STARTING, started_at=None, bound_at=START, start_error=error)
+    move = limited("STARTING", "NEXT_COMPUTE_ENVIRONMENT")
+    free, pinned = (reviewed(seen, move, after_s=60, pinned=one) for one in (False, True))
+
+    assert (len(free.to_move), len(free.verdicts)) == (1, 0)
+    assert (len(pinned.to_move), len(pinned.verdicts)) == (0, 1)
+
+
+def test_a_limit_on_running_wins_over_a_mark() -> None:
+    ended = attempt(
+        Phase.FAILED,
+        requeued=MARK,
+        deadline_exceeded=True,
+        stopped_at=STARTED + timedelta(seconds=60),
+    )
+    found = reviewed(ended, limited("RUNNING", "TERMINATE"), after_s=100).verdicts[ended.pod_uid]
+
+    assert not found.retryable
+    assert found.status_reason == "Terminated by JobStateTimeLimit action due to reason: Running"

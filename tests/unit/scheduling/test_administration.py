@@ -246,6 +246,14 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         {"computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "off"}]},
         "none of its compute environments takes work",
     ),
+    "a time limit asks for a reason that nothing has": (
+        {
+            "jobStateTimeLimitActions": [
+                {"state": "PENDING", "reason": "Late", "maxTimeSeconds": 60, "action": "NOTIFY"}
+            ]
+        },
+        "no job ever has the reason Late: write * for any",
+    ),
     "it wants what this version cannot do": (
         {"allowedNamespaces": {"selector": {"matchLabels": {"team": "a"}}}},
         "spec.allowedNamespaces.selector is not supported by this version",

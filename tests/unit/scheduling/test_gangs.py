@@ -15,7 +15,7 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.evaluate import Policy, Refusal
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo
-from batch_operator.scheduling.mutations import StartGang, WriteStatus
+from batch_operator.scheduling.mutations import StartGang, StopPod, WriteStatus
 from support.builders import definition, environment, job, multi_node_spec, queue
 from support.world import CrashError, World
 
@@ -330,3 +330,77 @@ def told(mutations: tuple[Any, ...]) -> set[str]:
         elif one.kind == "BatchJob" and one.status is not None:
             found.add(f"{one.name} is {one.status.state}")
     return found
+
+
+PREEMPTED = "Preempted: for job urgent"
+
+
+def is_requeued(world: World) -> None:
+    """The gang that was marked is followed by another, which needs no second try to succeed."""
+    run_to_the_end(world)
+    status = world.jobs["uid-j"].status
+
+    assert status.state == "SUCCEEDED"
+    assert world.starts == [("j", 0, 1), ("j", 0, 2)]
+    assert status.attempts[0].status_reason == PREEMPTED
+
+
+def test_a_gang_that_runs_is_preempted_by_its_main_node() -> None:
+    world = world_of()
+    world.submit(job("j", jobDefinition="gang"))
+    for _ in range(2):
+        world.settle()
+        play(world)
+    world.settle()
+    (main,) = [one for one in world.live() if one.node_group == 0]
+    world.carry_out(StopPod(main, PREEMPTED))
+
+    is_requeued(world)
+
+
+def test_a_gang_that_waits_for_its_nodes_is_preempted_by_its_main_node() -> None:
+    world = world_of()
+    world.submit(job("j", jobDefinition="gang"))
+    world.settle()
+    world.make_nodes()
+    (main,) = [one for one in world.live() if one.node_group == 0]
+    world.carry_out(StopPod(main, PREEMPTED))
+
+    is_requeued(world)
+
+
+def limited() -> World:
+    """A gang in the first of two environments that is tried in the other after a minute."""
+    world = world_of()
+    order = [{"order": number, "computeEnvironment": name} for number, name in enumerate("ab")]
+    move = {"state": "RUNNABLE", "reason": "*", "maxTimeSeconds": 60}
+    move["action"] = "NEXT_COMPUTE_ENVIRONMENT"
+    world.queues = [queue(computeEnvironmentOrder=order, jobStateTimeLimitActions=[move])]
+    world.environments = [environment(name, maxvCpus=10) for name in "ab"]
+    world.restart()
+    world.submit(job("j", jobDefinition="gang"))
+    world.settle()
+    return world
+
+
+def test_a_gang_whose_main_node_finds_no_node_is_moved_as_one() -> None:
+    world = limited()
+    world.make_nodes()
+    world.settle()
+    world.tick(60)
+    run_to_the_end(world)
+    first, second = world.jobs["uid-j"].status.attempts
+
+    assert world.state("j") == "SUCCEEDED"
+    assert (first.compute_environment, second.compute_environment) == ("a", "b")
+    assert (first.status_reason or "").startswith("Moved to the next compute environment: in a")
+
+
+def test_a_gang_that_has_no_pods_yet_is_not_moved() -> None:
+    """What holds back its Pods, a quota say, is not that there are no nodes."""
+    world = limited()
+    world.tick(3600)
+    world.settle()
+
+    assert world.starts == [("j", 0, 1)]
+    assert not any(one.phase.ended for one in world.gang_jobs.values())

@@ -15,6 +15,8 @@ from batch_operator.scheduling.placement import (
     never_fits_hold,
     node_selector,
     queue_hold,
+    rotated,
+    time_limits,
     usable_environments,
     vcpus,
 )
@@ -46,6 +48,30 @@ def test_environments_are_tried_in_ascending_order() -> None:
     found = usable_environments(order, known(*map(environment, "abc")))
 
     assert [one.name for one in found] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("moves", "expected"), [(0, "abc"), (1, "bca"), (2, "cab"), (3, "abc"), (7, "bca")]
+)
+def test_each_move_begins_with_the_next_environment(moves: int, expected: str) -> None:
+    found = rotated([*map(environment, "abc")], moves)
+
+    assert "".join(one.name for one in found) == expected
+    assert rotated([], moves) == []
+
+
+def test_a_queue_moves_nothing_where_there_is_nowhere_to_go() -> None:
+    move = {"state": "STARTING", "reason": "*", "maxTimeSeconds": 60}
+    move["action"] = "NEXT_COMPUTE_ENVIRONMENT"
+    tell = {**move, "action": "NOTIFY"}
+    main = queue(computeEnvironmentOrder=ordered("a", "b"), jobStateTimeLimitActions=[move, tell])
+    one, two = known(environment("a")), known(environment("a"), environment("b"))
+
+    assert [rule.action for rule in time_limits(main, two)] == [
+        "NEXT_COMPUTE_ENVIRONMENT",
+        "NOTIFY",
+    ]
+    assert [rule.action for rule in time_limits(main, one)] == ["NOTIFY"]
 
 
 UNUSABLE: dict[str, Environment | None] = {
@@ -193,6 +219,10 @@ def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
     assert hold.blocked_by == ("a", "b")
     assert hold.position == 1
     assert not hold.stalled
+    assert hold.status_reason == (
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested "
+        "for instance type [a, b]"
+    )
 
 
 def test_of_many_environments_three_are_named() -> None:

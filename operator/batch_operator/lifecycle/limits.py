@@ -1,0 +1,217 @@
+"""Time limits of a queue, `jobStateTimeLimitActions`: what has been in a state for too long.
+
+Who waits without a Pod is timed by the status, which says since when it has had its reason (AWS:
+the clock starts anew when the reason changes). An attempt is timed by its Pod: RUNNABLE since the
+Pod was made, STARTING since a node has it, RUNNING since its containers run. Both are stored, so
+nothing has to be remembered. An attempt that a limit ended is judged by the same times, as one that
+its timeout ended is: change a rule in between, and it counts by the new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import JobState
+from batch_operator.api.job_queue import ANY_REASON, TimeLimitAction
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.holds import AWS_CODES, CAPACITY, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from batch_operator.api.job import BatchJobStatus
+    from batch_operator.api.job_queue import JobStateTimeLimitAction
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.children import FailureKey
+
+CANCELED = "Canceled by JobStateTimeLimit action due to reason: "
+TERMINATED = "Terminated by JobStateTimeLimit action due to reason: "
+EXCEEDED = "TimeLimitExceeded"
+_ENDINGS = {TimeLimitAction.CANCEL: CANCELED, TimeLimitAction.TERMINATE: TERMINATED}
+_RUNNING = "Running"
+
+
+_REASONS = frozenset({ANY_REASON, *AWS_CODES, *Reason})
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """The rules of a job's queue. `pinned`: children that have been requeued too often to move."""
+
+    rules: tuple[JobStateTimeLimitAction, ...] = ()
+    pinned: IndexSet = IndexSet()
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """That something is in a state, and since when.
+
+    `words` are the names of its reason: AWS's code, where there is one, before our own token.
+    """
+
+    state: JobState
+    since: datetime
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """The moment at which a stay is too long for a rule."""
+
+    at: datetime
+    rule: JobStateTimeLimitAction
+    stay: Stay
+
+    @property
+    def code(self) -> str:
+        """The reason as users are told it: the rule's, or the stay's where the rule takes any."""
+        return self.stay.words[0] if self.rule.reason == ANY_REASON else self.rule.reason
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.stay.state} for longer than {self.rule.max_time_seconds} s ({self.code})"
+
+    @property
+    def ending(self) -> str:
+        """The statusReason of what the rule ends; of CANCEL and TERMINATE only."""
+        return f"{_ENDINGS[self.rule.action]}{self.code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What somebody has asked to be told (NOTIFY): a token and a sentence."""
+
+    token: str
+    message: str
+
+
+def unknown_reason(rules: Iterable[JobStateTimeLimitAction]) -> str | None:
+    """A sentence about a rule that can never apply: nothing waits for its reason."""
+    unknown = next((one.reason for one in rules if one.reason not in _REASONS), None)
+    if unknown is None:
+        return None
+    return (
+        f"spec.jobStateTimeLimitActions: no job ever has the reason {unknown}: write * for any, a "
+        f"token such as WaitingForDependencies, as status.pending.reason shows it, or a code of "
+        f"AWS Batch such as {CAPACITY}"
+    )
+
+
+def due(limits: TimeLimits, stays: Iterable[Stay]) -> list[Due]:
+    """When which rule applies to these stays, if they go on; the earliest first."""
+    found = [
+        Due(stay.since + timedelta(seconds=rule.max_time_seconds), rule, stay)
+        for rule in limits.rules
+        for stay in stays
+        if rule.state is stay.state and rule.reason in {ANY_REASON, *stay.words}
+    ]
+    return sorted(found, key=lambda one: one.at)
+
+
+def ends(one: Due) -> bool:
+    return one.rule.action in _ENDINGS
+
+
+def notice_of(limits: TimeLimits, found: Iterable[Due], now: datetime) -> Notice | None:
+    """What to tell of the stays that are too long: the first rule's, so that it stays the same."""
+    told = [one for one in found if one.rule.action is TimeLimitAction.NOTIFY and one.at <= now]
+    if not told:
+        return None
+    first = min(told, key=lambda one: (limits.rules.index(one.rule), one.stay.words))
+    return Notice(first.stay.words[-1], first.sentence)
+
+
+def waits_of(
+    limits: TimeLimits, status: BatchJobStatus, *, is_gated: bool, is_ready: bool
+) -> list[Due]:
+    """When the rules apply to who waits without a Pod, as the stored status tells of them.
+
+    Args:
+        limits: the rules.
+        status: as stored. What has become ready in this look it does not tell of yet.
+        is_gated: whether children wait for dependencies.
+        is_ready: whether children do whose dependencies are met.
+    """
+    if status.array is not None:
+        told = [
+            Stay(row.state, row.since, _words(row.status_reason, row.reason))
+            for row in status.array.waiting
+        ]
+    elif status.pending is not None:
+        words = _words(status.status_reason, status.pending.reason)
+        told = [Stay(status.state, status.pending.since, words)]
+    else:
+        told = []
+    told = [one for one in told if (is_gated if one.state is JobState.PENDING else is_ready)]
+    return due(limits, told)
+
+
+def _words(status_reason: str | None, token: str) -> tuple[str, ...]:
+    code = (status_reason or "").partition(" - ")[0]
+    return (code, token) if code else (token,)
+
+
+def stays_of(attempts: Iterable[PodAttempt]) -> list[Stay]:
+    """The stays of attempts that live."""
+    return [stay for one in attempts if not one.phase.ended and (stay := _stay(one))]
+
+
+def _stay(attempt: PodAttempt) -> Stay | None:
+    if attempt.phase is Phase.RUNNING:
+        return _since(JobState.RUNNING, attempt.started_at, _RUNNING)
+    if attempt.phase is Phase.STARTING:
+        return _since(JobState.STARTING, attempt.bound_at, Reason.CONTAINERS_STARTING.value)
+    return _unbound(attempt)
+
+
+def _unbound(attempt: PodAttempt) -> Stay | None:
+    if attempt.unschedulable:
+        words = CAPACITY, Reason.UNSCHEDULABLE.value
+        return _since(JobState.RUNNABLE, attempt.created_at, *words)
+    return _since(JobState.RUNNABLE, attempt.created_at, Reason.WAITING_FOR_NODE.value)
+
+
+def _since(state: JobState, since: datetime | None, *words: str) -> Stay | None:
+    return Stay(state, since, words) if since is not None else None
+
+
+def ended_by(limits: TimeLimits, attempt: PodAttempt) -> Due | None:
+    """The rule that ended an attempt that was ended, if it was one."""
+    spans: list[tuple[Stay | None, datetime | None]] = []
+    if attempt.node_name is None:
+        spans.append((_unbound(attempt), attempt.stopped_at))
+    else:
+        running = _since(JobState.RUNNING, attempt.started_at, _RUNNING)
+        spans.append((running, attempt.stopped_at))
+        if attempt.requeued is None:  # what has its mark was ended for that, and not again
+            starting = _since(JobState.STARTING, attempt.bound_at, Reason.CONTAINERS_STARTING.value)
+            spans.append((starting, attempt.started_at))
+    for stay, until in spans:
+        for one in due(limits, [stay] if stay else []):
+            # Of a Pod that was ended before its containers ran nobody says when that was.
+            if ends(one) and (until is None or one.at <= until):
+                return one
+    return None
+
+
+def is_over_time(status: BatchJobStatus) -> bool:
+    """Whether the status says that somebody has asked to be told of the job's stay."""
+    return any(one.type == EXCEEDED for one in status.conditions)
+
+
+def limit_behind(failure: FailureKey) -> str | None:
+    """The statusReason of children that failed because a limit ended their job, not only them.
+
+    They had no attempt to end, so nothing but that is told of them.
+    """
+    exit_code, reason, status_reason = failure
+    is_bare = exit_code is None and reason is None and status_reason is not None
+    return status_reason if is_bare and is_of_limit(status_reason) else None
+
+
+def is_of_limit(status_reason: str | None) -> bool:
+    return (status_reason or "").startswith((CANCELED, TERMINATED))

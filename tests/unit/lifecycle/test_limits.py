@@ -1,0 +1,245 @@
+"""Time limits of a queue: which rule applies to what, from when on, and what is read back of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import BatchJobStatus, JobState
+from batch_operator.api.job_queue import JobStateTimeLimitAction
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.holds import CAPACITY
+from batch_operator.lifecycle.limits import (
+    Stay,
+    TimeLimits,
+    due,
+    ended_by,
+    is_of_limit,
+    limit_behind,
+    notice_of,
+    stays_of,
+    unknown_reason,
+    waits_of,
+)
+from support.builders import START, attempt
+
+S = JobState
+NONE, ONE = IndexSet(), IndexSet.of([0])
+BLOCKED = Stay(S.RUNNABLE, START, (CAPACITY, "InsufficientCapacity"))
+WAITS = {"message": "x", "since": "2026-01-01T00:00:00Z"}
+
+
+def limit(
+    state: str, action: str = "TERMINATE", *, reason: str = "*", after_s: int = 600
+) -> JobStateTimeLimitAction:
+    wire = {"state": state, "action": action, "reason": reason, "maxTimeSeconds": after_s}
+    return JobStateTimeLimitAction.model_validate(wire)
+
+
+def limits(*rules: JobStateTimeLimitAction) -> TimeLimits:
+    return TimeLimits(rules)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "code"),
+    [
+        ("RUNNABLE", CAPACITY, CAPACITY),
+        ("RUNNABLE", "InsufficientCapacity", "InsufficientCapacity"),
+        ("RUNNABLE", "*", CAPACITY),
+        ("RUNNABLE", "BehindOthers", None),
+        ("RUNNABLE", "CAPACITY", None),
+        ("PENDING", "*", None),
+    ],
+)
+def test_a_rule_applies_to_its_state_and_its_reason(
+    state: str, reason: str, code: str | None
+) -> None:
+    found = due(limits(limit(state, "CANCEL", reason=reason)), [BLOCKED])
+
+    assert [one.code for one in found] == ([code] if code else [])
+    for one in found:
+        assert one.at == START + timedelta(seconds=600)
+        assert one.ending == f"Canceled by JobStateTimeLimit action due to reason: {code}"
+
+
+def test_what_is_due_first_comes_first() -> None:
+    rules = limits(limit("RUNNABLE", after_s=900), limit("RUNNABLE", "NOTIFY", after_s=60))
+
+    assert [one.rule.action for one in due(rules, [BLOCKED])] == ["NOTIFY", "TERMINATE"]
+
+
+ATTEMPTS: dict[str, tuple[PodAttempt, Stay | None]] = {
+    "is on its way": (attempt(Phase.ASSUMED, node_name=None), None),
+    "waits for a node": (
+        attempt(Phase.UNBOUND, node_name=None, created_at=START),
+        Stay(S.RUNNABLE, START, ("WaitingForNode",)),
+    ),
+    "fits on no node": (
+        attempt(Phase.UNBOUND, node_name=None, created_at=START, unschedulable="0/3 nodes"),
+        Stay(S.RUNNABLE, START, (CAPACITY, "Unschedulable")),
+    ),
+    "starts": (
+        attempt(Phase.STARTING, created_at=START, bound_at=START + timedelta(seconds=5)),
+        Stay(S.STARTING, START + timedelta(seconds=5), ("ContainersStarting",)),
+    ),
+    "runs": (
+        attempt(Phase.RUNNING, created_at=START, bound_at=START),
+        Stay(S.RUNNING, START + timedelta(seconds=10), ("Running",)),
+    ),
+    "is over": (attempt(Phase.FAILED, created_at=START), None),
+}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_the_clock_of_an_attempt_that(name: str) -> None:
+    seen, expected = ATTEMPTS[name]
+
+    assert stays_of([seen]) == ([expected] if expected else [])
+
+
+def waits(status: dict[str, Any], *, waiting: IndexSet = ONE, is_open: IndexSet = ONE) -> Any:
+    """State and reason of the stays that any rule finds in a status."""
+    rules = limits(*(limit(state) for state in ("SUBMITTED", "PENDING", "RUNNABLE", "RUNNING")))
+    stored = BatchJobStatus.model_validate(status)
+    gated, ready = bool(waiting - is_open), bool(waiting & is_open)
+    found = waits_of(rules, stored, is_gated=gated, is_ready=ready)
+    return [(one.stay.state, one.code) for one in found]
+
+
+def test_a_job_without_a_pod_waits_as_its_status_says() -> None:
+    pending = {**WAITS, "reason": "InsufficientCapacity"}
+    status = {"state": "RUNNABLE", "pending": pending, "statusReason": f"{CAPACITY} - no room"}
+
+    assert waits(status) == [("RUNNABLE", CAPACITY)]
+    assert waits({**status, "statusReason": None}) == [("RUNNABLE", "InsufficientCapacity")]
+    assert waits(status, waiting=NONE) == []
+    assert waits({"state": "RUNNABLE"}) == []
+
+
+def test_a_job_whose_dependencies_are_over_in_this_look_is_not_pending_any_more() -> None:
+    status = {"state": "PENDING", "pending": {**WAITS, "reason": "WaitingForDependencies"}}
+
+    assert waits(status, is_open=NONE) == [("PENDING", "WaitingForDependencies")]
+    assert waits(status, is_open=ONE) == []
+
+
+def test_children_without_a_pod_wait_as_their_arrays_rows_say() -> None:
+    rows = [
+        {"state": "PENDING", "reason": "WaitingForDependencies", **WAITS},
+        {"state": "RUNNABLE", "reason": "BehindOthers", "index": 0, **WAITS},
+    ]
+    status = {
+        "state": "PENDING",
+        "pending": {**WAITS, "reason": "ArrayInProgress"},
+        "array": {"size": 2, "waiting": [{**row, "message": None} for row in rows]},
+    }
+    both = IndexSet.range(2)
+
+    assert waits(status, waiting=both) == [
+        ("PENDING", "WaitingForDependencies"),
+        ("RUNNABLE", "BehindOthers"),
+    ]
+    assert waits(status, waiting=both, is_open=both) == [("RUNNABLE", "BehindOthers")]
+    assert waits(status, waiting=both, is_open=NONE) == [("PENDING", "WaitingForDependencies")]
+
+
+def test_a_notice_is_that_of_the_first_rule_whichever_was_due_first() -> None:
+    rules = limits(
+        limit("RUNNABLE", "CANCEL", after_s=60),
+        limit("RUNNABLE", "NOTIFY", after_s=900),
+        limit("RUNNABLE", "NOTIFY", after_s=300),
+    )
+    found = due(rules, [BLOCKED])
+    told = [
+        notice_of(rules, found, START + timedelta(seconds=seconds)) for seconds in (299, 300, 900)
+    ]
+
+    assert told[0] is None
+    assert [one and one.message for one in told[1:]] == [
+        f"RUNNABLE for longer than {seconds} s ({CAPACITY})" for seconds in (300, 900)
+    ]
+    assert [one and one.token for one in told[1:]] == ["InsufficientCapacity"] * 2
+
+
+def after(seconds: float) -> Any:
+    return START + timedelta(seconds=seconds)
+
+
+ON_NODE = {"created_at": START, "bound_at": after(5), "deadline_exceeded": True}
+OFF_NODE = {"created_at": START, "node_name": None, "started_at": None, "deleting": True}
+ENDED: dict[str, tuple[PodAttempt, str | None]] = {
+    "before it had run for so long": (
+        attempt(Phase.FAILED, **ON_NODE, started_at=after(10), stopped_at=after(609)),
+        None,
+    ),
+    "once it had run for so long": (
+        attempt(Phase.FAILED, **ON_NODE, started_at=after(10), stopped_at=after(610)),
+        "RUNNING",
+    ),
+    "before it ran, nobody knows when": (
+        attempt(Phase.FAILED, **ON_NODE, started_at=None, stopped_at=after(5)),
+        "STARTING",
+    ),
+    "when it had begun to run after so long": (
+        attempt(Phase.FAILED, **ON_NODE, started_at=after(605), stopped_at=after(606)),
+        "STARTING",
+    ),
+    "for its mark, before it ran": (
+        attempt(
+            Phase.FAILED,
+            **ON_NODE,
+            started_at=None,
+            stopped_at=after(5),
+            requeued="Moved to the next compute environment: x",
+        ),
+        None,
+    ),
+    "by a deletion, before its time was up": (
+        attempt(Phase.FAILED, **{**OFF_NODE, "stopped_at": after(599)}),
+        None,
+    ),
+    "by a deletion, once its time was up": (
+        attempt(Phase.FAILED, **{**OFF_NODE, "stopped_at": after(600)}),
+        "RUNNABLE",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_the_rule_that_ended_an_attempt(name: str) -> None:
+    ended, expected = ENDED[name]
+    rules = limits(
+        limit("RUNNABLE", "NEXT_COMPUTE_ENVIRONMENT", after_s=60),
+        limit("RUNNABLE", "CANCEL"),
+        limit("STARTING"),
+        limit("RUNNING", "NOTIFY", after_s=60),
+        limit("RUNNING"),
+    )
+    found = ended_by(rules, ended)
+
+    assert (found and found.stay.state) == expected
+
+
+def test_only_children_without_an_attempt_tell_of_a_limit_that_ended_their_job() -> None:
+    canceled = "Canceled by JobStateTimeLimit action due to reason: x"
+
+    assert limit_behind((None, None, canceled)) == canceled
+    assert limit_behind((None, "Pod was deleted before it started", canceled)) is None
+    assert limit_behind((143, None, canceled)) is None
+    assert limit_behind((None, None, "Dependent Job failed")) is None
+    assert limit_behind((None, None, None)) is None
+    assert is_of_limit("Terminated by JobStateTimeLimit action due to reason: x")
+    assert not is_of_limit(None)
+
+
+def test_a_reason_that_nothing_ever_has_is_pointed_out() -> None:
+    known = ["*", CAPACITY, "WaitingForDependencies", "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"]
+    fine = [limit("RUNNABLE", reason=one) for one in known]
+
+    assert unknown_reason(fine) is None
+    assert "no job ever has the reason Capacity: write * for any" in (
+        unknown_reason([*fine, limit("RUNNABLE", reason="Capacity")]) or ""
+    )
