@@ -320,6 +320,16 @@ class Attempt(Model):
     )
 
 
+class EstimatedStart(Model):
+    """When the job is expected to start, from what is learned of how long others run."""
+
+    p50: Time | None = Field(
+        default=None, description="As likely before as after this; omitted where nothing is known."
+    )
+    p90: Time | None = Field(default=None, description="In nine of ten cases not after this.")
+    basis: str = Field(max_length=1024, description="What it rests on, or why there is none.")
+
+
 class Pending(Model):
     """Why the job is not running."""
 
@@ -333,6 +343,10 @@ class Pending(Model):
         default=[], max_length=3, description="Up to three names of what stands in the way."
     )
     since: Time = Field(description="Since when this is the reason.")
+    estimated_start: EstimatedStart | None = Field(
+        default=None,
+        description="A forecast for the first jobs of a queue, as of the last write of this.",
+    )
     next_look_at: Time | None = Field(
         default=None, description="When the operator looks again even if nothing changes."
     )

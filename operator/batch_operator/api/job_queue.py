@@ -13,6 +13,7 @@ from batch_operator.api.common import (
     Name,
     ObservedGeneration,
     ShareUsage,
+    Time,
     rules,
 )
 from batch_operator.api.job import JobState, StateCounts
@@ -197,6 +198,28 @@ class ShareStatus(Model):
     )
 
 
+class StartTimes(Model):
+    """When a job is expected to start."""
+
+    p50: Time = Field(description="As likely before as after this.")
+    p90: Time = Field(description="In nine of ten cases not after this.")
+
+
+class QueuedJob(Model):
+    """One of the jobs that start next."""
+
+    namespace: str = Field(max_length=63, description="The BatchJob's namespace.")
+    job: str = Field(max_length=253, description="The BatchJob.")
+    position: int = Field(ge=1, le=100, description="Its place, from 1.")
+    reason: str = Field(max_length=64, description="Why it waits, as in its status.pending.")
+    since: Time = Field(description="Since when it is seen in this place.")
+    estimated_start: StartTimes | None = Field(
+        default=None,
+        description="A forecast from learned run times; omitted where those in its way are not "
+        "known.",
+    )
+
+
 class JobQueueStatus(Model):
     """What waits and runs in the queue."""
 
@@ -214,5 +237,15 @@ class JobQueueStatus(Model):
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["shareIdentifier"],
         },
+    )
+    front: list[QueuedJob] = Field(
+        default=[],
+        max_length=100,
+        description="The jobs that start next, in order, as of frontUpdatedAt (AWS: "
+        "GetJobQueueSnapshot).",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    front_updated_at: Time | None = Field(
+        default=None, description="When front was written last; small moves are not written."
     )
     conditions: Conditions = Field(default=[])

@@ -22,6 +22,7 @@ from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
 from batch_operator.scheduling.charges import usage_to
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
+from batch_operator.scheduling.front import front_of
 from batch_operator.scheduling.memo import OPEN_STATES
 from batch_operator.scheduling.mutations import (
     CreateRevision,
@@ -243,10 +244,13 @@ def _superfluous(key: Key, definition: Definition, memo: Memo, *, kept: int) -> 
 
 def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     totals: Mapping[JobState, int] = memo.queue_totals.get(queue.name, {})
+    front, updated_at = front_of(queue, snapshot, memo)
     status = JobQueueStatus(
         observed_generation=queue.generation,
         jobs={state: totals[state] for state in OPEN_STATES if totals.get(state)},
         shares=_shares(queue, snapshot, memo),
+        front=list(front),
+        front_updated_at=updated_at,
         conditions=_conditions(
             _queue_problem(queue, snapshot),
             f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "

@@ -11,10 +11,31 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.scheduling.backlog import Ask
     from batch_operator.scheduling.room import Release
+    from batch_operator.scheduling.run_times import RunTime, RunTimes
 
 OVERDUE_S = 60.0
 """An attempt that runs longer than expected is expected to end after so much more."""
+HISTORY_MIN = 20
+"""From so many successes on, what nine of ten of them did not exceed is taken for the longest that
+a job without a timeout runs."""
+
+
+def longest_s(run_times: RunTimes, ask: Ask) -> float | None:
+    """At the longest: a timeout is certain, and of what was learned only a long history is."""
+    if ask.timeout_s is not None or ask.definition is None:
+        return ask.timeout_s
+    known = run_times.estimate(ask.definition)
+    return known.p90_s if known and known.count >= HISTORY_MIN else None
+
+
+def expected(run_times: RunTimes, look: Evaluation) -> RunTime | None:
+    """As far as is known: what was learned is closer than a timeout."""
+    timeout = look.plan.timeout if look.plan else None
+    name = look.job.spec.job_definition.partition(":")[0]
+    timeout_s = timeout.attempt_duration_seconds if timeout else None
+    return run_times.estimate((look.job.namespace, name), timeout_s)
 
 
 def releases(

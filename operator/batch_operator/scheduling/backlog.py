@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
@@ -93,11 +93,11 @@ class Backlog:
         self.lines: dict[str, Line] = {}
         self._of_job: dict[str, tuple[Lot, ...]] = {}
 
-    def set(self, uid: str, lots: Sequence[Lot]) -> None:
-        """Make `lots` the only ones of job `uid`."""
+    def set(self, uid: str, lots: Sequence[Lot]) -> bool:
+        """Make `lots` the only ones of job `uid`. Whether they were others before."""
         before = self._of_job.get(uid, ())
         if before == tuple(lots):
-            return
+            return False
         for lot in before:
             del self.lots[lot.place]
             line = self.lines[lot.share]
@@ -111,6 +111,27 @@ class Backlog:
             self._of_job[uid] = tuple(lots)
         else:
             self._of_job.pop(uid, None)
+        return True
+
+    def take(self, place: Place, indexes: IndexSet) -> None:
+        """Remove children of the lot at a place, and the lot with the last of them."""
+        lots = (
+            lot if lot.place != place else replace(lot, indexes=lot.indexes - indexes)
+            for lot in self._of_job[place[3]]
+        )
+        self.set(place[3], [lot for lot in lots if lot.indexes])
+
+    def front(self, count: int) -> Backlog:
+        """A copy of the first places of each line, so many at most."""
+        found = Backlog()
+        for share, line in self.lines.items():
+            copy = found.lines[share] = Line()
+            copy.places = line.places[:count]
+            for place in copy.places:
+                lot = found.lots[place] = self.lots[place]
+                copy.classes[lot.ask].append(place)
+                found._of_job[lot.uid] = (*found._of_job.get(lot.uid, ()), lot)
+        return found
 
     def position(self, uid: str) -> int | None:
         """How many places of its share stand before the job's first, plus one; None if none."""
@@ -126,6 +147,11 @@ class Backlog:
 
     def __len__(self) -> int:
         return len(self.lots)
+
+    @property
+    def kinds(self) -> int:
+        """How many kinds of request there are."""
+        return sum(len(line.classes) for line in self.lines.values())
 
     def shares(self) -> Mapping[str, Line]:
         """The lines by share identifier; a queue without a policy has one, under ``""``."""

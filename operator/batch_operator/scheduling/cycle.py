@@ -22,6 +22,7 @@ from batch_operator.scheduling import administration, run_times
 from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.changed import LOOKS_MAX, to_look_at
 from batch_operator.scheduling.composition import job_status
+from batch_operator.scheduling.forecast import look_ahead
 from batch_operator.scheduling.look import after_fault, look_at
 from batch_operator.scheduling.queues import serve_queues
 
@@ -62,13 +63,14 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     if memo.to_look and not memo.is_surveyed:
         return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
     memo.is_surveyed = True
+    forecast_at = look_ahead(snapshot, memo, faults)
     served = serve_queues(snapshot, memo, faults)
     mutations += [*served.starts, *served.stops]
     memo.to_compose.update(dict.fromkeys(served.moved))
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(memo.to_look or memo.to_compose)
-    wake_at = memo.next_deadline()
+    wake_at = min(filter(None, (memo.next_deadline(), forecast_at)), default=None)
     return CycleResult(tuple(mutations), wake_at, len(looked), tuple(faults), has_more)
 
 

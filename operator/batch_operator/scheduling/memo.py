@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.backlog import Lot
     from batch_operator.scheduling.consumables import Wishes
     from batch_operator.scheduling.dispatch import Blocked
+    from batch_operator.scheduling.forecast import Forecast
     from batch_operator.scheduling.shares import Charge, ShareBook
     from batch_operator.scheduling.snapshot import Job, Key
 
@@ -49,6 +50,9 @@ class Memo:
         self.looks: dict[str, Evaluation] = {}
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
+        self.forecast: Forecast | None = None
+        self.moves = 0
+        """How often something has changed that a forecast rests on."""
         self.blocked: dict[str, Blocked] = {}
         """By queue: the job at its front that does not fit."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
@@ -87,8 +91,11 @@ class Memo:
     def remember(self, look: Evaluation, lots: Sequence[Lot]) -> None:
         """Keep a look at a job, and its places in its queue, in place of the ones before."""
         job = look.job
-        if job.uid not in self.looks:
+        before = self.looks.get(job.uid)
+        if before is None:
             self._meet(job)
+        running = before.children.running if before is not None else None
+        self.moves += look.children.newly_ended != () or look.children.running != running
         self.looks[job.uid] = look
         if look.plan is not None:
             self.plans[job.uid] = look.plan
@@ -97,7 +104,7 @@ class Memo:
             self.by_consumable[name].add(job.uid)
         self._set_usage(job.uid, look.usage)
         self._set_held(job.uid, look.held)
-        self.backlogs[job.spec.job_queue].set(job.uid, lots)
+        self.moves += self.backlogs[job.spec.job_queue].set(job.uid, lots)
         self.watch_deadline(job.uid, look.look_again_at)
 
     def _meet(self, job: Job) -> None:
@@ -122,7 +129,7 @@ class Memo:
         if look is None:
             return
         job = look.job
-        self.backlogs[job.spec.job_queue].set(uid, ())
+        self.moves += self.backlogs[job.spec.job_queue].set(uid, ())
         self._unuse_revision(uid)
         _discard(self.by_queue, job.spec.job_queue, uid)
         definition = job.spec.job_definition.partition(":")[0]
@@ -210,6 +217,7 @@ class Memo:
         before = self._usage.get(uid, {})
         if before == usage:
             return
+        self.moves += 1
         self.used_milli.subtract(before)
         self.used_milli.update(usage)
         self.touched_environments.update(before, usage)
@@ -222,6 +230,7 @@ class Memo:
         before = self._held.get(uid, {})
         if before == held:
             return
+        self.moves += 1
         self.used_units.subtract(before)
         self.used_units.update(held)
         self.touched_consumables.update(before, held)

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.administration import Fault
-from batch_operator.scheduling.backfill import releases
+from batch_operator.scheduling.backfill import expected, longest_s, releases
 from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
@@ -21,18 +21,13 @@ from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
     from batch_operator.lifecycle.evaluate import Evaluation
-    from batch_operator.scheduling.backlog import Ask, Backlog
+    from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.mutations import StopPod
     from batch_operator.scheduling.preemption import Preemption
     from batch_operator.scheduling.snapshot import Queue, Snapshot
     from batch_operator.scheduling.starts import Start
-
-
-HISTORY_MIN = 20
-"""From so many successes on, what nine of ten of them did not exceed is taken for the longest that
-a job without a timeout runs."""
 
 
 @dataclass(slots=True)
@@ -75,19 +70,8 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
 def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
     units = free_units(snapshot.consumables, memo.used_units)
 
-    def takes_s(ask: Ask) -> float | None:
-        """At the longest: a timeout is certain, and of what was learned only a long history is."""
-        if ask.timeout_s is not None or ask.definition is None:
-            return ask.timeout_s
-        known = memo.run_times.estimate(ask.definition)
-        return known.p90_s if known and known.count >= HISTORY_MIN else None
-
     def runs_s(look: Evaluation) -> float | None:
-        """As far as is known: what was learned is closer than a timeout."""
-        timeout = look.plan.timeout if look.plan else None
-        name = look.job.spec.job_definition.partition(":")[0]
-        timeout_s = timeout.attempt_duration_seconds if timeout else None
-        known = memo.run_times.estimate((look.job.namespace, name), timeout_s)
+        known = expected(memo.run_times, look)
         return known.p90_s if known else None
 
     return Dispatch(
@@ -95,7 +79,7 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
         room=Room(Counter(memo.used_milli), units),
         resources=snapshot.consumables,
         limit_of=lambda uid: memo.looks[uid].start_limit,
-        takes_s=takes_s,
+        takes_s=lambda ask: longest_s(memo.run_times, ask),
         releases=cache(lambda: releases(memo.looks.values(), runs_s, snapshot.now)),
         budget=snapshot.start_budget,
     )

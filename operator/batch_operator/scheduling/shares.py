@@ -177,6 +177,25 @@ class ShareBook:
         self.deleted[charge.share] = Usage(round(total.amount), total.at)
         return True
 
+    def sums(self) -> ShareBook:
+        """A copy of the sums without the jobs behind them, for `begin` and `end` to go on with."""
+        found = ShareBook(self.deleted, self.queue_uid)
+        found._scale, found._last_used = self._scale, dict(self._last_used)
+        found._over, found._begun = Counter(self._over), Counter(self._begun)
+        found._running, found.held = Counter(self._running), Counter(self.held)
+        found.open_jobs = Counter(self.open_jobs)
+        return found
+
+    def begin(self, share: str, milli_cpu: int, at: datetime) -> None:
+        """Attempts of a share begin to run."""
+        self._add(Charge(share, runs=((at, milli_cpu),), held=milli_cpu, is_open=False), 1)
+
+    def end(self, share: str, milli_cpu: int, since: datetime, at: datetime) -> None:
+        """Attempts that began at a time are over."""
+        self._add(Charge(share, runs=((since, milli_cpu),), held=milli_cpu, is_open=False), -1)
+        used = usage_of_run(milli_cpu, (at - since).total_seconds(), 0, self.half_life)
+        self._add(Charge(share, over=Usage(used, at), is_open=False), 1)
+
     def prune(self, now: datetime) -> None:
         """Forget what deleted jobs have used where nobody would notice."""
         for share, one in list(self.deleted.items()):

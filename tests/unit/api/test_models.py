@@ -281,6 +281,11 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     "queue": "main",
                     "blockedBy": ["local"],
                     "since": NOON,
+                    "estimatedStart": {
+                        "p50": NOON,
+                        "p90": NOON,
+                        "basis": "run times of 34 successes of render",
+                    },
                     "nextLookAt": NOON,
                 },
                 "array": CHILDREN,
@@ -318,6 +323,17 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                         "deletedJobsUsage": {"vcpuSeconds": 0.25, "at": NOON},
                     }
                 ],
+                "front": [
+                    {
+                        "namespace": "default",
+                        "job": "large",
+                        "position": 1,
+                        "reason": "InsufficientCapacity",
+                        "since": NOON,
+                        "estimatedStart": {"p50": NOON, "p90": NOON},
+                    }
+                ],
+                "frontUpdatedAt": NOON,
                 "conditions": [CONDITION],
             }
         ],

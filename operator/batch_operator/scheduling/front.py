@@ -1,0 +1,103 @@
+"""The front of a queue as its status shows it, written again only where there is news.
+
+The rows are those of the last forecast, and a forecast is made only when something has happened. So
+the time that passes writes nothing, and what moves a little is left as it is.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.api.job import EstimatedStart
+from batch_operator.api.job_queue import QueuedJob, StartTimes
+from batch_operator.lifecycle.holds import Reason
+from batch_operator.scheduling.placement import capacity_hold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from batch_operator.api.job import BatchJobStatus, Pending
+    from batch_operator.scheduling.forecast import Estimate, Forecast
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.snapshot import Queue, Snapshot
+
+NEWS = timedelta(minutes=1)
+NEWS_PART = 0.2
+"""An estimate that moves by less than a minute or this part of its distance is no news."""
+
+
+def front_of(
+    queue: Queue, snapshot: Snapshot, memo: Memo
+) -> tuple[Sequence[QueuedJob], datetime | None]:
+    """The rows to show, and when they were made."""
+    stored, forecast = queue.status.front, memo.forecast
+    if forecast is None:
+        return stored, queue.status.front_updated_at
+    rows = _rows(queue, snapshot, memo, forecast)
+    is_news = len(rows) != len(stored) or any(
+        _is_news(old, new, forecast.made_at) for old, new in zip(stored, rows, strict=True)
+    )
+    if not is_news:
+        return stored, queue.status.front_updated_at
+    return rows, forecast.made_at.replace(microsecond=0)
+
+
+def _rows(queue: Queue, snapshot: Snapshot, memo: Memo, forecast: Forecast) -> list[QueuedJob]:
+    made_at = forecast.made_at.replace(microsecond=0)
+    since = {(one.namespace, one.job, one.position): one.since for one in queue.status.front}
+    rows: list[QueuedJob] = []
+    for uid in forecast.fronts.get(queue.name, ()):
+        look = memo.looks.get(uid)
+        if look is None:
+            continue
+        job, position, reason = look.job, len(rows) + 1, Reason.BEHIND_OTHERS
+        blocked = memo.blocked.get(queue.name)
+        if blocked is not None and blocked.uid == uid:
+            reason = capacity_hold(blocked, snapshot.consumables).reason
+        rows.append(
+            QueuedJob(
+                namespace=job.namespace,
+                job=job.name,
+                position=position,
+                reason=reason,
+                since=since.get((job.namespace, job.name, position), made_at),
+                estimated_start=_times(forecast.estimates[uid]),
+            )
+        )
+    return rows
+
+
+def _times(estimate: Estimate) -> StartTimes | None:
+    if estimate.p50 is None or estimate.p90 is None:
+        return None
+    return StartTimes(p50=estimate.p50, p90=estimate.p90)
+
+
+def _is_news(old: QueuedJob, new: QueuedJob, made_at: datetime) -> bool:
+    if (old.namespace, old.job, old.reason) != (new.namespace, new.job, new.reason):
+        return True
+    before, after = old.estimated_start, new.estimated_start
+    if before is None or after is None:
+        return before is not after
+    pairs = ((before.p50, after.p50), (before.p90, after.p90))
+    return any(abs(b - a) > max(NEWS, abs(a - made_at) * NEWS_PART) for b, a in pairs)
+
+
+def with_estimate(
+    status: BatchJobStatus, before: BatchJobStatus, memo: Memo, uid: str
+) -> Pending | None:
+    """The pending of a job with its estimated start: a new one only in a status that is written."""
+    pending, known = status.pending, before.pending
+    if pending is None:
+        return None
+    stored = known.estimated_start if known is not None else None
+    kept = pending.model_copy(update={"estimated_start": stored})
+    if status.model_copy(update={"pending": kept}) == before:
+        return kept
+    estimate = memo.forecast.estimates.get(uid) if memo.forecast is not None else None
+    if estimate is None:
+        return pending.model_copy(update={"estimated_start": None})
+    told = EstimatedStart(p50=estimate.p50, p90=estimate.p90, basis=estimate.basis)
+    return pending.model_copy(update={"estimated_start": told})
