@@ -94,6 +94,7 @@ def test_a_job_at_the_head_of_its_queue_is_cancelled_when_it_finds_no_room_for_t
 
 def test_the_operator_asks_to_be_woken_when_a_time_is_up() -> None:
     world = blocked(limit("RUNNABLE", "CANCEL", reason=CAPACITY))
+    wait(world, 30)  # for a forecast it asks, too, while something has changed
     snapshot = world.cache.snapshot(world.now, Policy(), 1000)
     pending = status(world).pending
 
