@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.placement import fair_policy, usable_environments
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
+from batch_operator.scheduling.starts import lots_of
 from batch_operator.scheduling.walk import MANY, Equal, Walk
 
 if TYPE_CHECKING:
@@ -149,10 +150,15 @@ def _basis(used: Sequence[tuple[Key, RunTime]], namespace: str) -> str:
     if not used:
         return "there is room for it now"
     words = [
-        (key, f"{known.count} successes of {key[1]}" if known.count else f"the timeout of {key[1]}")
+        (
+            key,
+            f"run times of {known.count} successes of {key[1]}"
+            if known.count
+            else f"the timeout of {key[1]}",
+        )
         for key, known in used
     ]
-    return f"run times of {_names(words, namespace)}"
+    return _names(words, namespace)
 
 
 def _names(words: Sequence[tuple[Key, str]], namespace: str) -> str:
@@ -202,6 +208,8 @@ class _Play:
     endless: dict[str, dict[Key, None]] = field(default_factory=lambda: defaultdict(dict))
     """By environment: the definitions of attempts that are never over, as far as is known."""
     _queues: list[Queue] = field(init=False)
+    _held_back: set[str] = field(default_factory=set)
+    """Arrays that have as many children at work as they may."""
     _sizes: dict[str, int] = field(default_factory=dict)
     """By queue: how many jobs its front has at the most."""
     _copied: dict[str, int] = field(default_factory=dict)
@@ -239,6 +247,7 @@ class _Play:
         for look in memo.looks.values():
             if look.children.live:
                 self._go_on(look)
+                self._await_own(look)
         self._serve()
         self.started.clear()
 
@@ -248,8 +257,9 @@ class _Play:
         walk = Walk(self.backlogs[name], self._standing(queue)[0])
         found: dict[str, None] = {}
         while len(found) < self._sizes[name] and (lot := walk.next()) is not None:
-            found[lot.uid] = None
-            walk.started(lot, len(lot.indexes))
+            if lot.uid not in self._held_back:
+                found[lot.uid] = None
+                walk.started(lot, len(lot.indexes))
             walk.done(lot)
         return list(found)
 
@@ -283,6 +293,22 @@ class _Play:
                 since = end - timedelta(seconds=runs_s)
                 held = ((environment, milli_cpu),)
                 self._ends_at(end, _Run(look.job.uid, key, known, held, units, since))
+
+    def _await_own(self, look: Evaluation) -> None:
+        """Children that only wait for others of their array come to the queue when those end."""
+        job, name = look.job, look.job.spec.job_queue
+        array = job.spec.array_properties
+        if array is None or array.max_parallel is None or look.start_limit:
+            return
+        if look.hold or job.deleting or name not in self.backlogs:
+            return
+        waiting = look.children.waiting - look.gated
+        is_fair = self.snapshot.queues[name].spec.scheduling_policy is not None
+        lots = lots_of(replace(look, start_limit=1, startable=waiting), is_fair=is_fair)
+        if lots:
+            self._held_back.add(job.uid)
+            self.backlogs[name].set(job.uid, lots)
+            self._least[name] = min(self._least[name], lots[0].ask.milli_cpu)
 
     def _ends_at(self, end: datetime, run: _Run) -> None:
         self._pushed += 1  # of those that end at the same time, in the order of their begin
