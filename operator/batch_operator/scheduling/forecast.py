@@ -101,6 +101,7 @@ def look_ahead(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> datetime 
     except Exception as error:  # noqa: BLE001  # nobody waits longer for want of a forecast
         faults.append(Fault("forecast", error))
         memo.forecast = Forecast(snapshot.now, inputs, {}, {})
+    memo.fronts.clear()
     memo.touched_queues |= memo.forecast.fronts.keys()
     memo.touched_queues |= known.fronts.keys() if known is not None else set()
     return None

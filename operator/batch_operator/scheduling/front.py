@@ -31,10 +31,19 @@ NEWS_PART = 0.2
 def front_of(
     queue: Queue, snapshot: Snapshot, memo: Memo
 ) -> tuple[Sequence[QueuedJob], datetime | None]:
-    """The rows to show, and when they were made."""
-    stored, forecast = queue.status.front, memo.forecast
+    """The rows to show, and when they were made; decided once for each forecast."""
+    forecast, known = memo.forecast, memo.fronts.get(queue.name)
     if forecast is None:
-        return stored, queue.status.front_updated_at
+        return queue.status.front, queue.status.front_updated_at
+    if known is None or known[0] is not forecast:
+        known = memo.fronts[queue.name] = forecast, *_decided(queue, snapshot, memo, forecast)
+    return known[1], known[2]
+
+
+def _decided(
+    queue: Queue, snapshot: Snapshot, memo: Memo, forecast: Forecast
+) -> tuple[Sequence[QueuedJob], datetime | None]:
+    stored = queue.status.front
     rows = _rows(queue, snapshot, memo, forecast)
     is_news = len(rows) != len(stored) or any(
         _is_news(old, new, forecast.made_at) for old, new in zip(stored, rows, strict=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from batch_operator.api.job_queue import QueuedJob
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.backlog import Lot
@@ -51,6 +52,8 @@ class Memo:
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
         self.forecast: Forecast | None = None
+        self.fronts: dict[str, tuple[Forecast, Sequence[QueuedJob], datetime | None]] = {}
+        """By queue: what its status is to show of which forecast, and when that was written."""
         self.moves = 0
         """How often something has changed that a forecast rests on."""
         self.blocked: dict[str, Blocked] = {}
