@@ -15,6 +15,8 @@ from batch_operator.api.crd import custom_resource_definitions
 
 if TYPE_CHECKING:
     from batch_operator.simulator.process import Crash
+    from batch_operator.simulator.report import Outcome
+    from batch_operator.simulator.what_if import Answer
 
 _HEADER = "# Generated from operator/batch_operator/api by `batch-operator crds`; do not edit.\n"
 
@@ -83,10 +85,8 @@ def simulate(arguments: argparse.Namespace) -> int:
     except InvalidInputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(outcome.json_lines() if arguments.output == "json" else outcome.table())
-    for violation in outcome.violations:
-        sys.stderr.write(f"broken: {violation}\n")
-    return outcome.exit_code
+    is_json = arguments.output == "json"
+    return _told(outcome, outcome.json_lines() if is_json else outcome.table())
 
 
 def _what_if(arguments: argparse.Namespace) -> int:
@@ -107,10 +107,15 @@ def _what_if(arguments: argparse.Namespace) -> int:
     except InvalidInputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(answer.json_line() if arguments.output == "json" else answer.table())
-    for violation in answer.violations:
+    return _told(answer, answer.json_line() if arguments.output == "json" else answer.table())
+
+
+def _told(result: Outcome | Answer, text: str) -> int:
+    """Say what came of a simulation; the exit code for it."""
+    sys.stdout.write(text)
+    for violation in result.violations:
         sys.stderr.write(f"broken: {violation}\n")
-    return answer.exit_code
+    return result.exit_code
 
 
 def _snapshot(arguments: argparse.Namespace) -> tuple[list[Any], str]:

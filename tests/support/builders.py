@@ -16,7 +16,7 @@ from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionSt
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
 from batch_operator.api.objects import Pod
 from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
-from batch_operator.api.stored import Stored
+from batch_operator.api.stored import SpecT, StatusT, Stored
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.plan import Definition, Plan
 
@@ -93,38 +93,37 @@ def job(
     )
 
 
+def _of_cluster(name: str, spec: SpecT, status: StatusT) -> Stored[SpecT, StatusT]:
+    """An object of a kind without namespaces, as it was when it was made."""
+    return Stored(
+        namespace="",
+        name=name,
+        uid=f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START,
+        deleting=False,
+        spec=spec,
+        status=status,
+    )
+
+
 def queue(name: str = "main", **spec: Any) -> Stored[JobQueueSpec, JobQueueStatus]:
     wire = {
         "priority": 1,
         "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "local"}],
         **spec,
     }
-    return Stored(
-        namespace="",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START,
-        deleting=False,
-        spec=JobQueueSpec.model_validate(wire),
-        status=JobQueueStatus(),
-    )
+    return _of_cluster(name, JobQueueSpec.model_validate(wire), JobQueueStatus())
 
 
 def environment(
     name: str = "local", **spec: Any
 ) -> Stored[ComputeEnvironmentSpec, ComputeEnvironmentStatus]:
-    return Stored(
-        namespace="",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START,
-        deleting=False,
-        spec=ComputeEnvironmentSpec.model_validate({"type": "UNMANAGED", "maxvCpus": 4, **spec}),
-        status=ComputeEnvironmentStatus(),
+    return _of_cluster(
+        name,
+        ComputeEnvironmentSpec.model_validate({"type": "UNMANAGED", "maxvCpus": 4, **spec}),
+        ComputeEnvironmentStatus(),
     )
 
 
@@ -137,16 +136,10 @@ def scheduling_policy(
         for share, weight in (weights or {}).items()
     ]
     policy = {"shareDistribution": distribution, **fields}
-    return Stored(
-        namespace="",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START,
-        deleting=False,
-        spec=SchedulingPolicySpec.model_validate({"fairsharePolicy": policy}),
-        status=SchedulingPolicyStatus(),
+    return _of_cluster(
+        name,
+        SchedulingPolicySpec.model_validate({"fairsharePolicy": policy}),
+        SchedulingPolicyStatus(),
     )
 
 
@@ -157,16 +150,10 @@ def consumable(
     status: dict[str, Any] | None = None,
     kind: str = "REPLENISHABLE",
 ) -> Stored[ConsumableResourceSpec, ConsumableResourceStatus]:
-    return Stored(
-        namespace="",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START,
-        deleting=False,
-        spec=ConsumableResourceSpec.model_validate({"totalQuantity": total, "resourceType": kind}),
-        status=ConsumableResourceStatus.model_validate(status or {}),
+    return _of_cluster(
+        name,
+        ConsumableResourceSpec.model_validate({"totalQuantity": total, "resourceType": kind}),
+        ConsumableResourceStatus.model_validate(status or {}),
     )
 
 

@@ -39,7 +39,7 @@ from batch_operator.scheduling.placement import (
     vcpus,
 )
 from batch_operator.scheduling.run_times import to_store
-from batch_operator.scheduling.shares import Usage, weights
+from batch_operator.scheduling.shares import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -270,7 +270,7 @@ def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
         return list(queue.status.shares)
     now, policy = snapshot.now, fair_policy(queue, snapshot.policies)
     book.prune(now)
-    factors = weights(policy or FairsharePolicy(), book.active(now))
+    factors = book.weights(policy or FairsharePolicy(), book.active(now))
     before = {row.share_identifier: row for row in queue.status.shares}
     rows: list[ShareStatus] = []
     for share in sorted({*factors, *book.deleted})[:SHARES_MAX]:

@@ -25,6 +25,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.walk import MANY
@@ -288,7 +289,12 @@ def weights(policy: FairsharePolicy, active: Iterable[str]) -> dict[str, float]:
 
 def overlap(distribution: Sequence[Share]) -> tuple[str, str] | None:
     """Two entries that one share identifier could be in both of (AWS refuses such a policy)."""
-    names = [one.share_identifier for one in distribution]
+    return _overlap(tuple(one.share_identifier for one in distribution))
+
+
+@lru_cache(maxsize=256)
+def _overlap(names: tuple[str, ...]) -> tuple[str, str] | None:
+    """Asked for every job of a queue in every look, and quadratic."""
     for prefix in sorted(one for one in names if one.endswith("*")):
         for other in sorted(names):
             stem = other.rstrip("*")
