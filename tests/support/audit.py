@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from batch_operator.scheduling.environments import usable_environments
 from batch_operator.scheduling.mutations import StartAttempt
-from batch_operator.scheduling.placement import usable_environments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -22,6 +22,13 @@ from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
 from batch_operator.scheduling.charges import usage_to
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
+from batch_operator.scheduling.environments import (
+    fair_policy,
+    missing_policy,
+    policy_problem,
+    usable_environments,
+    vcpus,
+)
 from batch_operator.scheduling.front import front_of
 from batch_operator.scheduling.memo import OPEN_STATES
 from batch_operator.scheduling.mutations import (
@@ -30,13 +37,6 @@ from batch_operator.scheduling.mutations import (
     Mutation,
     Urgency,
     WriteStatus,
-)
-from batch_operator.scheduling.placement import (
-    fair_policy,
-    missing_policy,
-    policy_problem,
-    usable_environments,
-    vcpus,
 )
 from batch_operator.scheduling.run_times import to_store
 from batch_operator.scheduling.shares import Usage

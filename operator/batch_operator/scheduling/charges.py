@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import ShareUsage
-from batch_operator.scheduling.placement import fair_policy
+from batch_operator.scheduling.environments import fair_policy
 from batch_operator.scheduling.shares import Charge, ShareBook, Usage, half_life_s, usage_of_run
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from batch_operator.lifecycle.status import status_of
 from batch_operator.scheduling.charges import book_of, share_usage
 from batch_operator.scheduling.front import with_estimate
 from batch_operator.scheduling.mutations import Urgency, WriteStatus
-from batch_operator.scheduling.placement import capacity_hold
+from batch_operator.scheduling.obstacles import capacity_hold
 
 if TYPE_CHECKING:
     from batch_operator.api.job import BatchJobStatus, JobState

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.consumables import granted, is_used_up, wish
-from batch_operator.scheduling.placement import rotated
+from batch_operator.scheduling.environments import rotated
 from batch_operator.scheduling.room import NEVER
 from batch_operator.scheduling.walk import Walk
 

@@ -24,7 +24,7 @@ from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.backfill import expected, longest_s, releases
 from batch_operator.scheduling.consumables import free_units, is_used_up
 from batch_operator.scheduling.dispatch import Dispatch
-from batch_operator.scheduling.placement import fair_policy, usable_environments
+from batch_operator.scheduling.environments import fair_policy, usable_environments
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import lots_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.job import EstimatedStart
 from batch_operator.api.job_queue import QueuedJob, StartTimes
 from batch_operator.lifecycle.holds import Reason
-from batch_operator.scheduling.placement import capacity_hold
+from batch_operator.scheduling.obstacles import capacity_hold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,6 +27,7 @@ from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
 from batch_operator.scheduling.composition import write_job
 from batch_operator.scheduling.consumables import consumable_hold
+from batch_operator.scheduling.environments import time_limits
 from batch_operator.scheduling.mutations import (
     DeleteJob,
     DeletePod,
@@ -37,12 +38,7 @@ from batch_operator.scheduling.mutations import (
     StopPod,
     Urgency,
 )
-from batch_operator.scheduling.placement import (
-    never_fits_hold,
-    queue_hold,
-    share_hold,
-    time_limits,
-)
+from batch_operator.scheduling.obstacles import never_fits_hold, queue_hold, share_hold
 from batch_operator.scheduling.starts import lots_of, rest_of_gang
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from batch_operator.lifecycle.attempt import PREEMPTED, Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
+from batch_operator.scheduling.environments import capacity_milli
 from batch_operator.scheduling.mutations import StopPod
-from batch_operator.scheduling.placement import capacity_milli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -12,7 +12,7 @@ from batch_operator.scheduling.backfill import expected, longest_s, releases
 from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
-from batch_operator.scheduling.placement import fair_policy, usable_environments
+from batch_operator.scheduling.environments import fair_policy, usable_environments
 from batch_operator.scheduling.preemption import Source, preempt
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling.placement import capacity_milli
+from batch_operator.scheduling.environments import capacity_milli
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -8,8 +8,8 @@ from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
+from batch_operator.scheduling.environments import node_selector
 from batch_operator.scheduling.mutations import StartAttempt, StartGang
-from batch_operator.scheduling.placement import node_selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

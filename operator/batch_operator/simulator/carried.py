@@ -35,8 +35,8 @@ from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
+from batch_operator.scheduling.environments import capacity_milli, node_selector
 from batch_operator.scheduling.mutations import StartAttempt
-from batch_operator.scheduling.placement import capacity_milli, node_selector
 from batch_operator.simulator.virtual_time import EPOCH
 
 if TYPE_CHECKING:

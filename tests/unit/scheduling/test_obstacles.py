@@ -9,17 +9,15 @@ import pytest
 
 from batch_operator.scheduling.backlog import Ask
 from batch_operator.scheduling.dispatch import Blocked
-from batch_operator.scheduling.placement import (
-    capacity_hold,
+from batch_operator.scheduling.environments import (
     capacity_milli,
-    never_fits_hold,
     node_selector,
-    queue_hold,
     rotated,
     time_limits,
     usable_environments,
     vcpus,
 )
+from batch_operator.scheduling.obstacles import capacity_hold, never_fits_hold, queue_hold
 from support.builders import environment, queue
 
 if TYPE_CHECKING:

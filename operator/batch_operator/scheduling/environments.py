@@ -1,0 +1,104 @@
+"""A queue's compute environments and scheduling policy: which can be used, and in what order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import EnvironmentState
+from batch_operator.api.job_queue import TimeLimitAction
+from batch_operator.lifecycle.unsupported import unsupported_in_environment
+from batch_operator.scheduling.shares import overlap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from batch_operator.api.job_queue import JobStateTimeLimitAction
+    from batch_operator.api.scheduling_policy import FairsharePolicy
+    from batch_operator.scheduling.snapshot import Environment, Queue, SharePolicy
+
+
+def usable_environments(queue: Queue, environments: Mapping[str, Environment]) -> list[Environment]:
+    """The queue's environments that take new work, in `computeEnvironmentOrder`."""
+    ordered = sorted(queue.spec.compute_environment_order, key=lambda one: one.order)
+    found = (environments.get(one.compute_environment) for one in ordered)
+    return [
+        one
+        for one in found
+        if one is not None
+        and not one.deleting
+        and one.spec.state is EnvironmentState.ENABLED
+        and unsupported_in_environment(one.spec) is None
+    ]
+
+
+def capacity_milli(environment: Environment) -> int:
+    """What attempts in the environment may hold together, in milli-CPU."""
+    return environment.spec.max_vcpus * 1000
+
+
+def node_selector(environment: Environment) -> Mapping[str, str]:
+    """Which nodes belong to the environment: those labelled with its name unless it says else."""
+    selector = environment.spec.node_selector
+    if selector is not None:
+        return selector
+    return {meta.LABEL_COMPUTE_ENVIRONMENT: environment.name}
+
+
+def fair_policy(queue: Queue, policies: Mapping[str, SharePolicy]) -> FairsharePolicy | None:
+    """The fair share of a queue that has a scheduling policy which can be used."""
+    policy = policies.get(queue.spec.scheduling_policy or "")
+    if policy is None or policy.deleting or policy_problem(policy):
+        return None
+    return policy.spec.fairshare_policy
+
+
+def policy_problem(policy: SharePolicy) -> str | None:
+    """What is wrong with a SchedulingPolicy, and what to write instead."""
+    found = overlap(policy.spec.fairshare_policy.share_distribution)
+    if found is None:
+        return None
+    prefix, other = found
+    return (
+        f"shareDistribution has {prefix} and {other}, and a share identifier could be in both: "
+        f"take one of them out"
+    )
+
+
+def missing_policy(queue: Queue, policies: Mapping[str, SharePolicy]) -> str | None:
+    """What is wrong with the policy that a queue names."""
+    name = queue.spec.scheduling_policy
+    if name is None or fair_policy(queue, policies) is not None:
+        return None
+    policy = policies.get(name)
+    if policy is None or policy.deleting:
+        return (
+            f"there is no SchedulingPolicy {name}: apply it, or name another in "
+            f"spec.schedulingPolicy"
+        )
+    return f"SchedulingPolicy {name}: {policy_problem(policy)}"
+
+
+def rotated(environments: Sequence[Environment], moves: int) -> Sequence[Environment]:
+    """The environments, beginning behind those that a job was moved on from."""
+    if not moves or not environments:
+        return environments
+    first = moves % len(environments)
+    return [*environments[first:], *environments[:first]]
+
+
+def time_limits(
+    queue: Queue, environments: Mapping[str, Environment]
+) -> list[JobStateTimeLimitAction]:
+    """The queue's time limits, without moves where there is only one environment to go to."""
+    rules = queue.spec.job_state_time_limit_actions
+    if rules and len(usable_environments(queue, environments)) < 2:
+        move = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
+        return [one for one in rules if one.action is not move]
+    return rules
+
+
+def vcpus(milli_cpu: int) -> str:
+    """Milli-CPU as a decimal number of vCPUs: 1500 is `1.5`."""
+    whole, thousandths = divmod(milli_cpu, 1000)
+    return f"{whole}.{thousandths:03}".rstrip("0").rstrip(".")
