@@ -7,6 +7,7 @@ time left comes from the share of the whole that each build took on a two-core m
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -109,7 +110,16 @@ def build(programs: Sequence[Program]) -> None:
     Raises:
         ClusterError: a build failed, or there is no usable Go toolchain.
     """
-    missing = [one for one in programs if not path_of(one).exists()]
+    if all(path_of(one).exists() for one in programs):
+        return
+    home().mkdir(parents=True, exist_ok=True)
+    with (home() / "build.lock").open("w") as lock:
+        # Two at a time would take each other's build cache away.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build_missing([one for one in programs if not path_of(one).exists()])
+
+
+def _build_missing(missing: Sequence[Program]) -> None:
     if not missing:
         return
     go = _go()
