@@ -26,6 +26,7 @@ class Request:
     uid: str = ""
     content_type: str = ""
     label_selector: str | None = None
+    field_selector: str | None = None
     limit: int = 0
     continue_token: str = ""
     resource_version: str = ""
@@ -82,6 +83,7 @@ class ScriptedApi:
         resource: Resource,
         *,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         limit: int = 500,
         continue_token: str = "",
     ) -> ListPage:
@@ -89,6 +91,7 @@ class ScriptedApi:
             "list",
             resource,
             label_selector=label_selector,
+            field_selector=field_selector,
             limit=limit,
             continue_token=continue_token,
         )

@@ -12,8 +12,12 @@ from batch_operator.api.common import (
     Model,
     ObservedGeneration,
     Quantity,
+    Time,
     rules,
 )
+
+LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+"""Kubernetes' own, on nodes."""
 
 
 class ComputeEnvironmentType(StrEnum):
@@ -44,7 +48,17 @@ class ProvisionerType(StrEnum):
     KWOK = "kwok"
     KARPENTER = "karpenter"
     SCALE = "scale"
+    SERVERLESS = "serverless"
     NONE = "none"
+
+
+class EnvironmentStatus(StrEnum):
+    """AWS's words for how an environment fares."""
+
+    VALID = "VALID"
+    INVALID = "INVALID"
+    UPDATING = "UPDATING"
+    DELETING = "DELETING"
 
 
 class InstanceType(Model):
@@ -67,10 +81,63 @@ class InstanceType(Model):
     )
 
 
+class KwokCapacity(Model):
+    """How many fake nodes of one pool there can be."""
+
+    instance_type: str = Field(min_length=1, max_length=63, description="The instance type.")
+    capacity_type: CapacityType = Field(description="on-demand or spot.")
+    nodes: int = Field(ge=0, le=10_000, description="So many nodes at most; more are refused.")
+
+
+class KwokProvisioner(Model):
+    """How fake nodes behave."""
+
+    start_up_seconds: int = Field(
+        default=0, ge=0, le=3600, description="From a node's creation until it is ready."
+    )
+    capacity: list[KwokCapacity] = Field(
+        default=[],
+        max_length=200,
+        description="Pools with a limit; what is not listed has none.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["instanceType", "capacityType"],
+        },
+    )
+
+
 class Provisioner(Model):
     """What adds and removes nodes."""
 
-    type: ProvisionerType = Field(description="kwok (fake nodes), karpenter, scale or none.")
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("!has(self.kwok) || self.type == 'kwok'", "kwok is for type kwok: leave it out"),
+        )
+    )
+
+    type: ProvisionerType = Field(
+        description="kwok (fake nodes), karpenter, scale, serverless or none."
+    )
+    kwok: KwokProvisioner | None = Field(default=None, description="How fake nodes behave.")
+
+
+class NodeOverhead(Model):
+    """What a node cannot give to jobs."""
+
+    cpu: Quantity = Field(default="0", description="CPU, e.g. 200m.")
+    memory: Quantity = Field(default="0", description="Memory, e.g. 500Mi.")
+
+
+class ScalingPolicy(Model):
+    """When idle nodes are removed."""
+
+    min_scale_down_delay_minutes: int = Field(
+        default=1,
+        ge=0,
+        le=10_080,
+        description="How long a node stays after its last job has ended, in minutes; 0: it goes "
+        "as soon as it is seen idle.",
+    )
 
 
 class UpdatePolicy(Model):
@@ -94,8 +161,27 @@ class ComputeEnvironmentSpec(Model):
                 "minvCpus must not be above maxvCpus",
             ),
             (
-                "self.type == 'UNMANAGED' || has(self.instanceTypes)",
+                "self.type == 'UNMANAGED' || has(self.provisioner)",
+                "type MANAGED needs a provisioner: what adds and removes its nodes",
+            ),
+            (
+                "self.type == 'UNMANAGED' || !has(self.provisioner) || self.provisioner.type in "
+                "['serverless', 'none'] || (has(self.instanceTypes) && "
+                "size(self.instanceTypes) > 0)",
                 "type MANAGED needs instanceTypes",
+            ),
+            (
+                "!has(self.allocationStrategy) || !self.allocationStrategy.startsWith('SPOT_') || "
+                "(has(self.capacityTypes) && 'spot' in self.capacityTypes)",
+                "this allocationStrategy is for spot: write capacityTypes: [spot], or [spot, "
+                "on-demand] to fall back on on-demand, or take another",
+            ),
+            (
+                "!has(self.allocationStrategy) || self.allocationStrategy != "
+                "'BEST_FIT_PROGRESSIVE_ORDERED' || !has(self.capacityTypes) || "
+                "!('spot' in self.capacityTypes)",
+                "BEST_FIT_PROGRESSIVE_ORDERED is for on-demand alone: write capacityTypes: "
+                "[on-demand], or take another allocationStrategy",
             ),
             (
                 "self.type == 'UNMANAGED' || !has(self.nodeSelector)",
@@ -142,11 +228,13 @@ class ComputeEnvironmentSpec(Model):
     capacity_types: list[CapacityType] = Field(
         default=[],
         max_length=2,
-        description="MANAGED: on-demand, spot or both.",
+        description="MANAGED: on-demand (also when omitted), spot or both.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     allocation_strategy: AllocationStrategy | None = Field(
-        default=None, description="MANAGED: how instance types are chosen."
+        default=None,
+        description="MANAGED: how instance types are chosen. Omitted: "
+        "SPOT_PRICE_CAPACITY_OPTIMIZED where there is spot, BEST_FIT_PROGRESSIVE elsewhere.",
     )
     bid_percentage: int | None = Field(
         default=None, ge=1, le=100, description="MANAGED: highest spot price, in % of on-demand."
@@ -157,8 +245,12 @@ class ComputeEnvironmentSpec(Model):
     update_policy: UpdatePolicy | None = Field(
         default=None, description="MANAGED: what becomes of running jobs on an update."
     )
-    scale_down_delay_seconds: int | None = Field(
-        default=None, ge=0, le=604_800, description="MANAGED: idle time before a node is removed."
+    scaling_policy: ScalingPolicy | None = Field(
+        default=None, description="MANAGED: when idle nodes are removed."
+    )
+    node_overhead: NodeOverhead | None = Field(
+        default=None,
+        description="MANAGED: what DaemonSets and the system take of every node.",
     )
 
 
@@ -167,11 +259,72 @@ class VcpuUsage(Model):
 
     used: str = Field(max_length=32, description="Held by jobs now.")
     max: int = Field(ge=1, le=10_000_000, description="maxvCpus.")
+    desired: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000_000,
+        description="MANAGED: vCPUs of the nodes that there should be.",
+    )
+
+
+class NodeCounts(Model):
+    """Nodes of a MANAGED environment."""
+
+    desired: int = Field(ge=0, le=10_000_000, description="How many there should be.")
+    ready: int = Field(ge=0, le=10_000_000, description="How many there are that take Pods.")
+    draining: int = Field(
+        ge=0, le=10_000_000, description="How many take no more Pods and are about to go."
+    )
+
+
+class PoolStatus(Model):
+    """One instance type of one capacity type: what is ordered, and what was learned of it.
+
+    `refusals` and `interruptions` are counts in which older ones weigh less, as they were worth at
+    `refusedAt` and `interruptedAt`.
+    """
+
+    instance_type: str = Field(max_length=63, description="The instance type.")
+    capacity_type: CapacityType = Field(description="on-demand or spot.")
+    desired: int = Field(
+        default=0, ge=0, le=10_000_000, description="How many nodes there should be."
+    )
+    ready: int = Field(default=0, ge=0, le=10_000_000, description="How many there are.")
+    refusals: float = Field(default=0, ge=0, le=1e9, description="How often it was refused.")
+    refused_at: Time | None = Field(default=None, description="When it was refused last.")
+    refused_until: Time | None = Field(
+        default=None, description="Until then it is not asked for again."
+    )
+    message: str = Field(default="", max_length=256, description="What it was refused with.")
+    interruptions: float = Field(default=0, ge=0, le=1e9, description="How many nodes were lost.")
+    interrupted_at: Time | None = Field(default=None, description="When one was lost last.")
+    ready_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000_000,
+        description="How long a node took to become ready, lately.",
+    )
 
 
 class ComputeEnvironmentStatus(Model):
-    """How full the environment is."""
+    """How the environment fares."""
 
     observed_generation: ObservedGeneration = -1
+    status: EnvironmentStatus | None = Field(
+        default=None, description="VALID, INVALID, UPDATING or DELETING."
+    )
+    status_reason: str | None = Field(
+        default=None, max_length=1024, description="Why it is not VALID."
+    )
     vcpus: VcpuUsage | None = Field(default=None, description="vCPUs in use.")
+    nodes: NodeCounts | None = Field(default=None, description="MANAGED: its nodes.")
+    pools: list[PoolStatus] = Field(
+        default=[],
+        max_length=200,
+        description="MANAGED: its pools of nodes, as far as there is something to say.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["instanceType", "capacityType"],
+        },
+    )
     conditions: Conditions = Field(default=[])

@@ -20,6 +20,8 @@ LABEL_JOB_NAME = f"{GROUP}/job-name"
 LABEL_JOB_UID = f"{GROUP}/job-uid"
 LABEL_NODE_GROUP = f"{GROUP}/node-group"
 """On what makes up a multi-node job: which of its groups of nodes; 0 is the main node, alone."""
+LABEL_SETTINGS = f"{GROUP}/infrastructure-settings"
+"""On nodes of a MANAGED environment: which of its settings they were made with."""
 LABEL_QUEUE = f"{GROUP}/job-queue"
 LABEL_REVISION = f"{GROUP}/job-definition-revision"
 LABEL_TRACKED = f"{GROUP}/tracked"
@@ -36,6 +38,9 @@ ANNOTATION_TAKEN_AT = f"{GROUP}/taken-at"
 ANNOTATION_REQUEUED = f"{GROUP}/requeued"
 """On a Pod that the operator ends for reasons of its own: why. The attempt costs the job no try."""
 
+ANNOTATION_DRAINING = f"{GROUP}/draining-since"
+"""On a node that the operator has cordoned, to remove it when it is idle: since when."""
+
 GATE_GANG = f"{GROUP}/gang"
 """The scheduling gate that holds a multi-node job's Pods until it is their turn."""
 
@@ -44,3 +49,5 @@ FINALIZER_TRACKING = f"{GROUP}/tracking"
 
 TAINT_COMPUTE_ENVIRONMENT = LABEL_COMPUTE_ENVIRONMENT
 """On nodes that belong to one compute environment alone; the value is its name."""
+TAINT_INTERRUPTED = f"{GROUP}/interrupted"
+"""On a node that is about to be taken away: nothing new goes there, and what runs is ended."""

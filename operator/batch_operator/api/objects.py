@@ -87,6 +87,7 @@ class SchedulingGate(_Struct, frozen=True):
 
 class PodSpec(_Struct, frozen=True):
     node_name: str = ""
+    node_selector: dict[str, str] = {}
     scheduling_gates: list[SchedulingGate] = []
     active_deadline_seconds: int | None = None
     containers: list[Container] = []
@@ -139,3 +140,32 @@ class ControllerRevision(_Struct, frozen=True):
 class ConfigMap(_Struct, frozen=True):
     immutable: bool = False
     data: dict[str, str] = {}
+
+
+class Taint(_Struct, frozen=True):
+    key: str
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(_Struct, frozen=True):
+    taints: list[Taint] = []
+    unschedulable: bool = False
+
+
+class NodeCondition(_Struct, frozen=True):
+    type: str
+    status: str
+    reason: str = ""
+    last_transition_time: datetime | None = None
+
+
+class NodeStatus(_Struct, frozen=True):
+    allocatable: dict[str, str] = {}
+    conditions: list[NodeCondition] = []
+
+
+class Node(_Struct, frozen=True):
+    metadata: Metadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()

@@ -26,8 +26,8 @@ _UNITS = {
 }
 
 
-def total_milli_cpu(containers: list[int], inits: list[tuple[bool, int]], whole: int) -> int:
-    """A Pod's request from those of its parts, by Kubernetes' own rule.
+def total_request(containers: list[int], inits: list[tuple[bool, int]], whole: int) -> int:
+    """A Pod's request of one resource from those of its parts, by Kubernetes' own rule.
 
     Containers run side by side and are summed; init containers run one after the other, so the
     largest counts when it exceeds the sum; sidecars (those that stay, the first of each pair) are
@@ -54,8 +54,18 @@ def milli_cpu(quantity: str | float) -> int:
     return _scaled(quantity, 1000)
 
 
+@lru_cache(maxsize=4096)
 def memory_bytes(quantity: str | float) -> int:
     """Bytes, rounded up and capped at `LARGEST`: `1Ki` is 1024.
+
+    Raises:
+        ValueError: not a quantity, or negative.
+    """
+    return _scaled(quantity, 1)
+
+
+def units(quantity: str | float) -> int:
+    """Whole things such as GPUs, rounded up and capped at `LARGEST`: `1k` is 1000.
 
     Raises:
         ValueError: not a quantity, or negative.

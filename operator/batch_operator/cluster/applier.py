@@ -24,6 +24,7 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
+from batch_operator.cluster.node_writer import NodeWriter
 from batch_operator.cluster.sources import ParameterSources
 from batch_operator.lifecycle.attempt import STOP_DEADLINE_S, Phase, PodAttempt
 from batch_operator.lifecycle.evaluate import Refusal
@@ -31,12 +32,14 @@ from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
 from batch_operator.manifests.revisions import controller_revision, revision_name
 from batch_operator.scheduling.mutations import (
+    CordonNode,
     CreateRevision,
     DeleteJob,
     DeletePod,
     DeleteRevision,
     Mutation,
     OpenGate,
+    Provide,
     ReadConfigMap,
     ReleasePod,
     StartAttempt,
@@ -48,10 +51,12 @@ from batch_operator.scheduling.mutations import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
+    from batch_operator.api.compute_environment import ProvisionerType
     from batch_operator.cluster.cache import Cache, Table
     from batch_operator.cluster.client import ApiClient, Resource
     from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.decoding import Revision
+    from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.cluster.statuses import StatusWriter
     from batch_operator.scheduling.snapshot import Job
 
@@ -72,6 +77,7 @@ class Applier:
         clock: Clock,
         cache: Cache,
         statuses: StatusWriter,
+        provisioners: Mapping[ProvisionerType, Provisioner],
         wake: Callable[[], None],
     ) -> None:
         self._client = client
@@ -82,6 +88,7 @@ class Applier:
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._creates = 0
         self._sources = ParameterSources(client, clock, cache)
+        self._nodes = NodeWriter(client, clock, cache, provisioners)
 
     @property
     def start_budget(self) -> int:
@@ -103,11 +110,10 @@ class Applier:
                     self._begin(f"read {source}", mutation.job_uid, self._sources.read, source)
                 case DeleteJob():
                     self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job, mutation)
-                case CreateRevision():
-                    key = f"revision {mutation.definition_uid} {mutation.revision}"
-                    self._begin(key, mutation.definition_uid, self._create_revision, mutation)
-                case DeleteRevision():
-                    self._delete_revision(mutation)
+                case CreateRevision() | DeleteRevision():
+                    self._change_revision(mutation)
+                case CordonNode() | Provide():
+                    self._change_nodes(mutation)
                 case _:
                     assert_never(mutation)
 
@@ -122,6 +128,22 @@ class Applier:
                 self._begin(f"delete {target.pod_uid}", target.job_uid, self._delete, target)
             case StopPod():
                 self._begin(f"stop {target.pod_uid}", target.job_uid, self._stop, mutation)
+
+    def _change_revision(self, mutation: CreateRevision | DeleteRevision) -> None:
+        match mutation:
+            case CreateRevision():
+                key = f"revision {mutation.definition_uid} {mutation.revision}"
+                self._begin(key, mutation.definition_uid, self._create_revision, mutation)
+            case DeleteRevision():
+                self._delete_revision(mutation)
+
+    def _change_nodes(self, mutation: CordonNode | Provide) -> None:
+        match mutation:
+            case CordonNode(node=node):
+                self._begin(f"cordon {node.uid}", node.uid, self._nodes.cordon, mutation)
+            case Provide(environment=environment):
+                key = f"provide {environment.uid}"
+                self._begin(key, environment.uid, self._nodes.provide, mutation)
 
     def _begin(
         self, key: str, uid: str, work: Callable[[T], Coroutine[Any, Any, None]], target: T

@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.stops import Policy
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.snapshot import (
         Consumable,
         Environment,
         Job,
         Key,
+        PoolRefusal,
         Queue,
         SharePolicy,
     )
@@ -114,6 +117,8 @@ class Cache:
         self.environments: Table[Environment] = Table(self._environment_changed)
         self.policies: Table[SharePolicy] = Table(self._policy_changed)
         self.consumables: Table[Consumable] = Table(self._consumable_changed)
+        self.nodes: Table[Node] = Table(self._node_changed)
+        self.refused_pools: dict[str, dict[PoolKey, PoolRefusal]] = defaultdict(dict)
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
         self._source_users: dict[SourceKey, set[str]] = defaultdict(set)
@@ -124,6 +129,8 @@ class Cache:
         self._environments: dict[str, Environment] = {}
         self._policies: dict[str, SharePolicy] = {}
         self._consumables: dict[str, Consumable] = {}
+        self._nodes: dict[str, dict[str, Node]] = defaultdict(dict)
+        self._changed_nodes: set[str] = set()
         self._changed_jobs: set[str] = set()
         self._removed_jobs: set[Key] = set()
         self._changed_definitions: set[Key] = set()
@@ -146,6 +153,7 @@ class Cache:
             environments=self._changed_environments,
             policies=self._changed_policies,
             consumables=self._changed_consumables,
+            nodes=self._changed_nodes,
         )
         self._changed_jobs = set()
         self._removed_jobs = set()
@@ -154,6 +162,7 @@ class Cache:
         self._changed_environments = set()
         self._changed_policies = set()
         self._changed_consumables = set()
+        self._changed_nodes = set()
         return Snapshot(
             now=now,
             jobs=self.jobs.items,
@@ -166,6 +175,8 @@ class Cache:
             consumables=self._consumables,
             refusals=self.refusals,
             parameter_sources=self.parameter_sources,
+            nodes=self._nodes,
+            refused_pools=self.refused_pools,
             changes=changes,
             policy=policy,
             start_budget=start_budget,
@@ -187,6 +198,11 @@ class Cache:
             self._changed_consumables.add(consumable.name)
         else:
             self._changed_jobs.add(uid)
+
+    def refuse_pool(self, environment: str, pool: PoolKey, refusal: PoolRefusal) -> None:
+        """Remember that a provisioner got no more nodes of a pool."""
+        self.refused_pools[environment][pool] = refusal
+        self._changed_nodes.add(environment)
 
     def assume(self, attempt: PodAttempt) -> None:
         """Count a create that is on its way as an attempt."""
@@ -300,6 +316,22 @@ class Cache:
 
     def _environment_changed(self, before: Environment | None, after: Environment | None) -> None:
         _keep(self._environments, self._changed_environments, before, after)
+        if before is not None and after is None:
+            self.refused_pools.pop(before.name, None)
+
+    def _node_changed(self, before: Node | None, after: Node | None) -> None:
+        """Nodes change all the time, by heartbeats that say nothing new."""
+        if before is not None and after is not None:
+            same_as_before = replace(before, resource_version=after.resource_version) == after
+            if same_as_before:
+                self._nodes[after.environment][after.name] = after
+                return
+        if before is not None:
+            self._nodes[before.environment].pop(before.name, None)
+            self._changed_nodes.add(before.environment)
+        if after is not None:
+            self._nodes[after.environment][after.name] = after
+            self._changed_nodes.add(after.environment)
 
     def _policy_changed(self, before: SharePolicy | None, after: SharePolicy | None) -> None:
         _keep(self._policies, self._changed_policies, before, after)
@@ -361,4 +393,5 @@ def counts(cache: Cache) -> Mapping[str, int]:
         "jobdefinitions": len(cache.definitions.items),
         "jobqueues": len(cache.queues.items),
         "computeenvironments": len(cache.environments.items),
+        "nodes": len(cache.nodes.items),
     }

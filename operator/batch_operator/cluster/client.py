@@ -49,6 +49,7 @@ COMPUTE_ENVIRONMENTS = _own("computeenvironments", "ComputeEnvironment", namespa
 SCHEDULING_POLICIES = _own("schedulingpolicies", "SchedulingPolicy", namespaced=False)
 CONSUMABLE_RESOURCES = _own("consumableresources", "ConsumableResource", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 CONTROLLER_REVISIONS = Resource("apps", "v1", "controllerrevisions", "ControllerRevision")
@@ -147,6 +148,7 @@ class ApiClient(Protocol):
         resource: Resource,
         *,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         limit: int = 500,
         continue_token: str = "",
     ) -> ListPage: ...

@@ -13,10 +13,12 @@ from batch_operator.api.consumable_resource import ConsumableResourceSpec, Consu
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
-from batch_operator.api.objects import ConfigMap, ControllerRevision, Job, Metadata, Pod
+from batch_operator.api.objects import ConfigMap, ControllerRevision, Job, Metadata, Node, Pod
 from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.attempt import PodAttempt, observed_attempt, observed_group
+from batch_operator.provisioning.nodes import Node as NodeFacts
+from batch_operator.provisioning.nodes import observed_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +43,7 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _OWNED = msgspec.json.Decoder(_Owned)
 _POD = msgspec.json.Decoder(Pod)
 _JOB = msgspec.json.Decoder(Job)
+_NODE = msgspec.json.Decoder(Node)
 _CONFIG_MAP = msgspec.json.Decoder(ConfigMap)
 _REVISION = msgspec.json.Decoder(ControllerRevision)
 
@@ -115,6 +118,11 @@ def attempt(raw: msgspec.Raw | bytes) -> PodAttempt:
 def group(raw: msgspec.Raw | bytes) -> PodAttempt:
     """A Job of ours as the stand-in for the Pods that it makes."""
     return observed_group(_JOB.decode(raw))
+
+
+def node(raw: msgspec.Raw | bytes) -> NodeFacts:
+    """A Node, as far as compute environments are concerned."""
+    return observed_node(_NODE.decode(raw))
 
 
 def config_map(raw: msgspec.Raw | bytes) -> ConfigMap:

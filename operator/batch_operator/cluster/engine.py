@@ -27,6 +27,7 @@ from batch_operator.cluster.client import (
     JOB_DEFINITIONS,
     JOB_QUEUES,
     JOBS,
+    NODES,
     PODS,
     SCHEDULING_POLICIES,
 )
@@ -38,9 +39,11 @@ from batch_operator.scheduling.memo import Memo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from batch_operator.api.compute_environment import ProvisionerType
     from batch_operator.cluster.cache import Table
     from batch_operator.cluster.client import ApiClient, Resource
     from batch_operator.cluster.clock import Clock
+    from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.mutations import WriteStatus
 
@@ -70,6 +73,7 @@ class Engine:
         clock: Clock,
         policy: Policy,
         observer: EngineObserver,
+        provisioners: Mapping[ProvisionerType, Provisioner],
         new_backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self.wake = asyncio.Event()
@@ -106,11 +110,12 @@ class Engine:
             wake=self.wake.set,
             touch=cache.touch,
         )
-        self._applier = Applier(client, clock, cache, self.statuses, self.wake.set)
+        self._applier = Applier(client, clock, cache, self.statuses, provisioners, self.wake.set)
         self.reflectors: tuple[Reflector[Any], ...] = (
             self.reflector(BATCH_JOBS, cache.jobs, jobs),
             self.reflector(PODS, cache.pods, decoding.attempt, meta.LABEL_TRACKED),
             self.reflector(JOBS, cache.gang_jobs, decoding.group, meta.LABEL_TRACKED),
+            self.reflector(NODES, cache.nodes, decoding.node),
             self.reflector(
                 CONTROLLER_REVISIONS,
                 cache.revisions,

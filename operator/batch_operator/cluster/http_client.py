@@ -126,12 +126,15 @@ class HttpApiClient:
         resource: Resource,
         *,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         limit: int = 500,
         continue_token: str = "",
     ) -> ListPage:
         query = {"limit": str(limit)} if limit else {}
         if label_selector:
             query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
         if continue_token:
             query["continue"] = continue_token
         reply = await self._call("GET", resource, resource.path(), query=query)

@@ -21,6 +21,7 @@ from batch_operator.lifecycle.limits import is_over_time
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
+from batch_operator.provisioners.catalogue import provisioners
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -54,7 +55,7 @@ async def run(settings: Settings) -> None:
     confine_collector()
     clock, metrics = SystemClock(), Metrics()
     async with HttpApiClient(settings.credentials, clock, metrics) as client:
-        engine = Engine(client, clock, settings.policy, Teller(metrics))
+        engine = Engine(client, clock, settings.policy, Teller(metrics), provisioners(client))
         administrators = Administrators(client, settings.credentials, engine)
         await Operator(settings, clock, metrics, engine, administrators).run()
 

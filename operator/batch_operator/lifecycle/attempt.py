@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
+from batch_operator.api.amounts import Amounts, gpus_of
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.names import gang_job_suffix, pod_suffix
-from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
+from batch_operator.api.quantity import LARGEST, memory_bytes, milli_cpu, total_request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.objects import (
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
         Metadata,
         Pod,
         PodSpec,
-        Resources,
     )
 
 EXITED = "Essential container in task exited"
@@ -139,9 +140,21 @@ class PodAttempt:
     """Not 0: this is no Pod, but the Job that makes so many; it stands in for those to come."""
     gated: bool = False
     """The operator keeps the Pod from being scheduled until it is its turn."""
+    memory: int = 0
+    """Bytes that it asks for; of a stand-in for Pods, those of each."""
+    gpus: int = 0
+    on_demand: bool = False
+    """It goes to on-demand nodes only."""
+    instance_type: str | None = None
+    """It goes to nodes of this type only."""
     requeued: str | None = None
     """We end it for reasons of our own, which becomes its statusReason: it costs no try."""
     pod_ip: str | None = None
+
+    @property
+    def amounts(self) -> Amounts:
+        """What it asks of a node; of a stand-in for Pods, what each of them asks."""
+        return Amounts(self.milli_cpu // max(1, self.members), self.memory, self.gpus)
 
     @property
     def is_job(self) -> bool:
@@ -188,6 +201,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     is_gated = any(one.name == meta.GATE_GANG for one in pod.spec.scheduling_gates)
     phase = _phase(pod)
     outcome = _outcome(pod, phase) if phase.ended else _Outcome()
+    requested = _requested(pod.spec)
     started_at, stopped_at = _times(pod.status.container_statuses)
     # A Pod that ran no container (deleted unbound, refused by its node) has no end of its own.
     stopped_at = (
@@ -206,7 +220,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         number=number,
         revision=_number(labels[meta.LABEL_REVISION], 1, LARGEST),
         environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
-        milli_cpu=_requested(pod.spec),
+        milli_cpu=requested.milli_cpu,
         phase=phase,
         tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
         deleting=pod.metadata.deletion_timestamp is not None,
@@ -227,6 +241,9 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         gated=is_gated,
         pod_ip=pod.status.pod_ip or None,
         requeued=_requeued(pod),
+        memory=requested.memory,
+        gpus=requested.gpus,
+        **_where(pod.spec),
     )
 
 
@@ -252,6 +269,7 @@ def observed_group(job: Job) -> PodAttempt:
     if not metadata.name.endswith(gang_job_suffix(job_uid, number, group)):
         raise ValueError(f"Job {metadata.name} is not named as its labels say")
     is_over = job.spec.suspend or metadata.deletion_timestamp is not None
+    each = _requested(job.spec.template.spec)
     return PodAttempt(
         namespace=metadata.namespace,
         pod_name=metadata.name,
@@ -262,7 +280,7 @@ def observed_group(job: Job) -> PodAttempt:
         number=number,
         revision=_number(labels[meta.LABEL_REVISION], 1, LARGEST),
         environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
-        milli_cpu=min(LARGEST, job.spec.completions * _requested(job.spec.template.spec)),
+        milli_cpu=min(LARGEST, job.spec.completions * each.milli_cpu),
         phase=Phase.FAILED if is_over else Phase.ASSUMED,
         tracked=True,
         created_at=metadata.creation_timestamp,
@@ -272,6 +290,9 @@ def observed_group(job: Job) -> PodAttempt:
         status_reason=FAILED_TO_START if is_over else None,
         node_group=group,
         members=_number(str(job.spec.completions), 1, NODES_MAX),
+        memory=each.memory,
+        gpus=each.gpus,
+        **_where(job.spec.template.spec),
     )
 
 
@@ -329,17 +350,33 @@ def _gang_owner(pod: Pod, number: int) -> str:
     return uid
 
 
-def _requested(spec: PodSpec) -> int:
-    """Milli-CPU that the Pod holds; the API server has filled in what the template left out."""
+def _requested(spec: PodSpec) -> Amounts:
+    """What the Pod holds; the API server has filled in what the template left out."""
 
-    def cpu(resources: Resources) -> int:
-        return milli_cpu(resources.requests.get("cpu", "0"))
+    def total(read: Callable[[Mapping[str, str]], int]) -> int:
+        return total_request(
+            [read(one.resources.requests) for one in spec.containers],
+            [
+                (one.restart_policy == "Always", read(one.resources.requests))
+                for one in spec.init_containers
+            ],
+            read(spec.resources.requests),
+        )
 
-    return total_milli_cpu(
-        [cpu(one.resources) for one in spec.containers],
-        [(one.restart_policy == "Always", cpu(one.resources)) for one in spec.init_containers],
-        cpu(spec.resources),
+    return Amounts(
+        total(lambda requests: milli_cpu(requests.get("cpu", "0"))),
+        total(lambda requests: memory_bytes(requests.get("memory", "0"))),
+        total(gpus_of),
     )
+
+
+def _where(spec: PodSpec) -> dict[str, Any]:
+    """Which of a compute environment's nodes its selector allows."""
+    selector = spec.node_selector
+    return {
+        "on_demand": selector.get(meta.LABEL_CAPACITY_TYPE) == CapacityType.ON_DEMAND,
+        "instance_type": selector.get(LABEL_INSTANCE_TYPE),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ definition is open-ended.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api.amounts import Amounts
 from batch_operator.api.index_set import IndexSet
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class NodeGroup:
     template: Mapping[str, Any]
     milli_cpu: int = 0
     """What all its nodes ask for together."""
+    each: Amounts = field(default_factory=Amounts)
+    """What each of them asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api.amounts import Amounts, gpus_of
 from batch_operator.api.array import ARRAY_SIZE_MAX, RESERVED_PREFIX
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job_definition import JobDefinitionState
-from batch_operator.api.quantity import LARGEST, milli_cpu, total_milli_cpu
+from batch_operator.api.quantity import LARGEST, memory_bytes, milli_cpu, total_request
 from batch_operator.lifecycle.array_parameters import values_of
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.multi_node import LayoutError, NodeGroup, Part, resolve
 from batch_operator.lifecycle.parameters import placeholders, substituted, substituted_length
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus, ContainerOverride
@@ -76,6 +77,8 @@ class Plan:
     """What differs between the children of an array; the template is without it."""
     hold: Hold | None = None
     """Why no child can start: its values are not known yet."""
+    pods: tuple[tuple[Amounts, int], ...] = ()
+    """What each Pod of an attempt asks for, and how many ask so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ def make_plan(
         generation=job.generation,
         template=groups[0].template,
         milli_cpu=min(LARGEST, sum(one.milli_cpu for one in groups)),
+        pods=tuple((one.each, len(one.nodes)) for one in groups),
         retry=spec.retry_strategy or definition_spec.retry_strategy or RetryStrategy(),
         timeout=spec.timeout or definition_spec.timeout,
         groups=groups if definition_spec.node_properties else (),
@@ -175,11 +179,11 @@ def _groups(
         if problem:
             return problem
         _fill_in(template, parameters, fields, longest)
-        cpu = requested_milli_cpu(template)
-        if isinstance(cpu, Invalid):
-            return cpu
-        total = min(LARGEST, cpu * len(part.nodes))
-        groups.append(NodeGroup(part.target_nodes, part.nodes, template, total))
+        each = requested(template)
+        if isinstance(each, Invalid):
+            return each
+        total = min(LARGEST, each.milli_cpu * len(part.nodes))
+        groups.append(NodeGroup(part.target_nodes, part.nodes, template, total, each))
     return tuple(groups), fields
 
 
@@ -400,33 +404,38 @@ def _fill_in(
             container["env"] = [one for one in container["env"] if one["name"] not in variables]
 
 
-def requested_milli_cpu(template: Mapping[str, Any]) -> int | Invalid:
-    """What the Pod asks of a node in milli-CPU."""
-    spec = template["spec"]
-    inits = [(one.get("restartPolicy") == "Always", one) for one in spec["initContainers"]]
+def requested(template: Mapping[str, Any]) -> Amounts | Invalid:
+    """What the Pod asks of a node."""
     try:
-        whole = ((spec.get("resources") or {}).get("requests") or {}).get("cpu", 0)
-        total = total_milli_cpu(
-            [_milli_cpu_of(one) for one in spec["containers"]],
-            [(stays, _milli_cpu_of(one)) for stays, one in inits],
-            milli_cpu(whole),
+        found = Amounts(
+            _total(template["spec"], lambda amounts: milli_cpu(amounts.get("cpu", 0))),
+            _total(template["spec"], lambda amounts: memory_bytes(amounts.get("memory", 0))),
+            _total(template["spec"], gpus_of),
         )
-        # The limit of the Pod as a whole is its request only where no container asks.
-        total = total or _milli_cpu_of(spec)
     except ValueError as error:
-        return Invalid(f"the template's CPU request cannot be read: {error}")
-    if total <= 0:
+        return Invalid(f"the template's resource requests cannot be read: {error}")
+    if found.milli_cpu <= 0:
         # AWS: vCPU must be present after the merge. Without it maxvCpus would bound nothing.
         return Invalid(
             "no container requests any CPU, so the job cannot be placed: set "
             "resources.requests.cpu in the definition's podTemplate or in spec.containerOverrides"
         )
-    return total
+    return found
 
 
-def _milli_cpu_of(holder: Mapping[str, Any]) -> int:
+def _total(spec: Mapping[str, Any], read: Callable[[Mapping[str, Any]], int]) -> int:
+    inits = [(one.get("restartPolicy") == "Always", one) for one in spec["initContainers"]]
+    total = total_request(
+        [_asked(one, read) for one in spec["containers"]],
+        [(stays, _asked(one, read)) for stays, one in inits],
+        read((spec.get("resources") or {}).get("requests") or {}),
+    )
+    # The limit of the Pod as a whole is its request only where no container asks.
+    return total or _asked(spec, read)
+
+
+def _asked(holder: Mapping[str, Any], read: Callable[[Mapping[str, Any]], int]) -> int:
     """What a container, or the Pod as a whole, asks for in its `resources`."""
     resources = holder.get("resources") or {}
-    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     # Kubernetes copies a missing request from the limit.
-    return milli_cpu(requests.get("cpu", limits.get("cpu", 0)))
+    return read({**(resources.get("limits") or {}), **(resources.get("requests") or {})})

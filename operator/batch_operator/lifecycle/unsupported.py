@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batch_operator.api.compute_environment import ComputeEnvironmentType
-
 if TYPE_CHECKING:
-    from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.api.job_queue import JobQueueSpec
 
 
@@ -22,10 +19,6 @@ def unsupported_in_queue(spec: JobQueueSpec) -> str | None:
             spec.allowed_namespaces is not None and spec.allowed_namespaces.selector is not None,
         ),
     )
-
-
-def unsupported_in_environment(spec: ComputeEnvironmentSpec) -> str | None:
-    return _sentence(("type MANAGED", spec.type is not ComputeEnvironmentType.UNMANAGED))
 
 
 def _sentence(*fields: tuple[str, bool]) -> str | None:

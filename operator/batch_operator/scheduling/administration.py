@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from batch_operator.api.common import Condition, ConditionStatus
 from batch_operator.api.compute_environment import (
     ComputeEnvironmentStatus,
     EnvironmentState,
+    NodeCounts,
     VcpuUsage,
 )
 from batch_operator.api.consumable_resource import ConsumableResourceStatus
@@ -19,7 +21,9 @@ from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPoli
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.limits import unknown_reason
 from batch_operator.lifecycle.plan import latest_active
-from batch_operator.lifecycle.unsupported import unsupported_in_environment, unsupported_in_queue
+from batch_operator.lifecycle.unsupported import unsupported_in_queue
+from batch_operator.provisioning.history import rows_of
+from batch_operator.provisioning.pools import pools_of
 from batch_operator.scheduling.charges import usage_to
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
 from batch_operator.scheduling.environments import (
@@ -313,11 +317,13 @@ def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
 
 def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteStatus:
     spec = environment.spec
+    used = VcpuUsage(used=vcpus(memo.used_milli[environment.name]), max=spec.max_vcpus)
     status = ComputeEnvironmentStatus(
         observed_generation=environment.generation,
-        vcpus=VcpuUsage(used=vcpus(memo.used_milli[environment.name]), max=spec.max_vcpus),
+        vcpus=used,
+        **_nodes(environment, memo, now),
         conditions=_conditions(
-            unsupported_in_environment(spec),
+            None,
             "takes work" if spec.state is EnvironmentState.ENABLED else "DISABLED",
             environment.status.conditions,
             environment.generation,
@@ -330,6 +336,24 @@ def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteSt
         status,
         _urgency(environment.status.conditions, status.conditions),
     )
+
+
+def _nodes(environment: Environment, memo: Memo, now: datetime) -> dict[str, Any]:
+    """What the status of a MANAGED environment says of its nodes and pools."""
+    known = memo.nodes.capacities.get(environment.name)
+    if known is None:
+        return {}
+    nodes = list(known.known.values())
+    ready = Counter(one.pool for one in nodes if one.pool is not None and one.takes_pods)
+    order = [one.key for one in pools_of(environment.spec)]
+    return {
+        "nodes": NodeCounts(
+            desired=sum(known.ordered.values()),
+            ready=sum(one.takes_pods for one in nodes),
+            draining=sum(one.draining_since is not None for one in nodes),
+        ),
+        "pools": rows_of(known.histories, known.ordered, ready, order, now),
+    }
 
 
 def _urgency(before: Sequence[Condition], after: Sequence[Condition]) -> Urgency:

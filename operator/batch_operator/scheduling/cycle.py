@@ -8,8 +8,8 @@ remembered in the `Memo`. So a cycle costs what changed and what starts, whateve
 that wait. The result is the same because a look is a function of nothing but what marks its job as
 changed.
 
-Phases: 1 look at changed jobs · 2 place · 3 statuses of jobs · 4 of queues and environments,
-revisions of definitions · 5 when to look again.
+Phases: 1 look at changed jobs · 2 place · 3 statuses of jobs · 4 nodes of managed environments ·
+5 statuses of queues and environments, revisions of definitions · 6 when to look again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.scheduling import administration, run_times
 from batch_operator.scheduling.administration import Fault
+from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.changed import LOOKS_MAX, to_look_at
 from batch_operator.scheduling.composition import job_status
 from batch_operator.scheduling.forecast import look_ahead
@@ -68,9 +69,11 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     mutations += [*served.starts, *served.stops]
     memo.to_compose.update(dict.fromkeys(served.moved))
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
+    provided, provide_at = provide(snapshot, memo)
+    mutations += provided
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(memo.to_look or memo.to_compose)
-    wake_at = min(filter(None, (memo.next_deadline(), forecast_at)), default=None)
+    wake_at = min(filter(None, (memo.next_deadline(), forecast_at, provide_at)), default=None)
     return CycleResult(tuple(mutations), wake_at, len(looked), tuple(faults), has_more)
 
 

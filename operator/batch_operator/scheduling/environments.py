@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.api.job_queue import TimeLimitAction
-from batch_operator.lifecycle.unsupported import unsupported_in_environment
 from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
@@ -25,10 +24,7 @@ def usable_environments(queue: Queue, environments: Mapping[str, Environment]) -
     return [
         one
         for one in found
-        if one is not None
-        and not one.deleting
-        and one.spec.state is EnvironmentState.ENABLED
-        and unsupported_in_environment(one.spec) is None
+        if one is not None and not one.deleting and one.spec.state is EnvironmentState.ENABLED
     ]
 
 

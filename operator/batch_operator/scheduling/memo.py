@@ -16,6 +16,7 @@ from batch_operator.api.job import JobState
 from batch_operator.lifecycle.dependencies import names_of
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.backlog import Backlog
+from batch_operator.scheduling.nodes_memo import NodesMemo
 from batch_operator.scheduling.run_times import RunTimes
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ class Memo:
         self.is_empty = True
         self.to_look: dict[str, None] = {}
         """Jobs that are still to be looked at, in order: a cycle's work is bounded."""
-        self.is_administered = False
-        self.is_surveyed = False
-        """Every job has been looked at once; before that nothing can be placed."""
+        self.is_administered = self.is_surveyed = False
+        """Surveyed: every job has been looked at once; before that nothing can be placed."""
         self.to_compose: dict[str, None] = {}
         """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
@@ -63,6 +63,7 @@ class Memo:
         """By compute environment, what live attempts hold."""
         self.used_units: Counter[str] = Counter()
         """By consumable resource, likewise."""
+        self.nodes = NodesMemo()
         self.wishes: Wishes = {}
         """Units that the last cycle wants to have granted."""
         self.books: dict[str, ShareBook] = {}
@@ -106,6 +107,7 @@ class Memo:
         for name, _ in look.plan.units if look.plan is not None else ():
             self.by_consumable[name].add(job.uid)
         self._set_usage(job.uid, look.usage)
+        self.nodes.unplanned.update(look.usage)
         self._set_held(job.uid, look.held)
         self.moves += self.backlogs[job.spec.job_queue].set(job.uid, lots)
         self.watch_deadline(job.uid, look.look_again_at)

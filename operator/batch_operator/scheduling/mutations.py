@@ -19,12 +19,15 @@ from batch_operator.api.scheduling_policy import SchedulingPolicyStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec
     from batch_operator.lifecycle.array_parameters import SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.plan import Plan
-    from batch_operator.scheduling.snapshot import Job
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.plan import CapacityPlan
+    from batch_operator.scheduling.snapshot import Environment, Job
 
 
 class Urgency(IntEnum):
@@ -142,6 +145,23 @@ class DeleteRevision:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class CordonNode:
+    """Let a node take no more Pods, because it is to go; or again, without `since`."""
+
+    node: Node
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Provide:
+    """Have an environment's provisioner make its nodes as planned. `nodes` are those there are."""
+
+    environment: Environment
+    plan: CapacityPlan
+    nodes: tuple[Node, ...]
+
+
 Status = (
     BatchJobStatus
     | JobDefinitionStatus
@@ -179,5 +199,7 @@ Mutation = (
     | DeleteJob
     | CreateRevision
     | DeleteRevision
+    | CordonNode
+    | Provide
     | WriteStatus
 )

@@ -38,17 +38,23 @@ class Reservation:
 class Room:
     """Free capacity, which shrinks as a cycle places."""
 
-    def __init__(self, used: Counter[str], units: dict[str, int]) -> None:
-        """Begin with the milli-CPU `used` by environment, and the free `units` by resource."""
+    def __init__(
+        self, used: Counter[str], units: dict[str, int], ceilings: Mapping[str, int] | None = None
+    ) -> None:
+        """Begin with the milli-CPU `used` by environment, and the free `units` by resource.
+
+        `ceilings` are of environments that get no more nodes now: what those hold that they have.
+        """
         self.used = used
         self.units = units
+        self._ceilings = ceilings or {}
         self._reserved: dict[str, list[Reservation]] = defaultdict(list)
         self._placed: dict[str, list[Release]] = defaultdict(list)
         """By environment: when what this cycle has placed is over."""
 
     def free(self, environment: Environment, usable: float = 1.0) -> int:
         """Milli-CPU; `usable` is the part of the environment that may be used at all."""
-        return max(0, _limit(environment, usable) - self.used[environment.name])
+        return max(0, self._limit(environment, usable) - self.used[environment.name])
 
     def holds(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there would be room for one if nothing else ran."""
@@ -138,6 +144,10 @@ class Room:
         spare = max(0, self.free(environment) - milli_cpu)
         self._claim(environment, datetime.min.replace(tzinfo=UTC), milli_cpu, spare)
 
+    def _limit(self, environment: Environment, usable: float) -> int:
+        limit = _limit(environment, usable)
+        return min(limit, self._ceilings.get(environment.name, limit))
+
     def _claim(self, environment: Environment, at: datetime, milli_cpu: int, spare: int) -> None:
         self._reserved[environment.name].append(Reservation(at, milli_cpu, spare))
 
@@ -148,7 +158,7 @@ class Room:
         claims = self._reserved.get(environment.name, ())
         ends = [*releases, *self._placed.get(environment.name, ())]
         events = sorted([*ends, *((one.at, -one.milli_cpu) for one in claims)])
-        free = _limit(environment, usable) - self.used[environment.name]
+        free = self._limit(environment, usable) - self.used[environment.name]
         steps = [(now, free)]
         for at, change in events:
             free += change

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.plan import Definition
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.pools import PoolKey
 
 Job = Stored[BatchJobSpec, BatchJobStatus]
 Queue = Stored[JobQueueSpec, JobQueueStatus]
@@ -46,6 +48,16 @@ class Changes:
     environments: AbstractSet[str] = frozenset()
     policies: AbstractSet[str] = frozenset()
     consumables: AbstractSet[str] = frozenset()
+    nodes: AbstractSet[str] = frozenset()
+    """Environments whose nodes, or what is known of their pools, have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRefusal:
+    """A pool had no more nodes to give."""
+
+    at: datetime
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,10 @@ class Snapshot:
     consumables: Mapping[str, Consumable] = field(default_factory=dict)
     parameter_sources: Mapping[SourceKey, Source] = field(default_factory=dict)
     """What has been read of the ConfigMaps that open jobs take parameters from."""
+    nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
+    """By compute environment and name."""
+    refused_pools: Mapping[str, Mapping[PoolKey, PoolRefusal]] = field(default_factory=dict)
+    """By compute environment: what its provisioner could not get lately."""
     changes: Changes = field(default_factory=Changes)
     policy: Policy = field(default_factory=Policy)
     start_budget: int = 1000

@@ -55,6 +55,7 @@ class SimulatedApiClient:
         resource: Resource,
         *,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         limit: int = 500,
         continue_token: str = "",
         ago_s: float = 0.0,
@@ -73,7 +74,11 @@ class SimulatedApiClient:
         else:
             number, entries = self._server.entries_as_of(resource, ago_s)
             version, matches = str(number), selector(label_selector or "")
-            left = [one for one in entries if matches(_labels(one.object))]
+            left = [
+                one
+                for one in entries
+                if matches(_labels(one.object)) and _has_field(one.object, field_selector)
+            ]
         await asyncio.sleep(self._distance.reply_s)
         return self._page(left, version, limit)
 
@@ -197,6 +202,17 @@ def _sent(body: Mapping[str, Any]) -> dict[str, Any]:
     """What arrives: a JSON value that shares nothing with the sender's memory."""
     arrived: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(body))
     return arrived
+
+
+def _has_field(found: Mapping[str, Any], field_selector: str | None) -> bool:
+    """Whether an object has the one field that a selector of the form `a.b=value` asks for."""
+    if field_selector is None:
+        return True
+    path, _, value = field_selector.partition("=")
+    part: Any = found
+    for name in path.split("."):
+        part = part.get(name, {})
+    return bool(part == value)
 
 
 def _labels(value: Mapping[str, Any]) -> Mapping[str, str]:

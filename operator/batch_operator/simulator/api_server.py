@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Key = tuple[str, str]
 
-NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 SIZE_MAX = 1_500_000
 """etcd's default limit on a request, in bytes."""
 HISTORY_S = 300.0

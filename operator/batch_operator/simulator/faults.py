@@ -116,6 +116,7 @@ class FaultyApiClient:
         resource: Resource,
         *,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         limit: int = 500,
         continue_token: str = "",
     ) -> ListPage:
@@ -131,6 +132,7 @@ class FaultyApiClient:
             lambda: self._client.list_page(
                 resource,
                 label_selector=label_selector,
+                field_selector=field_selector,
                 limit=limit,
                 continue_token=continue_token,
                 ago_s=ago_s,

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.cluster.client import PODS, ApiError
-from batch_operator.simulator.api_server import NODES
+from batch_operator.cluster.client import NODES, PODS, ApiError
 from batch_operator.simulator.virtual_time import seconds_of, timestamp
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
-from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, PODS, ApiError
-from batch_operator.simulator.api_server import NODES
+from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, ApiError
+from batch_operator.provisioners.kwok.nodes import ANNOTATION_START_UP
+from batch_operator.simulator.scenario import duration_s
 from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
@@ -63,8 +64,40 @@ def node(
                 }
             ]
         },
-        "status": {"capacity": amounts, "allocatable": amounts},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
     }
+
+
+class NodeStarter:
+    """What a new machine does: after its start-up time its kubelet says that it is ready."""
+
+    def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop) -> None:
+        self.waiting = 0
+        self._server = server
+        self._loop = loop
+        server.subscribe(self._see)
+
+    def _see(self, write: Write) -> None:
+        if write.resource == NODES and write.is_creation:
+            annotations = write.object["metadata"].get("annotations", {})
+            if (start_up := annotations.get(ANNOTATION_START_UP)) is not None:
+                self.waiting += 1
+                name = write.object["metadata"]["name"]
+                self._loop.call_later(duration_s(start_up), self._ready, name)
+
+    def _ready(self, name: str) -> None:
+        self.waiting -= 1
+        if self._server.find(NODES, None, name) is None:
+            return
+        now = timestamp(self._loop.time())
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
+        self._server.update_status(
+            NODES, None, name, lambda old: {**old, "conditions": [ready]}, "kubelet"
+        )
 
 
 class Nodes:

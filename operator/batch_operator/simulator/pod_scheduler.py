@@ -15,8 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.quantity import memory_bytes, milli_cpu
-from batch_operator.cluster.client import PODS
-from batch_operator.simulator.api_server import NODES
+from batch_operator.cluster.client import NODES, PODS
 from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
@@ -49,6 +48,8 @@ class Request:
 class _Node:
     labels: Mapping[str, str]
     taints: list[Json]
+    is_open: bool
+    """It is ready and not cordoned."""
     milli_cpu: int
     memory: int
     pods: int
@@ -112,12 +113,18 @@ class PodScheduler:
         if write.is_removal:
             del self._nodes[name]
             return
-        if not write.is_creation:
-            return  # nothing that matters here changes about a node
+        known = self._nodes.get(name)
+        if known is not None:
+            known.labels = write.object["metadata"].get("labels", {})
+            known.taints = write.object["spec"].get("taints", [])
+            known.is_open = _is_open(write.object)
+            self._soon()
+            return
         free = write.object["status"]["allocatable"]
         self._nodes[name] = _Node(
             labels=write.object["metadata"].get("labels", {}),
             taints=write.object["spec"].get("taints", []),
+            is_open=_is_open(write.object),
             milli_cpu=milli_cpu(free["cpu"]),
             memory=memory_bytes(free["memory"]),
             pods=int(free["pods"]),
@@ -234,6 +241,12 @@ class PodScheduler:
         return {"type": "PodScheduled", "status": status, "lastTransitionTime": now, **more}
 
 
+def _is_open(node: Json) -> bool:
+    conditions = node["status"].get("conditions", ())
+    is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return is_ready and not node["spec"].get("unschedulable")
+
+
 def _with(status: Json, condition: Json) -> Json:
     others = [one for one in status.get("conditions", ()) if one["type"] != condition["type"]]
     return {**status, "conditions": [*others, condition]}
@@ -244,6 +257,9 @@ def _problems(spec: Mapping[str, Any], request: Request, node: _Node) -> Iterabl
     wanted = spec.get("nodeSelector") or {}
     if any(node.labels.get(key) != value for key, value in wanted.items()):
         yield "node(s) didn't match Pod's node affinity/selector"
+        return
+    if not node.is_open:
+        yield "node(s) were unschedulable"
         return
     tolerations = spec.get("tolerations") or ()
     for taint in node.taints:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.cluster.backoff import Backoff
 from batch_operator.cluster.engine import Engine
+from batch_operator.provisioners.catalogue import simulated_provisioners
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -134,6 +135,7 @@ class OperatorProcess:
             self._clock,
             self._policy,
             _Observer(life, self._report),
+            simulated_provisioners(client),
             new_backoff=lambda: Backoff(uniform=self._uniform),
         )
         administrators = [
@@ -232,12 +234,17 @@ class _Mortal:
         resource: Resource,
         *,
         label_selector: str | None = None,
+        field_selector: str | None = None,
         limit: int = 500,
         continue_token: str = "",
     ) -> ListPage:
         self._check()
         return await self._client.list_page(
-            resource, label_selector=label_selector, limit=limit, continue_token=continue_token
+            resource,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            limit=limit,
+            continue_token=continue_token,
         )
 
     def watch(

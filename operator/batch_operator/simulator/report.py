@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, PODS
-from batch_operator.simulator.api_server import NODES
+from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODES, PODS
 from batch_operator.simulator.checkers.checker import attempt_pod
 from batch_operator.simulator.nodes import LABEL_CAPACITY_TYPE, LABEL_INSTANCE_TYPE
 from batch_operator.simulator.pod_scheduler import pod_request

@@ -32,7 +32,7 @@ from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
 from batch_operator.simulator.garbage_collector import GarbageCollector
 from batch_operator.simulator.job_controller import JobController, node_of
 from batch_operator.simulator.kubelet import Fate, Kubelet
-from batch_operator.simulator.nodes import Nodes, PodGarbageCollector
+from batch_operator.simulator.nodes import Nodes, NodeStarter, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
 from batch_operator.simulator.recorded import definition_of
@@ -159,6 +159,7 @@ class _Simulation:
         self._kubelet = Kubelet(server, loop, self._fate)
         self._controllers = (
             JobController(server, loop),
+            NodeStarter(server, loop),
             PodGarbageCollector(server, loop),
             GarbageCollector(server, loop),
         )

@@ -237,9 +237,18 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                 "capacityTypes": ["spot", "on-demand"],
                 "allocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED",
                 "bidPercentage": 80,
-                "provisioner": {"type": "karpenter"},
+                "provisioner": {
+                    "type": "kwok",
+                    "kwok": {
+                        "startUpSeconds": 30,
+                        "capacity": [
+                            {"instanceType": "c5.large", "capacityType": "spot", "nodes": 3}
+                        ],
+                    },
+                },
+                "nodeOverhead": {"cpu": "200m", "memory": "500Mi"},
                 "updatePolicy": {"terminateJobsOnUpdate": True, "jobExecutionTimeoutMinutes": 5},
-                "scaleDownDelaySeconds": 300,
+                "scalingPolicy": {"minScaleDownDelayMinutes": 5},
             },
             {"type": "UNMANAGED", "maxvCpus": 1, "nodeSelector": {"pool": "batch"}},
         ],
@@ -343,7 +352,25 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
         [
             {
                 "observedGeneration": 2,
-                "vcpus": {"used": "1.5", "max": 4},
+                "status": "INVALID",
+                "statusReason": "no node ever came",
+                "vcpus": {"used": "1.5", "max": 4, "desired": 4},
+                "nodes": {"desired": 2, "ready": 1, "draining": 1},
+                "pools": [
+                    {
+                        "instanceType": "c5.large",
+                        "capacityType": "spot",
+                        "desired": 2,
+                        "ready": 1,
+                        "refusals": 1.5,
+                        "refusedAt": NOON,
+                        "refusedUntil": NOON,
+                        "message": "no capacity",
+                        "interruptions": 0.5,
+                        "interruptedAt": NOON,
+                        "readySeconds": 40,
+                    }
+                ],
                 "conditions": [CONDITION],
             }
         ],

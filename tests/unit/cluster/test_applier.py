@@ -110,7 +110,7 @@ class Hand:
             wake=self._wake,
             touch=self.cache.touch,
         )
-        self.applier = Applier(self.api, clock, self.cache, statuses, self._wake)
+        self.applier = Applier(self.api, clock, self.cache, statuses, {}, self._wake)
 
     def _wake(self) -> None:
         self.woken += 1

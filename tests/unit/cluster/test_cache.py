@@ -407,4 +407,5 @@ def test_sizes_for_the_metrics() -> None:
         "jobdefinitions": 0,
         "jobqueues": 1,
         "computeenvironments": 0,
+        "nodes": 0,
     }

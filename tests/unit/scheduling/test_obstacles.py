@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from batch_operator.scheduling.snapshot import Environment, Queue
 
-MANAGED = {"type": "MANAGED", "instanceTypes": [{"name": "m", "vcpus": 2, "memory": "4Gi"}]}
 
 
 def known(*environments: Environment) -> Mapping[str, Environment]:
@@ -76,7 +75,6 @@ UNUSABLE: dict[str, Environment | None] = {
     "does not exist": None,
     "is DISABLED": environment("bad", state="DISABLED"),
     "is being deleted": replace(environment("bad"), deleting=True),
-    "is of a type that this version cannot use": environment("bad", **MANAGED),
 }
 
 

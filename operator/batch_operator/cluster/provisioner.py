@@ -1,0 +1,42 @@
+"""The seam between a plan for nodes and whatever can make nodes of it.
+
+A provisioner is told what there should be, not what to do: it compares, and makes the difference.
+It is asked again whenever the two differ, and now and then, so it need remember nothing and may be
+interrupted anywhere. What it could not get it reports, pool by pool; the core backs off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.plan import CapacityPlan
+    from batch_operator.provisioning.pools import PoolKey
+    from batch_operator.scheduling.snapshot import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """What came of it. `refused` says in words why a pool gave no more nodes."""
+
+    refused: Mapping[PoolKey, str] = field(default_factory=dict)
+
+
+class Provisioner(Protocol):
+    """Adds and removes the nodes of environments of one type."""
+
+    async def provide(
+        self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]
+    ) -> Provided:
+        """Make an environment's nodes as planned.
+
+        `plan.remove` has nodes that are cordoned and on which nothing runs; no others may go.
+
+        Raises:
+            ApiError: it could not be done; it is asked again after a while.
+        """
+        ...

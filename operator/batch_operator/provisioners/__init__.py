@@ -1,0 +1,4 @@
+"""What makes plans for nodes come true: one folder for each type of `spec.provisioner`.
+
+Each implements `cluster.provisioner.Provisioner`.
+"""

@@ -1,0 +1,1 @@
+"""Fake nodes, played by kwok: for local clusters, tests and benchmarks."""

@@ -1,0 +1,54 @@
+"""A fake node, as kwok and the simulator's kubelet play it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE
+
+if TYPE_CHECKING:
+    from batch_operator.provisioning.pools import PoolKey
+    from batch_operator.scheduling.snapshot import Environment
+
+ANNOTATION_KWOK = "kwok.x-k8s.io/node"
+ANNOTATION_START_UP = f"{meta.GROUP}/fake-start-up"
+"""How long the node takes until it is ready, such as 30s."""
+PODS = "250"
+
+
+def fake_node(name: str, environment: Environment, pool: PoolKey) -> dict[str, Any]:
+    """A Node of a pool: labelled and tainted for the environment's jobs alone, not ready yet."""
+    spec = environment.spec
+    size = next(one for one in spec.instance_types if one.name == pool.instance_type)
+    amounts = {"cpu": str(size.vcpus), "memory": str(size.memory), "pods": PODS}
+    if size.gpus:
+        amounts["nvidia.com/gpu"] = str(size.gpus)
+    kwok = spec.provisioner.kwok if spec.provisioner is not None else None
+    seconds = kwok.start_up_seconds if kwok is not None else 0
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "type": "kwok",
+                meta.LABEL_COMPUTE_ENVIRONMENT: environment.name,
+                LABEL_INSTANCE_TYPE: pool.instance_type,
+                meta.LABEL_CAPACITY_TYPE: pool.capacity_type.value,
+            },
+            "annotations": {ANNOTATION_KWOK: "fake", ANNOTATION_START_UP: f"{seconds}s"},
+        },
+        "spec": {
+            "taints": [
+                {
+                    "key": meta.TAINT_COMPUTE_ENVIRONMENT,
+                    "value": environment.name,
+                    "effect": "NoSchedule",
+                }
+            ]
+        },
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }

@@ -1,0 +1,26 @@
+"""Announcements that a node will be taken away, by the conventions of those who make them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.api import meta
+
+if TYPE_CHECKING:
+    from batch_operator.api.objects import Node
+
+_TAINTS = frozenset(
+    {
+        meta.TAINT_INTERRUPTED,
+        "aws-node-termination-handler/spot-itn",
+        "aws-node-termination-handler/scheduled-maintenance",
+        "aws-node-termination-handler/asg-lifecycle-termination",
+        "cloud.google.com/impending-node-termination",
+        "node.cloudprovider.kubernetes.io/shutdown",
+    }
+)
+
+
+def notice_of(node: Node) -> str | None:
+    """The taint that announces the node's end, if there is one."""
+    return next((one.key for one in node.spec.taints if one.key in _TAINTS), None)

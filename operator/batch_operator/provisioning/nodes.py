@@ -1,0 +1,104 @@
+"""What one Node tells: whose it is, what it offers, and whether it is about to go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from batch_operator.api import meta
+from batch_operator.api.amounts import Amounts, gpus_of
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
+from batch_operator.api.quantity import memory_bytes, milli_cpu
+from batch_operator.provisioning.interruptions import notice_of
+from batch_operator.provisioning.pools import PoolKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.api.objects import Node as NodeObject
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One Node, as far as compute environments are concerned. `pool` is None without labels."""
+
+    name: str
+    uid: str
+    resource_version: int
+    environment: str
+    claimed_by: str | None
+    """Whose taint it has: another's than its label says is a conflict."""
+    pool: PoolKey | None
+    offers: Amounts
+    pods: int
+    ready: bool
+    created_at: datetime
+    ready_at: datetime | None = None
+    cordoned: bool = False
+    draining_since: datetime | None = None
+    """We have cordoned it, to remove it once it is idle."""
+    notice: str | None = None
+    """It was announced that it will be taken away: by whom or what."""
+    settings: str | None = None
+    """Which infrastructure settings of its environment it was made with."""
+    deleting: bool = False
+
+    @property
+    def stays(self) -> bool:
+        """Nobody has begun to take it away."""
+        return not (self.notice or self.deleting or self.draining_since)
+
+    @property
+    def takes_pods(self) -> bool:
+        return self.ready and not (self.cordoned or self.notice or self.deleting)
+
+
+def observed_node(node: NodeObject) -> Node:
+    """The facts of a Node."""
+    labels, annotations = node.metadata.labels, node.metadata.annotations
+    taints = {one.key: one.value for one in node.spec.taints}
+    ready = next((one for one in node.status.conditions if one.type == "Ready"), None)
+    is_ready = ready is not None and ready.status == "True"
+    created_at = node.metadata.creation_timestamp
+    assert created_at is not None  # the API server sets it
+    amounts = node.status.allocatable
+    return Node(
+        name=node.metadata.name,
+        uid=node.metadata.uid,
+        resource_version=int(node.metadata.resource_version),
+        environment=labels.get(meta.LABEL_COMPUTE_ENVIRONMENT, ""),
+        claimed_by=taints.get(meta.TAINT_COMPUTE_ENVIRONMENT),
+        pool=_pool(labels),
+        offers=Amounts(
+            milli_cpu(amounts.get("cpu", "0")),
+            memory_bytes(amounts.get("memory", "0")),
+            gpus_of(amounts),
+        ),
+        pods=int(amounts.get("pods", "0")),
+        ready=is_ready,
+        created_at=created_at,
+        ready_at=ready.last_transition_time if ready is not None and is_ready else None,
+        cordoned=node.spec.unschedulable,
+        draining_since=_time(annotations.get(meta.ANNOTATION_DRAINING)),
+        notice=notice_of(node),
+        settings=labels.get(meta.LABEL_SETTINGS),
+        deleting=node.metadata.deletion_timestamp is not None,
+    )
+
+
+def _pool(labels: Mapping[str, str]) -> PoolKey | None:
+    instance_type = labels.get(LABEL_INSTANCE_TYPE)
+    capacity_type = labels.get(meta.LABEL_CAPACITY_TYPE, CapacityType.ON_DEMAND)
+    if instance_type is None or capacity_type not in set(CapacityType):
+        return None
+    return PoolKey(instance_type, CapacityType(capacity_type))
+
+
+def _time(text: str | None) -> datetime | None:
+    """A time that we wrote; whoever may change Nodes can write anything there."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
