@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, ApiError
-from batch_operator.provisioners.kwok.nodes import ANNOTATION_START_UP
+from batch_operator.provisioners.kwok.nodes import ANNOTATION_START_UP, TAINT_NOT_READY
 from batch_operator.simulator.scenario import duration_s
 from batch_operator.simulator.virtual_time import timestamp
 
@@ -98,6 +98,12 @@ class NodeStarter:
         self._server.update_status(
             NODES, None, name, lambda old: {**old, "conditions": [ready]}, "kubelet"
         )
+        self._server.update(NODES, None, name, _without_not_ready, "node-controller")
+
+
+def _without_not_ready(node: Json) -> Json:
+    taints = [one for one in node["spec"].get("taints", ()) if one["key"] != TAINT_NOT_READY]
+    return {**node, "spec": {**node["spec"], "taints": taints}}
 
 
 class Nodes:

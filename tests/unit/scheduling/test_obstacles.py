@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment, Queue
 
 
-
 def known(*environments: Environment) -> Mapping[str, Environment]:
     return {one.name: one for one in environments}
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 ANNOTATION_KWOK = "kwok.x-k8s.io/node"
 ANNOTATION_START_UP = f"{meta.GROUP}/fake-start-up"
 """How long the node takes until it is ready, such as 30s."""
+TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 PODS = "250"
 
 
@@ -47,7 +48,9 @@ def fake_node(name: str, environment: Environment, pool: PoolKey) -> dict[str, A
                     "key": meta.TAINT_COMPUTE_ENVIRONMENT,
                     "value": environment.name,
                     "effect": "NoSchedule",
-                }
+                },
+                # As a kubelet does; the node controller takes it off when the node is ready.
+                {"key": TAINT_NOT_READY, "effect": "NoSchedule"},
             ]
         },
         "status": {"capacity": amounts, "allocatable": amounts},
