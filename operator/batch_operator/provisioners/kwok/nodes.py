@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment
 
 ANNOTATION_KWOK = "kwok.x-k8s.io/node"
-ANNOTATION_START_UP = f"{meta.GROUP}/fake-start-up"
+ANNOTATION_START_UP = f"fake.{meta.GROUP}/start-up"
 """How long the node takes until it is ready, such as 30s."""
 TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 PODS = "250"
@@ -53,5 +53,10 @@ def fake_node(name: str, environment: Environment, pool: PoolKey) -> dict[str, A
                 {"key": TAINT_NOT_READY, "effect": "NoSchedule"},
             ]
         },
-        "status": {"capacity": amounts, "allocatable": amounts},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            # Without it the node controller would take the taint off at once.
+            "conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady"}],
+        },
     }
