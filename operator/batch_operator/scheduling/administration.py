@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api.common import Condition, ConditionStatus
-from batch_operator.api.compute_environment import (
-    ComputeEnvironmentStatus,
-    EnvironmentState,
-    NodeCounts,
-    VcpuUsage,
-)
 from batch_operator.api.consumable_resource import ConsumableResourceStatus
 from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
 from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
 from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPolicyStatus
-from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.limits import unknown_reason
 from batch_operator.lifecycle.plan import latest_active
 from batch_operator.lifecycle.unsupported import unsupported_in_queue
-from batch_operator.provisioning.history import rows_of
-from batch_operator.provisioning.pools import pools_of
 from batch_operator.scheduling.charges import usage_to
+from batch_operator.scheduling.conditions import conditions_of, urgency_of, write_status
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
+from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.environments import (
     fair_policy,
     missing_policy,
@@ -46,29 +37,24 @@ from batch_operator.scheduling.run_times import to_store
 from batch_operator.scheduling.shares import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from batch_operator.api.job import JobState
     from batch_operator.lifecycle.plan import Definition
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.mutations import Status
     from batch_operator.scheduling.snapshot import (
         Consumable,
-        Environment,
         Key,
         Queue,
         SharePolicy,
         Snapshot,
     )
 
-Administered = Stored[Any, Any]
 SHARES_MAX = 500
 """AWS: a queue has at most so many active share identifiers."""
 _NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
-_NOT_READY = "NotReady"
-_READY = "Ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +83,7 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
             "environment",
             snapshot.environments,
             changes.environments | memo.touched_environments,
-            lambda _, one: [_environment(one, memo, now)],
+            lambda _, one: [environment_status(one, memo, now)],
         ),
         ("policy", snapshot.policies, changes.policies, lambda _, one: [_policy(one, now)]),
         (
@@ -133,26 +119,12 @@ def _kept_away(name: str, faults: list[Fault]) -> Iterator[None]:
         faults.append(Fault(name, error))
 
 
-def _write(
-    kind: str, stored: Administered, status: Status, urgency: Urgency = Urgency.NORMAL
-) -> WriteStatus:
-    return WriteStatus(
-        kind=kind,
-        namespace=stored.namespace,
-        name=stored.name,
-        uid=stored.uid,
-        decided_on=stored.resource_version,
-        status=None if status == stored.status else status,
-        urgency=urgency,
-    )
-
-
 def _policy(policy: SharePolicy, now: datetime) -> WriteStatus:
-    conditions = _conditions(
+    conditions = conditions_of(
         policy_problem(policy), "can be used", policy.status.conditions, policy.generation, now
     )
     status = SchedulingPolicyStatus(observed_generation=policy.generation, conditions=conditions)
-    return _write("SchedulingPolicy", policy, status)
+    return write_status("SchedulingPolicy", policy, status)
 
 
 def _consumable(resource: Consumable, snapshot: Snapshot, memo: Memo) -> WriteStatus:
@@ -165,7 +137,7 @@ def _consumable(resource: Consumable, snapshot: Snapshot, memo: Memo) -> WriteSt
         in_use_quantity=in_use,
         spent_quantity=spent,
         grants=grants,
-        conditions=_conditions(
+        conditions=conditions_of(
             None,
             f"{resource.spec.resource_type}, {resource.spec.total_quantity} units in all",
             resource.status.conditions,
@@ -176,11 +148,13 @@ def _consumable(resource: Consumable, snapshot: Snapshot, memo: Memo) -> WriteSt
     free = free_units({name: replace(resource, status=status)}, {name: in_use})[name]
     status = status.model_copy(update={"available_quantity": max(0, free)})
     is_waited_for = grants != resource.status.grants
-    return _write(
+    return write_status(
         "ConsumableResource",
         resource,
         status,
-        Urgency.FINAL if is_waited_for else _urgency(resource.status.conditions, status.conditions),
+        Urgency.FINAL
+        if is_waited_for
+        else urgency_of(resource.status.conditions, status.conditions),
     )
 
 
@@ -219,7 +193,7 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
         observed_generation=stored.generation,
         latest_revision=newest,
         run_times=learned,
-        conditions=_conditions(
+        conditions=conditions_of(
             None,
             f"revision {latest} is the latest"
             + ("" if newest == latest else f", revision {newest or 'none'} the latest ACTIVE one"),
@@ -231,7 +205,7 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
     is_told = status.model_copy(update={"run_times": stored.status.run_times}) == stored.status
     return [
         *_superfluous(key, definition, memo, kept=1 + stored.spec.revision_history_limit),
-        _write("JobDefinition", stored, status, Urgency.LAZY if is_told else Urgency.COUNTED),
+        write_status("JobDefinition", stored, status, Urgency.LAZY if is_told else Urgency.COUNTED),
     ]
 
 
@@ -255,7 +229,7 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
         shares=_shares(queue, snapshot, memo),
         front=list(front),
         front_updated_at=updated_at,
-        conditions=_conditions(
+        conditions=conditions_of(
             _queue_problem(queue, snapshot),
             f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "
             f"compute environments take work",
@@ -264,7 +238,9 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
             snapshot.now,
         ),
     )
-    return _write("JobQueue", queue, status, _urgency(queue.status.conditions, status.conditions))
+    return write_status(
+        "JobQueue", queue, status, urgency_of(queue.status.conditions, status.conditions)
+    )
 
 
 def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
@@ -313,74 +289,3 @@ def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
     if not usable_environments(queue, snapshot.environments):
         return "none of its compute environments takes work: see their conditions and state"
     return unknown_reason(queue.spec.job_state_time_limit_actions)
-
-
-def _environment(environment: Environment, memo: Memo, now: datetime) -> WriteStatus:
-    spec = environment.spec
-    used = VcpuUsage(used=vcpus(memo.used_milli[environment.name]), max=spec.max_vcpus)
-    status = ComputeEnvironmentStatus(
-        observed_generation=environment.generation,
-        vcpus=used,
-        **_nodes(environment, memo, now),
-        conditions=_conditions(
-            None,
-            "takes work" if spec.state is EnvironmentState.ENABLED else "DISABLED",
-            environment.status.conditions,
-            environment.generation,
-            now,
-        ),
-    )
-    return _write(
-        "ComputeEnvironment",
-        environment,
-        status,
-        _urgency(environment.status.conditions, status.conditions),
-    )
-
-
-def _nodes(environment: Environment, memo: Memo, now: datetime) -> dict[str, Any]:
-    """What the status of a MANAGED environment says of its nodes and pools."""
-    known = memo.nodes.capacities.get(environment.name)
-    if known is None:
-        return {}
-    nodes = list(known.known.values())
-    ready = Counter(one.pool for one in nodes if one.pool is not None and one.takes_pods)
-    order = [one.key for one in pools_of(environment.spec)]
-    return {
-        "nodes": NodeCounts(
-            desired=sum(known.ordered.values()),
-            ready=sum(one.takes_pods for one in nodes),
-            draining=sum(one.draining_since is not None for one in nodes),
-        ),
-        "pools": rows_of(known.histories, known.ordered, ready, order, now),
-    }
-
-
-def _urgency(before: Sequence[Condition], after: Sequence[Condition]) -> Urgency:
-    return Urgency.LAZY if list(before) == list(after) else Urgency.NORMAL
-
-
-def _conditions(
-    problem: str | None,
-    message: str,
-    before: Sequence[Condition],
-    generation: int,
-    now: datetime,
-) -> list[Condition]:
-    """`Ready`, and `Stalled` beside it when somebody has to change something (kstatus)."""
-    ready = ConditionStatus.FALSE if problem else ConditionStatus.TRUE
-    wanted = [("Ready", ready, _NOT_READY if problem else _READY, problem or message)]
-    if problem:
-        wanted.append(("Stalled", ConditionStatus.TRUE, _NOT_READY, problem))
-    known = {(one.type, one.status): one.last_transition_time for one in before}
-    return [
-        Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=text,
-            observed_generation=generation,
-            last_transition_time=known.get((kind, status), now.replace(microsecond=0)),
-        )
-        for kind, status, reason, text in wanted
-    ]
