@@ -95,6 +95,12 @@ class KwokProvisioner(Model):
     start_up_seconds: int = Field(
         default=0, ge=0, le=3600, description="From a node's creation until it is ready."
     )
+    spot_interruptions_per_hour: float = Field(
+        default=0,
+        ge=0,
+        le=3600,
+        description="How often a spot node is taken away, on average, two minutes after a notice.",
+    )
     capacity: list[KwokCapacity] = Field(
         default=[],
         max_length=200,

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.mutations import WriteStatus
 
+    NewProvisioners = Callable[
+        [ApiClient, Clock, Callable[[bytes], None]], Mapping[ProvisionerType, Provisioner]
+    ]
+    """Makes provisioners, which tell of every Node that they write."""
+
 _LOG = logging.getLogger(__name__)
 GATHER_S = 0.02
 """How long a burst of events is let come together before a cycle."""
@@ -73,7 +78,7 @@ class Engine:
         clock: Clock,
         policy: Policy,
         observer: EngineObserver,
-        provisioners: Mapping[ProvisionerType, Provisioner],
+        new_provisioners: NewProvisioners,
         new_backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self.wake = asyncio.Event()
@@ -110,6 +115,7 @@ class Engine:
             wake=self.wake.set,
             touch=cache.touch,
         )
+        provisioners = new_provisioners(client, clock, self._saw_node)
         self._applier = Applier(client, clock, cache, self.statuses, provisioners, self.wake.set)
         self.reflectors: tuple[Reflector[Any], ...] = (
             self.reflector(BATCH_JOBS, cache.jobs, jobs),
@@ -123,6 +129,9 @@ class Engine:
                 f"{meta.LABEL_MANAGED_BY}={meta.MANAGED_BY}",
             ),
         )
+
+    def _saw_node(self, raw: bytes) -> None:
+        self.cache.nodes.upsert(decoding.node(raw))
 
     def reflector(
         self, resource: Resource, table: Table[Any], decode: Any, selector: str | None = None

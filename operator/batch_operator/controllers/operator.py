@@ -55,7 +55,7 @@ async def run(settings: Settings) -> None:
     confine_collector()
     clock, metrics = SystemClock(), Metrics()
     async with HttpApiClient(settings.credentials, clock, metrics) as client:
-        engine = Engine(client, clock, settings.policy, Teller(metrics), provisioners(client))
+        engine = Engine(client, clock, settings.policy, Teller(metrics), provisioners)
         administrators = Administrators(client, settings.credentials, engine)
         await Operator(settings, clock, metrics, engine, administrators).run()
 

@@ -8,17 +8,28 @@ from batch_operator.api.compute_environment import ProvisionerType
 from batch_operator.provisioners.kwok.provisioner import KwokProvisioner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from batch_operator.cluster.client import ApiClient
+    from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.provisioner import Provisioner
+    from batch_operator.provisioners.kwok.behaviour import Behaviour
+    from batch_operator.provisioning.pools import PoolKey
+    from batch_operator.scheduling.snapshot import Environment
 
 
-def provisioners(client: ApiClient) -> Mapping[ProvisionerType, Provisioner]:
-    """One of each, all of them asking the same API server."""
-    return {ProvisionerType.KWOK: KwokProvisioner(client)}
+def provisioners(
+    client: ApiClient, clock: Clock, saw: Callable[[bytes], None]
+) -> Mapping[ProvisionerType, Provisioner]:
+    """One of each. `saw` is told of every Node that they write."""
+    return {ProvisionerType.KWOK: KwokProvisioner(client, clock, saw)}
 
 
-def simulated_provisioners(client: ApiClient) -> Mapping[ProvisionerType, Provisioner]:
+def simulated_provisioners(
+    client: ApiClient,
+    clock: Clock,
+    saw: Callable[[bytes], None],
+    behaviour: Callable[[Environment, PoolKey], Behaviour | None],
+) -> Mapping[ProvisionerType, Provisioner]:
     """In a simulation all nodes are fake, whatever makes them elsewhere."""
-    return dict.fromkeys(ProvisionerType, KwokProvisioner(client))
+    return dict.fromkeys(ProvisionerType, KwokProvisioner(client, clock, saw, behaviour))

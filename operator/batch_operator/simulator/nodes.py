@@ -101,6 +101,11 @@ class NodeStarter:
         self._server.update(NODES, None, name, _without_not_ready, "node-controller")
 
 
+def _announced(node: Json) -> Json:
+    taint = {"key": meta.TAINT_INTERRUPTED, "effect": "NoSchedule"}
+    return {**node, "spec": {**node["spec"], "taints": [*node["spec"].get("taints", ()), taint]}}
+
+
 def _without_not_ready(node: Json) -> Json:
     taints = [one for one in node["spec"].get("taints", ()) if one["key"] != TAINT_NOT_READY]
     return {**node, "spec": {**node["spec"], "taints": taints}}
@@ -113,8 +118,15 @@ class Nodes:
     difference whenever that grows, so that scenarios which are not about nodes need none.
     """
 
-    def __init__(self, server: ApiServer, groups: tuple[NodeGroup, ...]) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        loop: asyncio.AbstractEventLoop,
+        groups: tuple[NodeGroup, ...],
+    ) -> None:
+        self.waiting = 0
         self._server = server
+        self._loop = loop
         self._groups = groups
         self._described = {one.compute_environment for one in groups}
         self._numbers: dict[str, int] = {}
@@ -170,14 +182,24 @@ class Nodes:
         )
         self._server.create(NODES, None, body, "cloud")
 
-    def interrupt(self, environment: str, count: int) -> None:
-        """Take nodes away, the oldest first, without a warning."""
+    def interrupt(self, environment: str, count: int, notice_s: float) -> None:
+        """Take nodes away, the oldest first; so long after they were announced to go."""
         names = [
             one["metadata"]["name"]
             for one in self._server.objects(NODES)
-            if one["metadata"]["labels"][meta.LABEL_COMPUTE_ENVIRONMENT] == environment
+            if one["metadata"]["labels"].get(meta.LABEL_COMPUTE_ENVIRONMENT) == environment
         ]
         for name in names[:count]:
+            if not notice_s:
+                self._server.delete(NODES, None, name, "cloud")
+                continue
+            self.waiting += 1
+            self._server.update(NODES, None, name, _announced, "cloud")
+            self._loop.call_later(notice_s, self._take, name)
+
+    def _take(self, name: str) -> None:
+        self.waiting -= 1
+        if self._server.find(NODES, None, name) is not None:
             self._server.delete(NODES, None, name, "cloud")
 
 

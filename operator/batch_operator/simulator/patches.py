@@ -21,7 +21,7 @@ _MERGE_KEYS = {
 }
 """Lists of objects that Kubernetes merges element by element, and what tells elements apart."""
 _MERGED_PRIMITIVES = frozenset({"finalizers"})
-_REPLACED = frozenset({"args", "command", "tolerations", "containerStatuses"})
+_REPLACED = frozenset({"args", "command", "tolerations", "taints", "containerStatuses"})
 
 
 class UnknownListError(Exception):

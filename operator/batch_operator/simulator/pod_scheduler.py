@@ -279,4 +279,7 @@ def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
         return False
     if toleration.get("operator", "Equal") == "Exists":
         return toleration.get("key") in {None, "", taint["key"]}
-    return (toleration.get("key"), toleration.get("value", "")) == (taint["key"], taint["value"])
+    return (toleration.get("key"), toleration.get("value", "")) == (
+        taint["key"],
+        taint.get("value", ""),
+    )

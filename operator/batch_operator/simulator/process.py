@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.cluster.backoff import Backoff
 from batch_operator.cluster.engine import Engine
-from batch_operator.provisioners.catalogue import simulated_provisioners
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from batch_operator.cluster.client import ApiClient, ListPage, Resource, WatchEvent
     from batch_operator.cluster.clock import Clock
+    from batch_operator.cluster.engine import NewProvisioners
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.cycle import CycleResult
     from batch_operator.scheduling.mutations import WriteStatus
@@ -85,7 +85,7 @@ class OperatorProcess:
 
     `new_client` gives the API client of a process. `report` is told, as a sentence, of everything
     that went wrong inside the operator. `uniform` draws the jitter of its waiting times. `dies` is
-    asked around every write whether the process dies there.
+    asked around every write whether the process dies there. `provisioners` make its nodes.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class OperatorProcess:
         uniform: Callable[[float, float], float],
         report: Callable[[str], None],
         dies: Callable[[Crash], bool],
+        provisioners: NewProvisioners,
     ) -> None:
         self.writes: Counter[tuple[str, str]] = Counter()
         """How many were asked for, by kind and verb."""
@@ -106,6 +107,7 @@ class OperatorProcess:
         self._uniform = uniform
         self._report = report
         self._dies = dies
+        self._provisioners = provisioners
         self._life: _Life | None = None
         loop: Any = asyncio.get_running_loop()  # typeshed knows no factory that takes a context
         loop.set_task_factory(_new_task)
@@ -135,7 +137,7 @@ class OperatorProcess:
             self._clock,
             self._policy,
             _Observer(life, self._report),
-            simulated_provisioners(client),
+            self._provisioners,
             new_backoff=lambda: Backoff(uniform=self._uniform),
         )
         administrators = [

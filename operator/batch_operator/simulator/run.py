@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same run
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,12 @@ from batch_operator.cluster.client import (
     ApiError,
 )
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.provisioners.catalogue import simulated_provisioners
 from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.carried import Attempt, carry_on
 from batch_operator.simulator.checkers import OPERATOR, End, Panel
+from batch_operator.simulator.cloud import Cloud
 from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
 from batch_operator.simulator.garbage_collector import GarbageCollector
 from batch_operator.simulator.job_controller import JobController, node_of
@@ -154,10 +157,12 @@ class _Simulation:
         self._trace = Trace(self._tell)
         for listener in (self._panel.see, self._account.see, self._trace.see, self._watch):
             server.subscribe(listener)
-        self._nodes = Nodes(server, scenario.spec.nodes)
+        self._nodes = Nodes(server, loop, scenario.spec.nodes)
+        self._cloud = Cloud(scenario.spec.pools, loop.time)
         self._scheduler = PodScheduler(server, loop)
         self._kubelet = Kubelet(server, loop, self._fate)
         self._controllers = (
+            self._nodes,
             JobController(server, loop),
             NodeStarter(server, loop),
             PodGarbageCollector(server, loop),
@@ -174,6 +179,7 @@ class _Simulation:
             Random(f"operator {seed}").uniform,  # noqa: S311  # jitter
             self.report,
             lambda point: point == crash or (self._dice is not None and self._dice.dies()),
+            partial(simulated_provisioners, behaviour=self._cloud.behaviour),
         )
         self._ran_for_s: Mapping[Attempt, float] = {}
         self._events_left = 0
@@ -318,7 +324,9 @@ class _Simulation:
                 resource, namespace = _where(event.delete)
                 self._server.delete(resource, namespace, event.delete.name, USER)
             elif (lost := event.interrupt_nodes) is not None:
-                self._nodes.interrupt(lost.compute_environment, lost.count)
+                self._nodes.interrupt(lost.compute_environment, lost.count, lost.notice)
+            elif event.refuse_capacity is not None:
+                self._cloud.refuse(event.refuse_capacity)
             elif event.restart_operator is not None:
                 self._operator.restart(event.restart_operator.down_for)
         except ApiError as error:

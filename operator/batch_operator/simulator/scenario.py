@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from batch_operator.provisioning.pools import PoolKey
     from batch_operator.simulator.recorded import Recorded
 
 KIND = "Scenario"
@@ -81,6 +82,30 @@ class NodeGroup(_Strict):
     vcpus: int = Field(ge=1, le=100_000)
     memory: Annotated[Quantity, BeforeValidator(_checked_memory)]
     capacity_type: CapacityType = CapacityType.ON_DEMAND
+
+
+class _Pools(_Strict):
+    """Which pools of MANAGED environments are meant; what is omitted matches everything."""
+
+    compute_environment: str = "*"
+    instance_type: str = "*"
+    capacity_type: CapacityType | None = None
+
+    def matches(self, environment: str, pool: PoolKey) -> bool:
+        return (
+            fnmatchcase(environment, self.compute_environment)
+            and fnmatchcase(pool.instance_type, self.instance_type)
+            and self.capacity_type in {None, pool.capacity_type}
+        )
+
+
+class PoolBehavior(_Pools):
+    """What the machines of matching pools do. `nodes`: so many at most, more are refused."""
+
+    start_up: Duration = 40.0
+    nodes: int | None = Field(default=None, ge=0, le=100_000)
+    interruptions_per_hour: float = Field(default=0.0, ge=0, le=3600)
+    notice: Duration = 120.0
 
 
 class Behavior(_Strict):
@@ -147,10 +172,17 @@ class Patch(Target):
 
 
 class InterruptNodes(_Strict):
-    """Nodes that vanish, as interrupted spot instances do."""
+    """Nodes that vanish, as interrupted spot instances do; with a `notice`, so long after it."""
 
     compute_environment: str
     count: int = Field(default=1, ge=1, le=10_000)
+    notice: Duration = 0.0
+
+
+class RefuseCapacity(_Pools):
+    """For a while no more nodes of matching pools can be had."""
+
+    for_: Duration = Field(alias="for")
 
 
 class RestartOperator(_Strict):
@@ -164,6 +196,7 @@ class Event(_Strict):
 
     at: Duration
     interrupt_nodes: InterruptNodes | None = None
+    refuse_capacity: RefuseCapacity | None = None
     apply: dict[str, Any] | None = None
     patch: Patch | None = None
     delete: Target | None = None
@@ -173,7 +206,8 @@ class Event(_Strict):
     def _says_one_thing(self) -> Event:
         if len(self.model_fields_set - {"at"}) != 1:
             raise ValueError(
-                "give exactly one of interruptNodes, apply, patch, delete and restartOperator"
+                "give exactly one of interruptNodes, refuseCapacity, apply, patch, delete and "
+                "restartOperator"
             )
         return self
 
@@ -183,6 +217,7 @@ class ScenarioSpec(_Strict):
 
     until: Duration | None = None
     nodes: tuple[NodeGroup, ...] = ()
+    pools: tuple[PoolBehavior, ...] = ()
     behaviors: tuple[Behavior, ...] = ()
     events: tuple[Event, ...] = ()
 

@@ -241,6 +241,7 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     "type": "kwok",
                     "kwok": {
                         "startUpSeconds": 30,
+                        "spotInterruptionsPerHour": 0.5,
                         "capacity": [
                             {"instanceType": "c5.large", "capacityType": "spot", "nodes": 3}
                         ],

@@ -18,15 +18,15 @@ TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 PODS = "250"
 
 
-def fake_node(name: str, environment: Environment, pool: PoolKey) -> dict[str, Any]:
+def fake_node(
+    name: str, environment: Environment, pool: PoolKey, start_up_s: float
+) -> dict[str, Any]:
     """A Node of a pool: labelled and tainted for the environment's jobs alone, not ready yet."""
     spec = environment.spec
     size = next(one for one in spec.instance_types if one.name == pool.instance_type)
     amounts = {"cpu": str(size.vcpus), "memory": str(size.memory), "pods": PODS}
     if size.gpus:
         amounts["nvidia.com/gpu"] = str(size.gpus)
-    kwok = spec.provisioner.kwok if spec.provisioner is not None else None
-    seconds = kwok.start_up_seconds if kwok is not None else 0
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -40,7 +40,7 @@ def fake_node(name: str, environment: Environment, pool: PoolKey) -> dict[str, A
                 LABEL_INSTANCE_TYPE: pool.instance_type,
                 meta.LABEL_CAPACITY_TYPE: pool.capacity_type.value,
             },
-            "annotations": {ANNOTATION_KWOK: "fake", ANNOTATION_START_UP: f"{seconds}s"},
+            "annotations": {ANNOTATION_KWOK: "fake", ANNOTATION_START_UP: f"{start_up_s:g}s"},
         },
         "spec": {
             "taints": [

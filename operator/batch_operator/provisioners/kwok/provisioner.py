@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+import hashlib
+import json
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from batch_operator.cluster.client import NODES, ApiError
+from batch_operator.api import meta
+from batch_operator.cluster.client import NODES, STRATEGIC_MERGE_PATCH, ApiError
 from batch_operator.cluster.provisioner import Provided
+from batch_operator.provisioners.kwok.behaviour import Behaviour, behaviour_of, lifetime
 from batch_operator.provisioners.kwok.nodes import fake_node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from batch_operator.cluster.client import ApiClient
+    from batch_operator.cluster.clock import Clock
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.snapshot import Environment
 
-NAME_TRIES_MAX = 1000
-"""Names that may be taken by nodes which are no longer the environment's own."""
-
 
 class KwokProvisioner:
-    """One Node object for each node that there should be."""
+    """One Node object for each node that there should be, and a cloud that is made up."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        clock: Clock,
+        saw: Callable[[bytes], None],
+        behaviour: Callable[[Environment, PoolKey], Behaviour | None] = behaviour_of,
+    ) -> None:
+        """`saw` is told of every Node that was written."""
         self._client = client
+        self._clock = clock
+        self._saw = saw
+        self._behaviour = behaviour
 
     async def provide(
         self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]
@@ -35,41 +48,73 @@ class KwokProvisioner:
         for node in plan.remove:
             await self._delete(node)
         gone = {one.uid for one in plan.remove}
-        called_back = {one.uid for one in plan.uncordon}
-        staying: dict[PoolKey, int] = defaultdict(int)
-        existing: dict[PoolKey, int] = defaultdict(int)
-        for one in nodes:
-            if one.pool is None or one.uid in gone or one.deleting:
-                continue
-            existing[one.pool] += 1
-            is_leaving = one.notice or (one.draining_since and one.uid not in called_back)
-            staying[one.pool] += not is_leaving
+        for node in nodes:
+            if node.uid not in gone and await self._interrupt(environment, node):
+                gone.add(node.uid)
+        existing = Counter(one.pool for one in nodes if one.uid not in gone)
+        staying = Counter(
+            one.pool for one in nodes if one.uid not in gone and (one.stays or one in plan.uncordon)
+        )
         refused: dict[PoolKey, str] = {}
-        limits = _limits(environment)
-        taken = {one.name for one in nodes}
         for pool, desired in plan.desired.items():
-            names = _names(environment.name, pool, taken)
-            for _ in range(desired - staying[pool]):
-                limit = limits.get(pool)
-                if limit is not None and existing[pool] >= limit:
-                    refused[pool] = f"there are no more than {limit} nodes of it"
+            behaviour = self._behaviour(environment, pool) or Behaviour()
+            for number in range(desired - staying[pool]):
+                if behaviour.limit is not None and existing[pool] >= behaviour.limit:
+                    refused[pool] = behaviour.refusal
                     break
-                await self._create(environment, pool, names)
+                await self._create(environment, pool, number, behaviour.start_up_s)
                 existing[pool] += 1
         return Provided(refused)
 
-    async def _create(self, environment: Environment, pool: PoolKey, names: Iterator[str]) -> None:
-        """One more node, under the first name that is free."""
-        for name in names:
-            body = fake_node(name, environment, pool)
-            try:
-                await self._client.create(NODES, None, body)
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise
-            else:
-                return
-        raise ApiError(409, "AlreadyExists", f"no name is free for a node of {environment.name}")
+    async def _create(
+        self, environment: Environment, pool: PoolKey, number: int, start_up_s: float
+    ) -> None:
+        """One more node, under a name that no node has had before."""
+        now = self._clock.now().isoformat()
+        text = f"{environment.uid} {pool} {now} {number}".encode()
+        suffix = hashlib.blake2b(text, digest_size=4).hexdigest()
+        kind = pool.instance_type.lower().replace("_", "-")
+        name = f"{environment.name}-{kind}-{pool.capacity_type}-{suffix}"
+        try:
+            reply = await self._client.create(
+                NODES, None, fake_node(name, environment, pool, start_up_s)
+            )
+        except ApiError as error:
+            if not (error.leaves_doubt or error.reason == "AlreadyExists"):
+                raise
+            reply = await self._client.get(NODES, None, name)
+        self._saw(reply)
+
+    async def _interrupt(self, environment: Environment, node: Node) -> bool:
+        """What happens to spot nodes: they are announced to go, and go; whether it has gone."""
+        if node.pool is None or node.deleting:
+            return False
+        behaviour = self._behaviour(environment, node.pool) or Behaviour()
+        lives = lifetime(node, behaviour)
+        if lives is None:
+            return False
+        left = node.created_at + lives - self._clock.now()
+        if left <= -timedelta(seconds=behaviour.notice_s):
+            await self._delete(node)
+            return True
+        if left <= timedelta(0) and node.notice is None:
+            await self._announce(node)
+        return False
+
+    async def _announce(self, node: Node) -> None:
+        known = json.loads(await self._client.get(NODES, None, node.name))
+        # A list of taints is replaced as a whole, so nobody's may have changed meanwhile.
+        version = known["metadata"]["resourceVersion"]
+        notice = {"key": meta.TAINT_INTERRUPTED, "effect": "NoSchedule"}
+        body = {
+            "metadata": {"uid": node.uid, "resourceVersion": version},
+            "spec": {"taints": [*known["spec"].get("taints", ()), notice]},
+        }
+        self._saw(
+            await self._client.patch(
+                NODES, None, node.name, body, content_type=STRATEGIC_MERGE_PATCH
+            )
+        )
 
     async def _delete(self, node: Node) -> None:
         try:
@@ -77,17 +122,3 @@ class KwokProvisioner:
         except ApiError as error:
             if not error.is_not_found:
                 raise
-
-
-def _names(environment: str, pool: PoolKey, taken: set[str]) -> Iterator[str]:
-    base = f"{environment}-{pool.instance_type.lower().replace('_', '-')}-{pool.capacity_type}"
-    for number in range(1, len(taken) + NAME_TRIES_MAX):
-        name = f"{base}-{number}"
-        if name not in taken:
-            yield name
-
-
-def _limits(environment: Environment) -> dict[Any, int]:
-    provisioner = environment.spec.provisioner
-    rows = provisioner.kwok.capacity if provisioner is not None and provisioner.kwok else []
-    return {(row.instance_type, row.capacity_type): row.nodes for row in rows}
