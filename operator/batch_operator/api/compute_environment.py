@@ -128,7 +128,7 @@ class Provisioner(Model):
 
 
 class NodeOverhead(Model):
-    """What a node cannot give to jobs."""
+    """What a node cannot give to Pods."""
 
     cpu: Quantity = Field(default="0", description="CPU, e.g. 200m.")
     memory: Quantity = Field(default="0", description="Memory, e.g. 500Mi.")
@@ -256,7 +256,8 @@ class ComputeEnvironmentSpec(Model):
     )
     node_overhead: NodeOverhead | None = Field(
         default=None,
-        description="MANAGED: what DaemonSets and the system take of every node.",
+        description="MANAGED: what the system takes of every node. What DaemonSets ask for is "
+        "known, and comes on top.",
     )
 
 
@@ -283,6 +284,15 @@ class NodeCounts(Model):
     )
 
 
+class Allocatable(Model):
+    """What a node can give to Pods."""
+
+    milli_cpu: int = Field(ge=0, le=100_000_000, description="Thousandths of a CPU.")
+    memory: int = Field(ge=0, le=1 << 53, description="Bytes of memory.")
+    gpus: int = Field(default=0, ge=0, le=1000, description="GPUs.")
+    pods: int = Field(ge=0, le=100_000, description="How many Pods.")
+
+
 class PoolStatus(Model):
     """One instance type of one capacity type: what is ordered, and what was learned of it.
 
@@ -301,14 +311,31 @@ class PoolStatus(Model):
     refused_until: Time | None = Field(
         default=None, description="Until then it is not asked for again."
     )
+    refused_in_a_row: int = Field(
+        default=0, ge=0, le=1_000_000, description="How often, since a node of it came last."
+    )
     message: str = Field(default="", max_length=256, description="What it was refused with.")
     interruptions: float = Field(default=0, ge=0, le=1e9, description="How many nodes were lost.")
     interrupted_at: Time | None = Field(default=None, description="When one was lost last.")
+    waiting_since: Time | None = Field(
+        default=None, description="Nodes are ordered, and none has come since then."
+    )
+    overdue_at: Time | None = Field(
+        default=None,
+        description="When an order was given up because no node came; none has come since.",
+    )
+    came_at: Time | None = Field(
+        default=None, description="When the newest node that became ready was created."
+    )
     ready_seconds: int | None = Field(
         default=None,
         ge=0,
         le=10_000_000,
         description="How long a node took to become ready, lately.",
+    )
+    allocatable: Allocatable | None = Field(
+        default=None,
+        description="The least that a node of it had for Pods, of those that there were last.",
     )
 
 

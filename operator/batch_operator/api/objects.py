@@ -129,6 +129,56 @@ class Job(_Struct, frozen=True):
     spec: JobSpec = JobSpec()
 
 
+class Toleration(_Struct, frozen=True):
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class Requirement(_Struct, frozen=True):
+    key: str
+    operator: str
+    values: list[str] = []
+
+
+class NodeSelectorTerm(_Struct, frozen=True):
+    match_expressions: list[Requirement] = []
+    match_fields: list[Requirement] = []
+
+
+class NodeSelector(_Struct, frozen=True):
+    node_selector_terms: list[NodeSelectorTerm] = []
+
+
+class NodeAffinity(_Struct, frozen=True):
+    required_during_scheduling_ignored_during_execution: NodeSelector = NodeSelector()
+
+
+class Affinity(_Struct, frozen=True):
+    node_affinity: NodeAffinity = NodeAffinity()
+
+
+class DaemonPodSpec(PodSpec, frozen=True):
+    tolerations: list[Toleration] = []
+    affinity: Affinity = Affinity()
+
+
+class DaemonPodTemplate(_Struct, frozen=True):
+    spec: DaemonPodSpec = DaemonPodSpec()
+
+
+class DaemonSetSpec(_Struct, frozen=True):
+    template: DaemonPodTemplate = DaemonPodTemplate()
+
+
+class DaemonSet(_Struct, frozen=True):
+    """An `apps/v1` DaemonSet."""
+
+    metadata: Metadata
+    spec: DaemonSetSpec = DaemonSetSpec()
+
+
 class ControllerRevision(_Struct, frozen=True):
     """An `apps/v1` ControllerRevision; `data` is the JobDefinition's spec as it was written."""
 

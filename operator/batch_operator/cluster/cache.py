@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.stops import Policy
+    from batch_operator.provisioning.daemons import DaemonSet
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.snapshot import (
@@ -118,6 +119,7 @@ class Cache:
         self.policies: Table[SharePolicy] = Table(self._policy_changed)
         self.consumables: Table[Consumable] = Table(self._consumable_changed)
         self.nodes: Table[Node] = Table(self._node_changed)
+        self.daemon_sets: Table[DaemonSet] = Table(self._daemon_set_changed)
         self.refused_pools: dict[str, dict[PoolKey, PoolRefusal]] = defaultdict(dict)
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
@@ -130,6 +132,7 @@ class Cache:
         self._policies: dict[str, SharePolicy] = {}
         self._consumables: dict[str, Consumable] = {}
         self._nodes: dict[str, dict[str, Node]] = defaultdict(dict)
+        self._daemon_sets: tuple[DaemonSet, ...] = ()
         self._changed_nodes: set[str] = set()
         self._changed_jobs: set[str] = set()
         self._removed_jobs: set[Key] = set()
@@ -176,6 +179,7 @@ class Cache:
             refusals=self.refusals,
             parameter_sources=self.parameter_sources,
             nodes=self._nodes,
+            daemon_sets=self._daemon_sets,
             refused_pools=self.refused_pools,
             changes=changes,
             policy=policy,
@@ -332,6 +336,16 @@ class Cache:
         if after is not None:
             self._nodes[after.environment][after.name] = after
             self._changed_nodes.add(after.environment)
+
+    def _daemon_set_changed(self, before: DaemonSet | None, after: DaemonSet | None) -> None:
+        """Their statuses change all the time; what matters here hardly ever does."""
+        if before is not None and after is not None:
+            same_as_before = replace(before, resource_version=after.resource_version) == after
+            if same_as_before:
+                return
+        known = self.daemon_sets.items
+        self._daemon_sets = tuple(known[uid] for uid in sorted(known))
+        self._changed_nodes.update(self._environments)
 
     def _policy_changed(self, before: SharePolicy | None, after: SharePolicy | None) -> None:
         _keep(self._policies, self._changed_policies, before, after)

@@ -13,10 +13,20 @@ from batch_operator.api.consumable_resource import ConsumableResourceSpec, Consu
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueSpec, JobQueueStatus
-from batch_operator.api.objects import ConfigMap, ControllerRevision, Job, Metadata, Node, Pod
+from batch_operator.api.objects import (
+    ConfigMap,
+    ControllerRevision,
+    DaemonSet,
+    Job,
+    Metadata,
+    Node,
+    Pod,
+)
 from batch_operator.api.scheduling_policy import SchedulingPolicySpec, SchedulingPolicyStatus
 from batch_operator.api.stored import Stored
 from batch_operator.lifecycle.attempt import PodAttempt, observed_attempt, observed_group
+from batch_operator.provisioning.daemons import DaemonSet as DaemonSetFacts
+from batch_operator.provisioning.daemons import observed_daemon_set
 from batch_operator.provisioning.nodes import Node as NodeFacts
 from batch_operator.provisioning.nodes import observed_node
 
@@ -44,6 +54,7 @@ _OWNED = msgspec.json.Decoder(_Owned)
 _POD = msgspec.json.Decoder(Pod)
 _JOB = msgspec.json.Decoder(Job)
 _NODE = msgspec.json.Decoder(Node)
+_DAEMON_SET = msgspec.json.Decoder(DaemonSet)
 _CONFIG_MAP = msgspec.json.Decoder(ConfigMap)
 _REVISION = msgspec.json.Decoder(ControllerRevision)
 
@@ -123,6 +134,11 @@ def group(raw: msgspec.Raw | bytes) -> PodAttempt:
 def node(raw: msgspec.Raw | bytes) -> NodeFacts:
     """A Node, as far as compute environments are concerned."""
     return observed_node(_NODE.decode(raw))
+
+
+def daemon_set(raw: msgspec.Raw | bytes) -> DaemonSetFacts:
+    """A DaemonSet, as far as room on nodes is concerned."""
+    return observed_daemon_set(_DAEMON_SET.decode(raw))
 
 
 def config_map(raw: msgspec.Raw | bytes) -> ConfigMap:

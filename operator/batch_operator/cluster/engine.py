@@ -24,6 +24,7 @@ from batch_operator.cluster.client import (
     COMPUTE_ENVIRONMENTS,
     CONSUMABLE_RESOURCES,
     CONTROLLER_REVISIONS,
+    DAEMON_SETS,
     JOB_DEFINITIONS,
     JOB_QUEUES,
     JOBS,
@@ -122,6 +123,7 @@ class Engine:
             self.reflector(PODS, cache.pods, decoding.attempt, meta.LABEL_TRACKED),
             self.reflector(JOBS, cache.gang_jobs, decoding.group, meta.LABEL_TRACKED),
             self.reflector(NODES, cache.nodes, decoding.node),
+            self.reflector(DAEMON_SETS, cache.daemon_sets, decoding.daemon_set),
             self.reflector(
                 CONTROLLER_REVISIONS,
                 cache.revisions,

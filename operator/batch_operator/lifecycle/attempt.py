@@ -201,7 +201,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     is_gated = any(one.name == meta.GATE_GANG for one in pod.spec.scheduling_gates)
     phase = _phase(pod)
     outcome = _outcome(pod, phase) if phase.ended else _Outcome()
-    requested = _requested(pod.spec)
+    holds = requested(pod.spec)
     started_at, stopped_at = _times(pod.status.container_statuses)
     # A Pod that ran no container (deleted unbound, refused by its node) has no end of its own.
     stopped_at = (
@@ -220,7 +220,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         number=number,
         revision=_number(labels[meta.LABEL_REVISION], 1, LARGEST),
         environment=labels[meta.LABEL_COMPUTE_ENVIRONMENT],
-        milli_cpu=requested.milli_cpu,
+        milli_cpu=holds.milli_cpu,
         phase=phase,
         tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
         deleting=pod.metadata.deletion_timestamp is not None,
@@ -241,8 +241,8 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         gated=is_gated,
         pod_ip=pod.status.pod_ip or None,
         requeued=_requeued(pod),
-        memory=requested.memory,
-        gpus=requested.gpus,
+        memory=holds.memory,
+        gpus=holds.gpus,
         **_where(pod.spec),
     )
 
@@ -269,7 +269,7 @@ def observed_group(job: Job) -> PodAttempt:
     if not metadata.name.endswith(gang_job_suffix(job_uid, number, group)):
         raise ValueError(f"Job {metadata.name} is not named as its labels say")
     is_over = job.spec.suspend or metadata.deletion_timestamp is not None
-    each = _requested(job.spec.template.spec)
+    each = requested(job.spec.template.spec)
     return PodAttempt(
         namespace=metadata.namespace,
         pod_name=metadata.name,
@@ -350,8 +350,8 @@ def _gang_owner(pod: Pod, number: int) -> str:
     return uid
 
 
-def _requested(spec: PodSpec) -> Amounts:
-    """What the Pod holds; the API server has filled in what the template left out."""
+def requested(spec: PodSpec) -> Amounts:
+    """What a Pod holds; the API server has filled in what the template left out."""
 
     def total(read: Callable[[Mapping[str, str]], int]) -> int:
         return total_request(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.api.compute_environment import PoolStatus
-from batch_operator.provisioning.pools import PoolKey
+from batch_operator.api.amounts import Amounts
+from batch_operator.api.compute_environment import Allocatable, PoolStatus
+from batch_operator.provisioning.pools import PoolKey, Space
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,48 +24,99 @@ if TYPE_CHECKING:
 HALF_LIFE = timedelta(hours=6)
 BACK_OFF = timedelta(seconds=30)
 BACK_OFF_MAX = timedelta(minutes=15)
+PATIENCE = timedelta(minutes=10)
+"""A node that was ordered, or that is not ready, is waited for at least so long."""
+PATIENCE_FACTOR = 5
+"""Or so many times as long as a node of the pool took to become ready lately."""
+NEVER_CAME = "no node of it became ready within {} s"
 _FORGOTTEN = 0.05
 """A count below this is none."""
+_COUNT_DIGITS = 3
 _MESSAGE_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Of one pool. `refusals` and `interruptions` are as they were worth at their last time."""
+    """Of one pool, as exact as its row in the status: a restart changes nothing.
+
+    `refusals` and `interruptions` are as they were worth at their last time.
+    """
 
     refusals: float = 0.0
     refused_at: datetime | None = None
     refused_until: datetime | None = None
+    refused_in_a_row: int = 0
+    """Since a node came last: the pool is left alone for longer each time."""
     message: str = ""
     interruptions: float = 0.0
     interrupted_at: datetime | None = None
+    waiting_since: datetime | None = None
+    """Nodes are ordered, and none has come since then."""
+    overdue_at: datetime | None = None
+    """When an order was given up last because no node came, if none has come since."""
+    came_at: datetime | None = None
+    """When the newest node that became ready was created."""
     ready_seconds: int | None = None
+    allocatable: Space | None = None
+    """The least that a node of it had to give, of those that there were last."""
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a node is waited for."""
+        return max(PATIENCE, timedelta(seconds=PATIENCE_FACTOR * (self.ready_seconds or 0)))
 
     def is_refused(self, now: datetime) -> bool:
         return self.refused_until is not None and now < self.refused_until
 
     def refused(self, at: datetime, message: str) -> History:
-        """One more refusal: the more there were lately, the longer the pool is left alone."""
-        count = decayed(self.refusals, self.refused_at, at) + 1
-        delay = min(BACK_OFF_MAX, BACK_OFF * 2 ** min(round(count) - 1, 8))
+        """One more refusal: the more in a row, the longer the pool is left alone."""
+        at = at.replace(microsecond=0)
+        delay = min(BACK_OFF_MAX, BACK_OFF * 2 ** min(self.refused_in_a_row, 8))
         return replace(
             self,
-            refusals=count,
+            refusals=round(decayed(self.refusals, self.refused_at, at) + 1, _COUNT_DIGITS),
             refused_at=at,
             refused_until=at + delay,
+            refused_in_a_row=self.refused_in_a_row + 1,
             message=message[:_MESSAGE_MAX],
+            waiting_since=None,
         )
+
+    def overdue(self, at: datetime) -> History:
+        """What was ordered has not come: as good as a refusal."""
+        message = NEVER_CAME.format(round(self.patience.total_seconds()))
+        return replace(self.refused(at, message), overdue_at=at.replace(microsecond=0))
 
     def interrupted(self, at: datetime, times: int = 1) -> History:
+        at = at.replace(microsecond=0)
         count = decayed(self.interruptions, self.interrupted_at, at) + times
-        return replace(self, interruptions=count, interrupted_at=at)
+        return replace(self, interruptions=round(count, _COUNT_DIGITS), interrupted_at=at)
 
-    def became_ready(self, seconds: int) -> History:
-        """A node came, so the pool has capacity again; of how long it took the last weighs half."""
+    def is_news(self, created_at: datetime) -> bool:
+        """Whether a node that is ready says something new: one of those that came last does not."""
+        return self.came_at is None or created_at > self.came_at
+
+    def became_ready(self, created_at: datetime, seconds: int) -> History:
+        """A node came; of how long it took the last weighs half.
+
+        If it was made after the last refusal, the pool has capacity again.
+        """
         known = seconds if self.ready_seconds is None else self.ready_seconds
-        return replace(
-            self, refused_until=None, message="", ready_seconds=round((known + seconds) / 2)
+        ready = replace(
+            self,
+            came_at=created_at,
+            ready_seconds=round((known + seconds) / 2),
+            waiting_since=None,
+            overdue_at=None,
         )
+        if self.refused_at is not None and created_at <= self.refused_at:
+            return ready
+        return replace(ready, refused_until=None, refused_in_a_row=0, message="")
+
+    def waits(self, now: datetime, *, is_awaited: bool) -> History:
+        """The same, with nodes on order or without; the time counts from the first."""
+        since = (self.waiting_since or now.replace(microsecond=0)) if is_awaited else None
+        return replace(self, waiting_since=since) if since != self.waiting_since else self
 
     def risk(self, now: datetime) -> float:
         """How unlikely its capacity is: events that count, as they are worth now."""
@@ -74,7 +126,17 @@ class History:
 
     def is_blank(self, now: datetime) -> bool:
         """Whether there is nothing left to remember."""
-        return self.ready_seconds is None and not self.is_refused(now) and self.risk(now) == 0
+        remembered = (self.came_at, self.allocatable, self.waiting_since, self.overdue_at)
+        return not any(remembered) and not self.is_refused(now) and self.risk(now) == 0
+
+
+def has_never_worked(histories: Mapping[PoolKey, History]) -> bool:
+    """Whether orders ran into their time limit, and no node of any pool has ever become ready.
+
+    AWS: such an environment is INVALID, for none of its instances joined the cluster.
+    """
+    known = histories.values()
+    return any(one.overdue_at for one in known) and not any(one.came_at for one in known)
 
 
 def decayed(count: float, at: datetime | None, now: datetime) -> float:
@@ -92,10 +154,15 @@ def histories_of(status: ComputeEnvironmentStatus) -> dict[PoolKey, History]:
             refusals=row.refusals,
             refused_at=row.refused_at,
             refused_until=row.refused_until,
+            refused_in_a_row=row.refused_in_a_row,
             message=row.message,
             interruptions=row.interruptions,
             interrupted_at=row.interrupted_at,
+            waiting_since=row.waiting_since,
+            overdue_at=row.overdue_at,
+            came_at=row.came_at,
             ready_seconds=row.ready_seconds,
+            allocatable=_space(row.allocatable),
         )
         for row in status.pools
     }
@@ -120,13 +187,33 @@ def rows_of(
                 capacity_type=key.capacity_type,
                 desired=desired.get(key, 0),
                 ready=ready.get(key, 0),
-                refusals=round(history.refusals, 3),
+                refusals=history.refusals,
                 refused_at=history.refused_at,
                 refused_until=history.refused_until,
+                refused_in_a_row=history.refused_in_a_row,
                 message=history.message,
-                interruptions=round(history.interruptions, 3),
+                interruptions=history.interruptions,
                 interrupted_at=history.interrupted_at,
+                waiting_since=history.waiting_since,
+                overdue_at=history.overdue_at,
+                came_at=history.came_at,
                 ready_seconds=history.ready_seconds,
+                allocatable=_allocatable(history.allocatable),
             )
         )
     return rows
+
+
+def _allocatable(space: Space | None) -> Allocatable | None:
+    if space is None:
+        return None
+    amounts = space.amounts
+    return Allocatable(
+        milli_cpu=amounts.milli_cpu, memory=amounts.memory, gpus=amounts.gpus, pods=space.pods
+    )
+
+
+def _space(row: Allocatable | None) -> Space | None:
+    if row is None:
+        return None
+    return Space(Amounts(row.milli_cpu, row.memory, row.gpus), row.pods)

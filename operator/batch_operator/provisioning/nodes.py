@@ -11,10 +11,11 @@ from batch_operator.api.amounts import Amounts, gpus_of
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.api.quantity import memory_bytes, milli_cpu
 from batch_operator.provisioning.interruptions import notice_of
-from batch_operator.provisioning.pools import PoolKey
+from batch_operator.provisioning.pools import PoolKey, Space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
     from batch_operator.api.objects import Node as NodeObject
 
@@ -30,11 +31,12 @@ class Node:
     claimed_by: str | None
     """Whose taint it has: another's than its label says is a conflict."""
     pool: PoolKey | None
-    offers: Amounts
-    pods: int
+    offers: Space
+    """Its allocatable resources."""
     ready: bool
     created_at: datetime
     ready_at: datetime | None = None
+    unready_since: datetime | None = None
     cordoned: bool = False
     draining_since: datetime | None = None
     """We have cordoned it, to remove it once it is idle."""
@@ -49,6 +51,10 @@ class Node:
         """Nobody has begun to take it away."""
         return not (self.notice or self.deleting or self.draining_since)
 
+    def is_broken(self, now: datetime, patience: timedelta) -> bool:
+        """Whether it has not been ready for longer than a node is waited for."""
+        return self.unready_since is not None and now >= self.unready_since + patience
+
     @property
     def takes_pods(self) -> bool:
         return self.ready and not (self.cordoned or self.notice or self.deleting)
@@ -62,6 +68,7 @@ def observed_node(node: NodeObject) -> Node:
     is_ready = ready is not None and ready.status == "True"
     created_at = node.metadata.creation_timestamp
     assert created_at is not None  # the API server sets it
+    changed_at = ready.last_transition_time if ready is not None else None
     amounts = node.status.allocatable
     return Node(
         name=node.metadata.name,
@@ -70,15 +77,18 @@ def observed_node(node: NodeObject) -> Node:
         environment=labels.get(meta.LABEL_COMPUTE_ENVIRONMENT, ""),
         claimed_by=taints.get(meta.TAINT_COMPUTE_ENVIRONMENT),
         pool=_pool(labels),
-        offers=Amounts(
-            milli_cpu(amounts.get("cpu", "0")),
-            memory_bytes(amounts.get("memory", "0")),
-            gpus_of(amounts),
+        offers=Space(
+            Amounts(
+                milli_cpu(amounts.get("cpu", "0")),
+                memory_bytes(amounts.get("memory", "0")),
+                gpus_of(amounts),
+            ),
+            int(amounts.get("pods", "0")),
         ),
-        pods=int(amounts.get("pods", "0")),
         ready=is_ready,
         created_at=created_at,
-        ready_at=ready.last_transition_time if ready is not None and is_ready else None,
+        ready_at=changed_at if is_ready else None,
+        unready_since=None if is_ready else changed_at or created_at,
         cordoned=node.spec.unschedulable,
         draining_since=_time(annotations.get(meta.ANNOTATION_DRAINING)),
         notice=notice_of(node),

@@ -2,26 +2,27 @@
 
 Demand is what attempts ask for that have no node yet; what runs keeps its node. It goes first to
 room that there is, then to nodes that were ordered and are not there yet, then to nodes on their
-way out, then to new ones, pool by pool in the order of the allocation strategy. What is not needed
-any more goes: a node that is idle for long enough is cordoned, and removed when nothing has come to
-it meanwhile.
+way out, then to new ones, in the order of the allocation strategy. Pods of one multi-node job get
+room together or none.
 
-Nothing is ordered and taken back in turns: what was ordered counts as there until it has not been
-needed for as long as an idle node is kept.
+What is not needed any more goes: a node on which nothing runs, and for which nothing waits, for
+long enough is cordoned, and removed when nothing has come to it meanwhile. An order is taken back
+when it has not been needed for as long. So no pool goes up and down faster than
+`minScaleDownDelayMinutes`, however demand does.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.api.amounts import Amounts
-from batch_operator.api.compute_environment import CapacityType
 from batch_operator.provisioning.history import History
-from batch_operator.provisioning.pools import pools_of, strategy_of
-from batch_operator.provisioning.strategies import can_overshoot, in_order
+from batch_operator.provisioning.packing import Demand, Place, Taken, in_units, put
+from batch_operator.provisioning.pools import Space, pools_of, strategy_of
+from batch_operator.provisioning.strategies import can_overshoot, goes_by_price, in_order, waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,53 +34,56 @@ if TYPE_CHECKING:
 
 SETTLE = timedelta(seconds=5)
 """From a node's cordon to its removal: what was bound to it meanwhile has been seen by then."""
-PODS_MAX = 110
-"""The kubelet's default, for nodes that are not there yet."""
 _NO_HISTORY = History()
+_NOTHING = Space()
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """Pods without a node that ask for the same."""
+class Surplus:
+    """Orders of a pool that nothing has needed `since`: the fewest that were over at any time."""
 
-    amounts: Amounts
+    since: datetime
     count: int
-    on_demand: bool = False
-    """They go to on-demand nodes only."""
-    instance_type: str | None = None
-    """They go to nodes of this type only."""
-
-    def suits(self, key: PoolKey | None) -> bool:
-        """Whether its node selector allows nodes of a pool."""
-        if key is None:
-            return not (self.on_demand or self.instance_type)
-        is_type = self.instance_type in {None, key.instance_type}
-        return is_type and not (self.on_demand and key.capacity_type is CapacityType.SPOT)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """One environment as its plan is made from it.
 
-    `load` is what attempts hold on a node, by its name; a node that is not in it is idle, since
-    `idle_since`. `ordered` is how many nodes of a pool there should have been by the last plan,
-    and `unneeded_since` since when some of these are not needed although they never came.
+    `load` is what attempts hold on a node, by its name; `daemons` what DaemonSets take of a node of
+    a pool. `to_come` counts what was ordered and is not there; it, `idle_since` and `surplus` are
+    what the last plan left, brought up to date.
     """
 
     spec: ComputeEnvironmentSpec
     nodes: Sequence[Node]
     now: datetime
-    load: Mapping[str, Amounts] = field(default_factory=dict)
+    load: Mapping[str, Space] = field(default_factory=dict)
+    daemons: Mapping[PoolKey | None, Space] = field(default_factory=dict)
     demand: Sequence[Demand] = ()
+    to_come: Mapping[PoolKey, int] = field(default_factory=dict)
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
-    ordered: Mapping[PoolKey, int] = field(default_factory=dict)
-    unneeded_since: datetime | None = None
+    surplus: Mapping[PoolKey, Surplus] = field(default_factory=dict)
     histories: Mapping[PoolKey, History] = field(default_factory=dict)
     is_enabled: bool = True
     """Nothing is added to an environment that is not; minvCpus is kept all the same (AWS)."""
 
-    def is_refused(self, key: PoolKey) -> bool:
-        return self.histories.get(key, _NO_HISTORY).is_refused(self.now)
+    def history(self, key: PoolKey | None) -> History:
+        return self.histories.get(key, _NO_HISTORY) if key is not None else _NO_HISTORY
+
+    def is_broken(self, node: Node) -> bool:
+        return node.is_broken(self.now, self.history(node.pool).patience)
+
+    def room_of_new(self, pool: Pool) -> Space:
+        """What a node that is not there yet will have for Pods of jobs.
+
+        What nodes of the pool really had counts where it is less than their type's size.
+        """
+        learned = self.history(pool.key).allocatable
+        offers = pool.offers
+        if learned is not None:
+            offers = Space(offers.at_most(learned).amounts, learned.pods)
+        return offers - self.daemons.get(pool.key, _NOTHING)
 
     @property
     def delay(self) -> timedelta:
@@ -93,13 +97,19 @@ class CapacityPlan:
     """What there should be. `desired` counts nodes by pool, those that stay or are to come."""
 
     desired: Mapping[PoolKey, int]
+    vcpus: int = 0
+    """Of all of these."""
     cordon: tuple[Node, ...] = ()
     uncordon: tuple[Node, ...] = ()
     remove: tuple[Node, ...] = ()
     """Cordoned for long enough, and nothing runs there."""
     unmet: tuple[Demand, ...] = ()
     """What no node is ordered for: its pools are refused, or maxvCpus is reached."""
-    unneeded_since: datetime | None = None
+    to_come: Mapping[PoolKey, int] = field(default_factory=dict)
+    """How many of the desired nodes are not there."""
+    idle_since: Mapping[str, datetime] = field(default_factory=dict)
+    """By name of a node that stays, on which nothing runs and for which nothing waits."""
+    surplus: Mapping[PoolKey, Surplus] = field(default_factory=dict)
     look_again_at: datetime | None = None
 
 
@@ -108,188 +118,258 @@ def plan_capacity(view: View) -> CapacityPlan:
     return _Planner(view).plan()
 
 
-@dataclass(slots=True)
-class _Place:
-    """A node, there or to come, and what is left on it for demand."""
-
-    pool: PoolKey | None
-    vcpus: int
-    left: Amounts
-    pods: int
-    node: Node | None = None
-    is_used: bool = False
-
-
 class _Planner:
     """One plan in the making."""
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._pools = pools_of(view.spec)
-        self._by_key = {one.key: one for one in self._pools}
-        self._there = [self._place_of(one) for one in view.nodes if one.stays]
-        self._leaving = [
-            self._place_of(one)
-            for one in view.nodes
-            if one.draining_since and not (one.notice or one.deleting)
-        ]
-        self._ordered = self._still_to_come()
-        self._new: list[_Place] = []
+        self._strategy = strategy_of(view.spec)
+        pools = pools_of(view.spec)
+        self._pools = in_order(self._strategy, pools, view.histories, view.now)
+        self._by_key = {one.key: one for one in pools}
+        self._rooms = {one.key: view.room_of_new(one) for one in pools}
+        self._largest = max((one.vcpus for one in pools), default=0)
         self._times: list[datetime] = []
         """When something would change by time alone."""
+        places = [(one, self._place_of(one)) for one in view.nodes]
+        self._there = [place for node, place in places if self._stays(node)]
+        self._leaving = [place for node, place in places if self._can_be_called(node)]
+        self._orders = self._still_to_come()
+        self._new: list[Place] = []
+        self._vcpus = sum(one.vcpus for _, one in places) + sum(one.vcpus for one in self._orders)
+        """Of all nodes that exist or are to come, those on their way out among them."""
+        self._waiting_milli = sum(one.amounts.milli_cpu * one.count for one in view.demand)
+        """What is asked for and has no place yet."""
 
     def plan(self) -> CapacityPlan:
         view = self._view
-        open_ = [one for one in self._there if one.node is not None and not one.node.cordoned]
-        left = _packed(view.demand, [*open_, *self._ordered])
-        unmet = left
-        if view.is_enabled:
-            unmet = self._ask_for_more(_packed(left, self._leaving))
+        unmet = self._meet_demand()
         self._keep_min()
-        called = [one.node for one in self._leaving if one.is_used and one.node is not None]
-        cordon = self._to_cordon()
-        self._give_up_orders()
-        staying = [one.pool for one in self._there if one.node not in cordon]
-        staying += [one.pool for one in self._leaving if one.is_used]
-        staying += [one.pool for one in (*self._ordered, *self._new)]
-        desired = Counter(one for one in staying if one is not None)
-        announced = [one for one in view.nodes if one.notice and not one.draining_since]
-        remove = self._to_remove(called)
+        surplus = self._give_up_orders()
+        idle_since, cordon = self._to_cordon()
+        gone = {one.name for one in cordon}
+        called = [one for one in self._leaving if one.is_used]
+        there = [one for one in self._there if one.name not in gone] + called
+        to_come = [*self._orders, *self._new]
         if unmet:
-            self._times += [
-                one.refused_until for one in view.histories.values() if one.refused_until
-            ]
+            self._times += [one.refused_until or view.now for one in view.histories.values()]
         return CapacityPlan(
-            desired={key: desired[key] for key in sorted(desired)},
-            cordon=(*cordon, *announced),
-            uncordon=tuple(called),
-            remove=tuple(remove),
+            desired=_counted([*there, *to_come]),
+            vcpus=sum(one.vcpus for one in (*there, *to_come)),
+            cordon=(*cordon, *self._lost()),
+            uncordon=tuple(one.node for one in called if one.node is not None),
+            remove=tuple(self._to_remove({one.name for one in called if one.name})),
             unmet=tuple(unmet),
-            unneeded_since=self._unneeded_since(),
+            to_come=_counted(to_come),
+            idle_since=idle_since,
+            surplus=surplus,
             look_again_at=min((one for one in self._times if one > view.now), default=None),
         )
 
-    def _place_of(self, node: Node) -> _Place:
+    def _place_of(self, node: Node) -> Place:
+        """A node as far as it is known: one that is starting may not have told of all it has."""
+        view = self._view
+        taken = view.daemons.get(node.pool, _NOTHING)
+        left = node.offers - taken - view.load.get(node.name, _NOTHING)
         pool = self._by_key.get(node.pool) if node.pool is not None else None
-        vcpus = pool.vcpus if pool is not None else -(-node.offers.milli_cpu // 1000)
-        held = self._view.load.get(node.name, Amounts())
-        return _Place(node.pool, vcpus, node.offers - held, node.pods, node)
+        if pool is None:
+            return Place(node.pool, -(-node.offers.amounts.milli_cpu // 1000), left, node)
+        is_whole = node.ready and node.offers.amounts.gpus >= pool.offers.amounts.gpus
+        if not is_whole and view.now < node.created_at + view.history(pool.key).patience:
+            left = self._rooms[pool.key] - view.load.get(node.name, _NOTHING)
+        return Place(pool.key, pool.vcpus, left, node)
 
-    def _to_come(self, pool: Pool) -> _Place:
-        return _Place(pool.key, pool.vcpus, pool.offers, PODS_MAX)
+    def _stays(self, node: Node) -> bool:
+        if not node.stays or self._view.is_broken(node):
+            return False
+        if node.unready_since is not None:
+            self._times.append(node.unready_since + self._view.history(node.pool).patience)
+        return True
 
-    def _still_to_come(self) -> list[_Place]:
+    def _can_be_called(self, node: Node) -> bool:
+        """Whether a node on its way out can be had back."""
+        is_ours = node.draining_since is not None and not (node.notice or node.deleting)
+        return is_ours and not self._view.is_broken(node)
+
+    def _lost(self) -> list[Node]:
+        """Nodes that are to take no more Pods, whatever waits: announced to go, or broken."""
+        lost = [one for one in self._view.nodes if one.notice or self._view.is_broken(one)]
+        return [one for one in lost if not one.draining_since and not one.deleting]
+
+    def _still_to_come(self) -> list[Place]:
         """Nodes that were ordered and are not there, unless their pool has refused them."""
-        there = Counter(one.pool for one in self._there)
         return [
-            self._to_come(pool)
-            for pool in self._pools
-            if not self._view.is_refused(pool.key)
-            for _ in range(self._view.ordered.get(pool.key, 0) - there[pool.key])
+            self._new_place(one)
+            for one in self._by_key.values()
+            if not self._is_refused(one)
+            for _ in range(self._view.to_come.get(one.key, 0))
         ]
 
-    def _vcpus(self) -> int:
-        """Of all nodes that exist or are to come, those on their way out among them."""
-        existing = sum(self._place_of(one).vcpus for one in self._view.nodes)
-        return existing + sum(one.vcpus for one in (*self._ordered, *self._new))
+    def _new_place(self, pool: Pool) -> Place:
+        return Place(pool.key, pool.vcpus, self._rooms[pool.key])
 
-    def _ask_for_more(self, demand: list[Demand]) -> list[Demand]:
-        """New nodes for demand; the demand for which there can be none now."""
-        vcpus, unmet = self._vcpus(), []
-        while demand:
-            first = demand[0]
-            chosen = self._choice(
-                [
-                    one
-                    for one in self._pools
-                    if first.suits(one.key) and first.amounts.fits_into(one.offers)
-                ],
-                vcpus,
-            )
-            if chosen is None:
-                unmet.append(demand.pop(0))
-                continue
-            place = self._to_come(chosen)
-            demand = _packed(demand, [place])
-            vcpus += chosen.vcpus
-            self._new.append(place)
+    def _is_refused(self, pool: Pool) -> bool:
+        return self._view.history(pool.key).is_refused(self._view.now)
+
+    def _meet_demand(self) -> list[Demand]:
+        """Find room for what waits, on new nodes if need be; that for which there is none now."""
+        is_enabled = self._view.is_enabled
+        open_ = [one for one in self._there if one.node is not None and not one.node.cordoned]
+        places = [*open_, *self._orders, *(self._leaving if is_enabled else ())]
+        unmet: list[Demand] = []
+        for unit in in_units(self._view.demand):
+            taken: list[Taken] = []
+            before = len(places)
+            left = []
+            for one in unit:
+                over = self._find_room(one, places, taken)
+                if over:
+                    left.append(replace(one, count=over))
+            if left and unit[0].gang is not None:
+                self._undo(taken, places, before)
+                left = unit
+            unmet += left
         return unmet
 
-    def _choice(self, pools: Iterable[Pool], vcpus: int) -> Pool | None:
-        """The first pool that may be asked; AWS: the last node may exceed maxvCpus."""
-        view, strategy = self._view, strategy_of(self._view.spec)
-        ordered = in_order(strategy, pools, view.histories, view.now)
-        open_ = [one for one in ordered if not view.is_refused(one.key)]
+    def _find_room(self, demand: Demand, places: list[Place], taken: list[Taken]) -> int:
+        """Room for Pods of one kind; new nodes join `places`. How many are left over."""
+        wanted_milli = demand.amounts.milli_cpu
+        over = put(demand, demand.count, places, taken)
+        self._waiting_milli -= wanted_milli * (demand.count - over)
+        candidates = self._candidates(demand) if over and self._view.is_enabled else []
+        while over:
+            chosen = self._choice(candidates, -(-self._waiting_milli // 1000))
+            if chosen is None:
+                break
+            place = self._new_place(chosen)
+            self._add(place)
+            places.append(place)
+            before, over = over, put(demand, over, [place], taken)
+            self._waiting_milli -= wanted_milli * (before - over)
+        self._waiting_milli -= wanted_milli * over
+        return over
+
+    def _undo(self, taken: Sequence[Taken], places: list[Place], before: int) -> None:
+        """A gang has no room for all: give back what was found for some."""
+        for one in reversed(taken):
+            one.undo()
+        new = len(places) - before
+        self._vcpus -= sum(one.vcpus for one in places[before:])
+        del places[before:]
+        del self._new[len(self._new) - new :]
+
+    def _add(self, place: Place) -> None:
+        self._new.append(place)
+        self._vcpus += place.vcpus
+
+    def _candidates(self, demand: Demand) -> list[Pool]:
+        """Pools whose nodes are large enough and that may be asked, the first to ask in front."""
+        return self._open(
+            one for one in self._pools if Place(one.key, 0, self._rooms[one.key]).count_of(demand)
+        )
+
+    def _open(self, pools: Iterable[Pool]) -> list[Pool]:
+        """Those that do not refuse; AWS: BEST_FIT waits for the first of all."""
+        chosen = islice(pools, 1) if waits(self._strategy) else pools
+        return [one for one in chosen if not self._is_refused(one)]
+
+    def _choice(self, candidates: Sequence[Pool], wanted_vcpus: int) -> Pool | None:
+        """The first that maxvCpus allows; AWS: the last node may exceed it."""
+        view = self._view
+        if wanted_vcpus < self._largest and goes_by_price(self._strategy):
+            candidates = in_order(
+                self._strategy, candidates, view.histories, view.now, wanted_vcpus
+            )
         limit = view.spec.max_vcpus
-        within = next((one for one in open_ if vcpus + one.vcpus <= limit), None)
-        if within is None and open_ and vcpus < limit and can_overshoot(strategy):
-            return min(open_, key=lambda one: (one.vcpus, one.key))
+        within = next((one for one in candidates if self._vcpus + one.vcpus <= limit), None)
+        if within is None and self._vcpus < limit and can_overshoot(self._strategy):
+            return min(candidates, key=lambda one: (one.vcpus, one.order), default=None)
         return within
 
+    def _staying(self) -> int:
+        """How many vCPUs nodes have that are there or to come and, so far, stay."""
+        called = (one for one in self._leaving if one.is_used)
+        return sum(one.vcpus for one in (*self._there, *called, *self._orders, *self._new))
+
     def _keep_min(self) -> None:
-        """Idle nodes up to minvCpus."""
-        going = sum(one.vcpus for one in self._leaving if not one.is_used)
-        vcpus = self._vcpus() - going
-        while vcpus < self._view.spec.min_vcpus:
-            chosen = self._choice(self._pools, vcpus)
+        """Keep minvCpus, idle or not: by nodes on their way out first, then by new ones."""
+        missing = self._view.spec.min_vcpus - self._staying()
+        for one in self._leaving:
+            if missing > 0 and not one.is_used:
+                one.is_used = True
+                missing -= one.vcpus
+        candidates = self._open(self._pools)
+        while missing > 0:
+            chosen = self._choice(candidates, missing)
             if chosen is None:
                 return
-            place = self._to_come(chosen)
-            place.is_used = True
-            self._new.append(place)
-            vcpus += chosen.vcpus
+            place = self._new_place(chosen)
+            self._add(place)
+            missing -= chosen.vcpus
 
-    def _spare(self) -> int:
-        """How many vCPUs could go without falling below minvCpus."""
-        staying = sum(one.vcpus for one in (*self._there, *self._ordered, *self._new))
-        return staying - self._view.spec.min_vcpus
+    def _give_up_orders(self) -> dict[PoolKey, Surplus]:
+        """Take back what was ordered, never came, and was not needed for long enough.
 
-    def _to_cordon(self) -> list[Node]:
-        """Nodes that have been idle for long enough and that nothing needs, the newest first."""
-        view, spare = self._view, self._spare()
-        idle = [
-            (one.node, one.vcpus, view.idle_since[one.node.name])
+        What is over and not given up yet is noted; the time begins anew when all is needed again,
+        and with it when more is ordered.
+        """
+        view, found = self._view, {}
+        spare = self._staying() - view.spec.min_vcpus
+        unused: dict[PoolKey, list[Place]] = defaultdict(list)
+        for one in self._orders:
+            if not one.is_used and one.pool is not None:
+                unused[one.pool].append(one)
+        given_up: list[Place] = []
+        for key in sorted(unused):
+            vcpus = unused[key][0].vcpus
+            over = min(len(unused[key]), spare // vcpus)
+            if over <= 0:
+                continue
+            known = view.surplus.get(key, Surplus(view.now, over))
+            known = Surplus(known.since, min(known.count, over))
+            if view.now >= known.since + view.delay:
+                given_up += unused[key][: known.count]
+                spare -= known.count * vcpus
+                known = Surplus(view.now, over - known.count)
+            if known.count:
+                found[key] = known
+                self._times.append(known.since + view.delay)
+        gone = {id(one) for one in given_up}
+        self._orders = [one for one in self._orders if id(one) not in gone]
+        return found
+
+    def _to_cordon(self) -> tuple[dict[str, datetime], list[Node]]:
+        """Since when nodes are idle; and those that have been for long enough, newest first."""
+        view = self._view
+        spare = self._staying() - view.spec.min_vcpus
+        idle: list[tuple[Node, int]] = [
+            (one.node, one.vcpus)
             for one in self._there
-            if one.node is not None and not one.is_used and one.node.name in view.idle_since
+            if one.node is not None and not one.is_used and one.node.name not in view.load
         ]
+        idle_since = {node.name: view.idle_since.get(node.name, view.now) for node, _ in idle}
         found: list[Node] = []
-        for node, vcpus, since in sorted(
+        for node, vcpus in sorted(
             idle, key=lambda one: (one[0].created_at, one[0].name), reverse=True
         ):
+            due_at = idle_since[node.name] + view.delay
             if vcpus > spare:
                 continue
-            if view.now < since + view.delay:
-                self._times.append(since + view.delay)
+            if view.now < due_at:
+                self._times.append(due_at)
                 continue
             found.append(node)
             spare -= vcpus
-        return found
+            del idle_since[node.name]
+        return idle_since, found
 
-    def _unneeded_since(self) -> datetime | None:
-        if all(one.is_used for one in self._ordered):
-            return None
-        return self._view.unneeded_since or self._view.now
-
-    def _give_up_orders(self) -> None:
-        """Take back what was ordered, never came and is not needed."""
-        since = self._unneeded_since()
-        if since is None:
-            return
-        if self._view.now < since + self._view.delay:
-            self._times.append(since + self._view.delay)
-            return
-        spare = self._spare()
-        for one in [one for one in reversed(self._ordered) if not one.is_used]:
-            if one.vcpus <= spare:
-                self._ordered.remove(one)
-                spare -= one.vcpus
-
-    def _to_remove(self, called: Sequence[Node]) -> list[Node]:
+    def _to_remove(self, called: set[str]) -> list[Node]:
         """Cordoned nodes on which nothing runs, once that is certain."""
         found: list[Node] = []
         for node in self._view.nodes:
             since = node.draining_since
-            if since is None or node.deleting or node.name in self._view.load or node in called:
+            is_busy = node.name in self._view.load
+            if since is None or node.deleting or is_busy or node.name in called:
                 continue
             if self._view.now >= since + SETTLE:
                 found.append(node)
@@ -298,33 +378,6 @@ class _Planner:
         return found
 
 
-def _packed(demand: Iterable[Demand], places: Sequence[_Place]) -> list[Demand]:
-    """Put demand into places, the largest first, each into the first with room; what is left."""
-    left: list[Demand] = []
-    for one in sorted(demand, key=_largest_first):
-        count = one.count
-        for place in places:
-            if not count:
-                break
-            if not one.suits(place.pool):
-                continue
-            fits = min(count, place.pods, one.amounts.count_in(place.left))
-            if fits:
-                place.left -= one.amounts.times(fits)
-                place.pods -= fits
-                place.is_used = True
-                count -= fits
-        if count:
-            left.append(Demand(one.amounts, count, one.on_demand, one.instance_type))
-    return left
-
-
-def _largest_first(demand: Demand) -> tuple[int, int, int, bool, str]:
-    amounts = demand.amounts
-    return (
-        -amounts.gpus,
-        -amounts.milli_cpu,
-        -amounts.memory,
-        not demand.on_demand,
-        demand.instance_type or "",
-    )
+def _counted(places: Iterable[Place]) -> dict[PoolKey, int]:
+    counts = Counter(one.pool for one in places if one.pool is not None)
+    return {key: counts[key] for key in sorted(counts)}

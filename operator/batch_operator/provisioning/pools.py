@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_operator.api.amounts import Amounts
@@ -18,11 +18,41 @@ if TYPE_CHECKING:
     from batch_operator.api.compute_environment import InstanceType
 
 
+PODS_MAX = 110
+"""The kubelet's default, for nodes of which nothing else is known."""
+
+
 class PoolKey(NamedTuple):
     """What nodes' labels say: `node.kubernetes.io/instance-type`, and the capacity type."""
 
     instance_type: str
     capacity_type: CapacityType
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Room for Pods on a node: their requests, and how many there may be."""
+
+    amounts: Amounts = field(default_factory=Amounts)
+    pods: int = 0
+
+    def __add__(self, other: Space) -> Space:
+        return Space(self.amounts + other.amounts, self.pods + other.pods)
+
+    def __sub__(self, other: Space) -> Space:
+        return Space(self.amounts - other.amounts, self.pods - other.pods)
+
+    def at_most(self, other: Space) -> Space:
+        """The smaller one of each resource."""
+        mine, others = self.amounts, other.amounts
+        return Space(
+            Amounts(
+                min(mine.milli_cpu, others.milli_cpu),
+                min(mine.memory, others.memory),
+                min(mine.gpus, others.gpus),
+            ),
+            min(self.pods, other.pods),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +62,10 @@ class Pool:
     key: PoolKey
     order: int
     vcpus: int
-    offers: Amounts
-    """What a node of it can give to jobs, the environment's `nodeOverhead` taken off."""
+    offers: Space
+    """What a node of it should give to Pods: its size without the environment's `nodeOverhead`."""
     price: float | None
     """Of one node for an hour, if it is known."""
-
-    @property
-    def price_per_vcpu(self) -> float:
-        """What is not priced comes after what is."""
-        return float("inf") if self.price is None else self.price / self.vcpus
 
 
 def pools_of(spec: ComputeEnvironmentSpec) -> list[Pool]:
@@ -58,7 +83,9 @@ def pools_of(spec: ComputeEnvironmentSpec) -> list[Pool]:
             key=PoolKey(one.name, capacity_type),
             order=order,
             vcpus=one.vcpus,
-            offers=Amounts(one.vcpus * 1000, memory_bytes(one.memory), one.gpus) - overhead,
+            offers=Space(
+                Amounts(one.vcpus * 1000, memory_bytes(one.memory), one.gpus) - overhead, PODS_MAX
+            ),
             price=price_of(one, capacity_type),
         )
         for order, one in enumerate(spec.instance_types)
@@ -82,7 +109,7 @@ def _is_above_bid(instance_type: InstanceType, bid_percentage: int | None) -> bo
 
 
 def capacity_types(spec: ComputeEnvironmentSpec) -> list[CapacityType]:
-    """Spot first: it is preferred where an environment has both and prices do not say else."""
+    """What an environment asks for, spot first; on-demand when it says nothing."""
     given = set(spec.capacity_types) or {CapacityType.ON_DEMAND}
     return sorted(given, key=lambda one: one is not CapacityType.SPOT)
 

@@ -11,11 +11,13 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.api.amounts import Amounts
 from batch_operator.api.compute_environment import EnvironmentState
+from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.history import History, histories_of
-from batch_operator.provisioning.plan import Demand, View, plan_capacity
-from batch_operator.provisioning.pools import PoolKey, is_managed, pools_of
+from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.plan import View, plan_capacity
+from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
+from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from batch_operator.api.amounts import Amounts
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
@@ -88,28 +91,29 @@ def _see_to(
     """Plan one environment's nodes anew, and what follows."""
     name, now, spec = environment.name, snapshot.now, environment.spec
     nodes = snapshot.nodes.get(name, {})
-    known = memo.nodes.capacities.get(name) or _recalled(environment)
-    memo.nodes.capacities[name] = known
+    known = memo.nodes.capacities.get(name)
+    if known is None:
+        known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
+    learn(known, spec, nodes.values(), snapshot.refused_pools.get(name, {}), now)
     load, demand = _load_and_demand(attempts)
-    _learn_refusals(known, nodes, snapshot, name)
-    _learn_of_nodes(known, nodes, now)
-    known.idle_since = {one: known.idle_since.get(one, now) for one in nodes if one not in load}
+    before = known.plan
     plan = plan_capacity(
         View(
             spec=spec,
             nodes=[nodes[one] for one in sorted(nodes)],
             now=now,
             load=load,
+            daemons=_daemons(environment, known, nodes, snapshot),
             demand=demand,
-            idle_since=known.idle_since,
-            ordered=known.ordered,
-            unneeded_since=known.unneeded_since,
+            to_come=known.to_come,
+            idle_since=before.idle_since if before is not None else {},
+            surplus=before.surplus if before is not None else {},
             histories=known.histories,
             is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
         )
     )
-    known.plan, known.planned_at, known.ordered = plan, now, plan.desired
-    known.unneeded_since = plan.unneeded_since
+    known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
+    note_orders(known, now)
     memo.nodes.unplanned.discard(name)
     memo.touched_environments.add(name)
     _set_ceiling(environment, known, nodes, memo, now)
@@ -122,11 +126,28 @@ def _see_to(
     return mutations
 
 
-def _recalled(environment: Environment) -> Capacity:
-    """What the status of an environment remembers."""
-    status = environment.status
-    ordered = {PoolKey(one.instance_type, one.capacity_type): one.desired for one in status.pools}
-    return Capacity(histories_of(status), ordered)
+def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
+    """What the status of an environment remembers: what was desired and is not there is to come."""
+    there = Counter(one.pool for one in nodes if one.stays)
+    missing = {
+        PoolKey(row.instance_type, row.capacity_type): row.desired
+        for row in environment.status.pools
+    }
+    to_come = {key: count - there[key] for key, count in missing.items() if count > there[key]}
+    return Capacity(histories_of(environment.status), to_come)
+
+
+def _daemons(
+    environment: Environment, known: Capacity, nodes: Mapping[str, Node], snapshot: Snapshot
+) -> Mapping[PoolKey | None, Space]:
+    """What DaemonSets take of a node of each pool; found out anew when one of them changes."""
+    pools = {one.key for one in pools_of(environment.spec)} | {one.pool for one in nodes.values()}
+    last = known.daemons
+    is_same = last is not None and last.of is snapshot.daemon_sets
+    if last is None or not is_same or not pools <= last.spaces.keys():
+        spaces = taken_by_daemons(snapshot.daemon_sets, environment.name, pools)
+        last = known.daemons = Daemons(snapshot.daemon_sets, spaces)
+    return last.spaces
 
 
 def _is_to_be_provided(
@@ -137,7 +158,12 @@ def _is_to_be_provided(
     now: datetime,
 ) -> bool:
     """Whether something differs from the plan, or was last seen to a while ago."""
-    there = Counter(one.pool for one in nodes.values() if one.stays or one in plan.uncordon)
+    called = {one.uid for one in plan.uncordon}
+    there = Counter(
+        one.pool
+        for one in nodes.values()
+        if one.pool is not None and (one.stays or one.uid in called)
+    )
     return (
         known.provided_at is None
         or now >= known.provided_at + SEEN_TO_EVERY
@@ -147,12 +173,10 @@ def _is_to_be_provided(
     )
 
 
-def _load_and_demand(
-    attempts: Iterable[PodAttempt],
-) -> tuple[dict[str, Amounts], list[Demand]]:
+def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], list[Demand]]:
     """What attempts hold by node, and what those ask for that have none yet."""
-    load: dict[str, Amounts] = {}
-    counts: Counter[tuple[Amounts, bool, str | None]] = Counter()
+    load: dict[str, Space] = {}
+    counts: Counter[tuple[Amounts, bool, str | None, str | None]] = Counter()
     made: Counter[tuple[str, int, int | None]] = Counter()
     stand_ins: list[PodAttempt] = []
     for one in attempts:
@@ -161,51 +185,22 @@ def _load_and_demand(
             continue
         made[one.job_uid, one.number, one.node_group] += 1
         if one.node_name is None:
-            counts[one.amounts, one.on_demand, one.instance_type] += 1
+            counts[one.amounts, one.on_demand, one.instance_type, _gang(one)] += 1
         else:
-            load[one.node_name] = load.get(one.node_name, Amounts()) + one.amounts
+            load[one.node_name] = load.get(one.node_name, Space()) + Space(one.amounts, 1)
     for one in stand_ins:
         missing = one.members - made[one.job_uid, one.number, one.node_group]
         if missing > 0:
-            counts[one.amounts, one.on_demand, one.instance_type] += missing
+            counts[one.amounts, one.on_demand, one.instance_type, _gang(one)] += missing
     return load, [
-        Demand(amounts, count, on_demand, instance_type)
-        for (amounts, on_demand, instance_type), count in counts.items()
+        Demand(amounts, count, on_demand, instance_type, gang)
+        for (amounts, on_demand, instance_type, gang), count in counts.items()
     ]
 
 
-def _learn_refusals(
-    known: Capacity, nodes: Mapping[str, Node], snapshot: Snapshot, name: str
-) -> None:
-    """What was refused counts as ordered no more."""
-    for pool, refusal in snapshot.refused_pools.get(name, {}).items():
-        before = known.histories.get(pool, _NONE)
-        if before.refused_at is None or refusal.at > before.refused_at:
-            known.histories[pool] = before.refused(refusal.at, refusal.message)
-            there = sum(one.pool == pool for one in nodes.values())
-            known.ordered = {**known.ordered, pool: min(known.ordered.get(pool, 0), there)}
-
-
-def _learn_of_nodes(known: Capacity, nodes: Mapping[str, Node], now: datetime) -> None:
-    """How long nodes took to come, and which were taken away."""
-    by_uid = {one.uid: one for one in nodes.values()}
-    for node in by_uid.values():
-        if node.pool is None:
-            continue
-        before, history = known.known.get(node.uid), known.histories.get(node.pool, _NONE)
-        is_new = node.ready_at is not None and not (before and before.ready_at)
-        if is_new and node.ready_at and node.ready_at >= (history.refused_at or node.created_at):
-            took_s = round((node.ready_at - node.created_at).total_seconds())
-            history = history.became_ready(max(0, took_s))
-        if node.notice and not node.draining_since and not (before and before.notice):
-            history = history.interrupted(now)
-        if history is not _NONE:
-            known.histories[node.pool] = history
-    for uid, node in known.known.items():
-        if uid not in by_uid and node.pool is not None and node.stays:
-            history = known.histories.get(node.pool, _NONE)
-            known.histories[node.pool] = history.interrupted(now)
-    known.known = by_uid
+def _gang(attempt: PodAttempt) -> str | None:
+    """Which other attempts it has to run together with."""
+    return None if attempt.node_group is None else f"{attempt.job_uid}/{attempt.number}"
 
 
 def _set_ceiling(
@@ -218,7 +213,7 @@ def _set_ceiling(
     )
     if is_short:
         memo.nodes.ceilings[environment.name] = sum(
-            one.offers.milli_cpu for one in nodes.values() if one.takes_pods
+            one.offers.amounts.milli_cpu for one in nodes.values() if one.takes_pods
         )
     else:
         memo.nodes.ceilings.pop(environment.name, None)

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 def environment_status(environment: Environment, memo: Memo, now: datetime) -> WriteStatus:
     """What is to be read of an environment."""
     spec = environment.spec
-    used = VcpuUsage(used=vcpus(memo.used_milli[environment.name]), max=spec.max_vcpus)
+    known = memo.nodes.capacities.get(environment.name)
+    plan = known.plan if known is not None else None
+    used = VcpuUsage(
+        used=vcpus(memo.used_milli[environment.name]),
+        max=spec.max_vcpus,
+        desired=plan.vcpus if plan is not None else None,
+    )
     status = ComputeEnvironmentStatus(
         observed_generation=environment.generation,
         vcpus=used,
@@ -51,16 +57,17 @@ def environment_status(environment: Environment, memo: Memo, now: datetime) -> W
 def _nodes(environment: Environment, memo: Memo, now: datetime) -> dict[str, Any]:
     """What the status of a MANAGED environment says of its nodes and pools."""
     known = memo.nodes.capacities.get(environment.name)
-    if known is None:
+    if known is None or known.plan is None:
         return {}
+    desired = known.plan.desired
     nodes = list(known.known.values())
     ready = Counter(one.pool for one in nodes if one.pool is not None and one.takes_pods)
     order = [one.key for one in pools_of(environment.spec)]
     return {
         "nodes": NodeCounts(
-            desired=sum(known.ordered.values()),
+            desired=sum(desired.values()),
             ready=sum(one.takes_pods for one in nodes),
             draining=sum(one.draining_since is not None for one in nodes),
         ),
-        "pools": rows_of(known.histories, known.ordered, ready, order, now),
+        "pools": rows_of(known.histories, desired, ready, order, now),
     }

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
+    from batch_operator.provisioning.daemons import Daemons
     from batch_operator.provisioning.history import History
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
@@ -20,14 +20,15 @@ class Capacity:
     """What is known of one environment's nodes. The lasting part is in its status."""
 
     histories: dict[PoolKey, History]
-    ordered: Mapping[PoolKey, int]
+    to_come: dict[PoolKey, int]
+    """How many nodes were ordered that are not there."""
     plan: CapacityPlan | None = None
+    """The last one. How long something has been idle is counted anew after a restart."""
     planned_at: datetime | None = None
     generation: int = 0
     provided_at: datetime | None = None
-    unneeded_since: datetime | None = None
-    idle_since: dict[str, datetime] = field(default_factory=dict)
-    """By name of a node on which nothing runs; counted anew after a restart."""
+    daemons: Daemons | None = None
+    """What DaemonSets take of its nodes."""
     known: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
 

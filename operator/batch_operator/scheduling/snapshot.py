@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.plan import Definition
+    from batch_operator.provisioning.daemons import DaemonSet
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
 
@@ -83,6 +84,7 @@ class Snapshot:
     """What has been read of the ConfigMaps that open jobs take parameters from."""
     nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     """By compute environment and name."""
+    daemon_sets: tuple[DaemonSet, ...] = ()
     refused_pools: Mapping[str, Mapping[PoolKey, PoolRefusal]] = field(default_factory=dict)
     """By compute environment: what its provisioner could not get lately."""
     changes: Changes = field(default_factory=Changes)

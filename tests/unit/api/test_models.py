@@ -369,7 +369,12 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                         "message": "no capacity",
                         "interruptions": 0.5,
                         "interruptedAt": NOON,
+                        "refusedInARow": 1,
+                        "waitingSince": NOON,
+                        "overdueAt": NOON,
+                        "cameAt": NOON,
                         "readySeconds": 40,
+                        "allocatable": {"milliCpu": 1930, "memory": 1, "gpus": 1, "pods": 29},
                     }
                 ],
                 "conditions": [CONDITION],

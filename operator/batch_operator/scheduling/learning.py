@@ -1,0 +1,126 @@
+"""What the nodes of an environment, those that came and those that did not, teach of its pools."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.provisioning.history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from batch_operator.api.compute_environment import ComputeEnvironmentSpec
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.pools import PoolKey, Space
+    from batch_operator.scheduling.nodes_memo import Capacity
+    from batch_operator.scheduling.snapshot import PoolRefusal
+
+_NONE = History()
+
+
+def learn(
+    known: Capacity,
+    spec: ComputeEnvironmentSpec,
+    nodes: Iterable[Node],
+    refusals: Mapping[PoolKey, PoolRefusal],
+    now: datetime,
+) -> None:
+    """Bring what is known of pools up to date, before the next plan is made of it."""
+    by_uid = {one.uid: one for one in nodes}
+    _learn_of_arrivals(known, by_uid, now)
+    _learn_of_orders(known, now)
+    _learn_of_losses(known, by_uid, now)
+    _learn_of_refusals(known, refusals)
+    _learn_sizes(known, spec, by_uid.values())
+    known.known = by_uid
+
+
+def note_orders(known: Capacity, now: datetime) -> None:
+    """Since when nodes are waited for, once the plan is made."""
+    for pool in known.to_come.keys() | known.histories.keys():
+        history = known.histories.get(pool, _NONE)
+        waiting = history.waits(now, is_awaited=pool in known.to_come)
+        if waiting is not history:
+            known.histories[pool] = waiting
+
+
+def _learn_of_arrivals(known: Capacity, by_uid: Mapping[str, Node], now: datetime) -> None:
+    """A node that is there is on order no more; one that is ready says how long it took.
+
+    After a restart no node is new: what is there has been taken off the orders already.
+    """
+    for uid, node in by_uid.items():
+        if node.pool is None:
+            continue
+        history = known.histories.get(node.pool, _NONE)
+        if known.plan is not None and uid not in known.known:
+            known.to_come[node.pool] = max(0, known.to_come.get(node.pool, 0) - 1)
+            history = history.waits(now, is_awaited=False)
+        if node.ready_at is not None and history.is_news(node.created_at):
+            took = max(timedelta(0), node.ready_at - node.created_at)
+            history = history.became_ready(node.created_at, round(took.total_seconds()))
+        if history is not _NONE:
+            known.histories[node.pool] = history
+
+
+def _learn_of_orders(known: Capacity, now: datetime) -> None:
+    """What has been ordered for too long counts as refused, and as ordered no more."""
+    for pool, count in known.to_come.items():
+        history = known.histories.get(pool, _NONE)
+        since = history.waiting_since
+        if count and since is not None and now >= since + history.patience:
+            known.histories[pool] = history.overdue(now)
+            known.to_come[pool] = 0
+
+
+def _learn_of_losses(known: Capacity, by_uid: Mapping[str, Node], now: datetime) -> None:
+    """Nodes that are announced to go, that are gone, and that were given up as broken."""
+    for uid, node in by_uid.items():
+        if node.pool is None:
+            continue
+        before, history = known.known.get(uid), known.histories.get(node.pool, _NONE)
+        if node.notice and not node.draining_since and not (before and before.notice):
+            known.histories[node.pool] = history.interrupted(now)
+        elif (
+            node.is_broken(now, history.patience)
+            and node.draining_since
+            and before
+            and not before.draining_since
+        ):
+            is_new = history.is_news(node.created_at)
+            known.histories[node.pool] = (
+                history.overdue(now) if is_new else history.interrupted(now)
+            )
+    for uid, node in known.known.items():
+        if uid not in by_uid and node.pool is not None and node.stays:
+            history = known.histories.get(node.pool, _NONE)
+            known.histories[node.pool] = history.interrupted(now)
+
+
+def _learn_of_refusals(known: Capacity, refusals: Mapping[PoolKey, PoolRefusal]) -> None:
+    """What was refused counts as ordered no more."""
+    for pool, refusal in refusals.items():
+        history = known.histories.get(pool, _NONE)
+        at = refusal.at.replace(microsecond=0)
+        if history.refused_at is None or at > history.refused_at:
+            known.histories[pool] = history.refused(at, refusal.message)
+            known.to_come[pool] = 0
+
+
+def _learn_sizes(known: Capacity, spec: ComputeEnvironmentSpec, nodes: Iterable[Node]) -> None:
+    """The least that the nodes of a pool have, as far as they have told of all that they have."""
+    gpus = {one.name: one.gpus for one in spec.instance_types}
+    least: dict[PoolKey, Space] = {}
+    for node in nodes:
+        pool = node.pool
+        if pool is None or not node.ready:
+            continue
+        if node.offers.amounts.gpus >= gpus.get(pool.instance_type, 0):
+            least[pool] = node.offers.at_most(least.get(pool, node.offers))
+    for pool, space in least.items():
+        history = known.histories.get(pool, _NONE)
+        if history.allocatable != space:
+            known.histories[pool] = replace(history, allocatable=space)
