@@ -83,6 +83,10 @@ simulation: setup ## the operator in virtual time: scenarios, crashes, faults; B
 bench: setup ## measure writes, CPU and time per job on fake nodes, beside an Indexed Job
 	@$(RUN)/python -m bench $(BENCH)
 
+.PHONY: bench-nodes
+bench-nodes: setup ## nodes that follow demand: 0 to 100 and back for an array of 2,000, as a picture
+	@$(RUN)/python -m bench.nodes $(BENCH)
+
 .PHONY: bench-core
 bench-core: setup ## measure the scheduling core alone, up to a million waiting; no cluster, minutes
 	@$(RUN)/python -m bench.core $(BENCH)

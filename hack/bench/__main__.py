@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -13,26 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.audit import AuditLog
-from localcluster import controlplane, processes
-from localcluster.layout import (
-    COMPUTE_ENVIRONMENT_LABEL,
-    FAKE_NODE_ENVIRONMENT,
-    REPOSITORY,
-    Cluster,
-    ClusterError,
-)
+from bench.cluster import CLUSTER, OPERATOR, bring_up, create, kubectl, ours, wait
+from localcluster import processes
+from localcluster.layout import COMPUTE_ENVIRONMENT_LABEL, FAKE_NODE_ENVIRONMENT, ClusterError
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bench.audit import Write
 
-CLUSTER = Cluster("bench")
-OPERATOR = "batch-operator"
 AGENT = "batch-operator/"
-NAMESPACE = "bench"
-PATIENCE_S = 900.0
 AUDIT_DELAY_S = 35.0
 """The API server writes its log in batches, at least every half a minute."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -78,25 +68,13 @@ class Row:
 
 
 def _bring_up(nodes: int) -> None:
-    up = [str(REPOSITORY / "hack/cluster"), "up", "--name", CLUSTER.name, "--provider", "embedded"]
-    subprocess.run([*up, "--audit", "--fake-nodes", str(nodes)], check=True)
-    _kubectl("apply", "-f", str(REPOSITORY / "crds"))
-    _kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(REPOSITORY / "crds"))
-    _kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
-    _kubectl("create", "namespace", NAMESPACE)
-    processes.stop(CLUSTER, OPERATOR)
-    processes.start(
-        CLUSTER,
-        OPERATOR,
-        [str(Path(sys.executable).parent / "batch-operator"), "run", "--port=0"]
-        + [f"--kubeconfig={CLUSTER.kubeconfig}"],
-    )
+    bring_up(nodes)
     environment = {"type": "UNMANAGED", "maxvCpus": 100_000}
     order = [{"order": 1, "computeEnvironment": FAKE_NODE_ENVIRONMENT}]
-    _create(
-        _ours("ComputeEnvironment", FAKE_NODE_ENVIRONMENT, environment),
-        _ours("JobQueue", "bench", {"priority": 1, "computeEnvironmentOrder": order}),
-        _ours("JobDefinition", "bench", {"podTemplate": {"spec": {"containers": [CONTAINER]}}}),
+    create(
+        ours("ComputeEnvironment", FAKE_NODE_ENVIRONMENT, environment),
+        ours("JobQueue", "bench", {"priority": 1, "computeEnvironmentOrder": order}),
+        ours("JobDefinition", "bench", {"podTemplate": {"spec": {"containers": [CONTAINER]}}}),
         verb="apply",
     )
 
@@ -106,13 +84,13 @@ def _measure(name: str, units: int, objects: Sequence[dict[str, Any]]) -> Row:
     print(f"{name} …", flush=True)
     kind = objects[0]["kind"].lower()
     audit, cpu_s, begun = AuditLog(CLUSTER.audit_log), _cpu_s(), time.monotonic()
-    _create(*objects)
-    _wait(lambda: _complete(kind) == len(objects), name)
+    create(*objects)
+    wait(lambda: _complete(kind) == len(objects), name)
     seconds = time.monotonic() - begun
     tracked = ("get", "pods", "-l", "batch-operator.io/tracked", "-o", "name")
-    _wait(lambda: not _kubectl(*tracked), "the Pods to be let go")
+    wait(lambda: not kubectl(*tracked), "the Pods to be let go")
     time.sleep(AUDIT_DELAY_S)
-    stored = _kubectl("get", kind, objects[0]["metadata"]["name"], "-o", "json")
+    stored = kubectl("get", kind, objects[0]["metadata"]["name"], "-o", "json")
     row = Row(
         name=name,
         units=units,
@@ -123,8 +101,8 @@ def _measure(name: str, units: int, objects: Sequence[dict[str, Any]]) -> Row:
         object_bytes=len(json.dumps(json.loads(stored), separators=(",", ":"))),
     )
     print(f"  {seconds:.0f} s, {sum(row.writes.values())} own writes", flush=True)
-    _kubectl("delete", kind, "--all", "--wait=false")
-    _wait(lambda: not _kubectl("get", f"{kind},pods", "-o", "name"), "everything to go")
+    kubectl("delete", kind, "--all", "--wait=false")
+    wait(lambda: not kubectl("get", f"{kind},pods", "-o", "name"), "everything to go")
     return row
 
 
@@ -153,12 +131,7 @@ def _singles(count: int) -> list[dict[str, Any]]:
 
 
 def _job(name: str, **spec: Any) -> dict[str, Any]:
-    return _ours("BatchJob", name, {"jobQueue": "bench", "jobDefinition": "bench", **spec})
-
-
-def _ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    version = "batch-operator.io/v1alpha1"
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return ours("BatchJob", name, {"jobQueue": "bench", "jobDefinition": "bench", **spec})
 
 
 def _indexed_job(count: int) -> dict[str, Any]:
@@ -190,24 +163,7 @@ def _indexed_job(count: int) -> dict[str, Any]:
 
 def _complete(kind: str) -> int:
     path = "{range .items[*]}{.status.conditions[?(@.type=='Complete')].status}{'\\n'}{end}"
-    return _kubectl("get", kind, "-o", f"jsonpath={path}").split().count("True")
-
-
-def _create(*objects: dict[str, Any], verb: str = "create") -> None:
-    listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-    _kubectl(verb, "-f", "-", stdin=json.dumps(listed))
-
-
-def _kubectl(*arguments: str, stdin: str | None = None) -> str:
-    return controlplane.kubectl(CLUSTER, "-n", NAMESPACE, *arguments, stdin=stdin)
-
-
-def _wait(done: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + PATIENCE_S
-    while not done():
-        if time.monotonic() > give_up:
-            raise ClusterError(f"waited {PATIENCE_S:.0f} s for {what}")
-        time.sleep(0.5)
+    return kubectl("get", kind, "-o", f"jsonpath={path}").split().count("True")
 
 
 def _pid() -> int:
