@@ -339,6 +339,21 @@ class PoolStatus(Model):
     )
 
 
+class EnvironmentUpdate(Model):
+    """An infrastructure update that is under way."""
+
+    settings: str = Field(
+        max_length=63, description="What nodes made from now on carry: a digest of the settings."
+    )
+    started_at: Time = Field(
+        description="When it began; jobExecutionTimeoutMinutes counts from then."
+    )
+
+
+QUEUES_MAX = 100
+"""So many queues are named in an environment's status."""
+
+
 class ComputeEnvironmentStatus(Model):
     """How the environment fares."""
 
@@ -347,10 +362,19 @@ class ComputeEnvironmentStatus(Model):
         default=None, description="VALID, INVALID, UPDATING or DELETING."
     )
     status_reason: str | None = Field(
-        default=None, max_length=1024, description="Why it is not VALID."
+        default=None, max_length=1024, description="Why; ComputeEnvironment Healthy when VALID."
     )
     vcpus: VcpuUsage | None = Field(default=None, description="vCPUs in use.")
     nodes: NodeCounts | None = Field(default=None, description="MANAGED: its nodes.")
+    update: EnvironmentUpdate | None = Field(
+        default=None, description="MANAGED: its nodes are being replaced, after a change of spec."
+    )
+    queues: list[Annotated[str, Field(max_length=63)]] = Field(
+        default=[],
+        max_length=QUEUES_MAX,
+        description="The JobQueues that name it; while there are any it cannot be deleted.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
     pools: list[PoolStatus] = Field(
         default=[],
         max_length=200,

@@ -38,12 +38,16 @@ ANNOTATION_TAKEN_AT = f"{GROUP}/taken-at"
 ANNOTATION_REQUEUED = f"{GROUP}/requeued"
 """On a Pod that the operator ends for reasons of its own: why. The attempt costs the job no try."""
 
+ANNOTATION_GIVEN_UP = f"{GROUP}/given-up-since"
+"""On a node that the operator has waited for long enough: what still runs there is ended."""
 ANNOTATION_DRAINING = f"{GROUP}/draining-since"
 """On a node that the operator has cordoned, to remove it when it is idle: since when."""
 
 GATE_GANG = f"{GROUP}/gang"
 """The scheduling gate that holds a multi-node job's Pods until it is their turn."""
 
+FINALIZER_NODES = f"{GROUP}/nodes"
+"""Keeps a MANAGED compute environment until the last of its nodes is removed."""
 FINALIZER_TRACKING = f"{GROUP}/tracking"
 """Keeps an ended Pod readable until its outcome is counted."""
 

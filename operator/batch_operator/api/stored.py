@@ -29,6 +29,7 @@ class Stored(Generic[SpecT, StatusT]):
     deleting: bool
     spec: SpecT
     status: StatusT
+    finalizers: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Job,
         Key,
         PoolRefusal,
+        Provisioned,
         Queue,
         SharePolicy,
     )
@@ -120,6 +121,7 @@ class Cache:
         self.consumables: Table[Consumable] = Table(self._consumable_changed)
         self.nodes: Table[Node] = Table(self._node_changed)
         self.daemon_sets: Table[DaemonSet] = Table(self._daemon_set_changed)
+        self.provisioned: dict[str, Provisioned] = {}
         self.refused_pools: dict[str, dict[PoolKey, PoolRefusal]] = defaultdict(dict)
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
@@ -133,6 +135,7 @@ class Cache:
         self._consumables: dict[str, Consumable] = {}
         self._nodes: dict[str, dict[str, Node]] = defaultdict(dict)
         self._daemon_sets: tuple[DaemonSet, ...] = ()
+        self._stray_nodes: dict[str, dict[str, Node]] = defaultdict(dict)
         self._changed_nodes: set[str] = set()
         self._changed_jobs: set[str] = set()
         self._removed_jobs: set[Key] = set()
@@ -180,6 +183,8 @@ class Cache:
             parameter_sources=self.parameter_sources,
             nodes=self._nodes,
             daemon_sets=self._daemon_sets,
+            stray_nodes=self._stray_nodes,
+            provisioned=self.provisioned,
             refused_pools=self.refused_pools,
             changes=changes,
             policy=policy,
@@ -207,6 +212,13 @@ class Cache:
         """Remember that a provisioner got no more nodes of a pool."""
         self.refused_pools[environment][pool] = refusal
         self._changed_nodes.add(environment)
+
+    def note_provisioned(self, environment: str, result: Provisioned) -> None:
+        """Remember what came of asking a provisioner; only news calls for a new decision."""
+        before = self.provisioned.get(environment)
+        self.provisioned[environment] = result
+        if before is None or (before.reason, before.message) != (result.reason, result.message):
+            self._changed_nodes.add(environment)
 
     def assume(self, attempt: PodAttempt) -> None:
         """Count a create that is on its way as an attempt."""
@@ -322,20 +334,34 @@ class Cache:
         _keep(self._environments, self._changed_environments, before, after)
         if before is not None and after is None:
             self.refused_pools.pop(before.name, None)
+            self.provisioned.pop(before.name, None)
+        if before is not None and after is not None and before.generation != after.generation:
+            self.provisioned.pop(after.name, None)  # it may work now
+        if before is not None and after is not None and before.status.status != after.status.status:
+            self._changed_environments.add(after.name)  # one that is INVALID takes no work
 
     def _node_changed(self, before: Node | None, after: Node | None) -> None:
         """Nodes change all the time, by heartbeats that say nothing new."""
-        if before is not None and after is not None:
-            same_as_before = replace(before, resource_version=after.resource_version) == after
-            if same_as_before:
-                self._nodes[after.environment][after.name] = after
-                return
+        is_echo = (
+            before is not None
+            and after is not None
+            and replace(before, resource_version=after.resource_version) == after
+        )
         if before is not None:
-            self._nodes[before.environment].pop(before.name, None)
-            self._changed_nodes.add(before.environment)
+            for index, name in self._places(before):
+                index[name].pop(before.name, None)
         if after is not None:
-            self._nodes[after.environment][after.name] = after
-            self._changed_nodes.add(after.environment)
+            for index, name in self._places(after):
+                index[name][after.name] = after
+        if not is_echo:
+            for known in filter(None, (before, after)):
+                self._changed_nodes |= known.claimants
+
+    def _places(self, node: Node) -> list[tuple[dict[str, dict[str, Node]], str]]:
+        """Under which environments a node is kept: the one that counts it, or all that it names."""
+        if node.owner is not None:
+            return [(self._nodes, node.owner)]
+        return [(self._stray_nodes, name) for name in node.claimants]
 
     def _daemon_set_changed(self, before: DaemonSet | None, after: DaemonSet | None) -> None:
         """Their statuses change all the time; what matters here hardly ever does."""
@@ -377,7 +403,12 @@ def _is_echo(before: Named[Any, Any] | None, after: Named[Any, Any] | None) -> b
     """Whether only the status has changed, which is our own."""
     if before is None or after is None:
         return False
-    return (before.generation, before.deleting) == (after.generation, after.deleting)
+    return _written_by_others(before) == _written_by_others(after)
+
+
+def _written_by_others(one: Named[Any, Any]) -> tuple[object, ...]:
+    """All but the status. Of a finalizer of our own we want to hear too: it is waited for."""
+    return one.generation, one.deleting, one.finalizers
 
 
 def _offered(definition: DefinitionObject | None) -> tuple[int | None, int] | None:

@@ -94,6 +94,7 @@ class Decoder(Generic[SpecT, StatusT]):
             deleting=metadata.deletion_timestamp is not None,
             spec=spec,
             status=self._status.model_validate_json(bytes(envelope.status)),
+            finalizers=tuple(metadata.finalizers),
         )
 
 

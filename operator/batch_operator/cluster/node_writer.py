@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
+from batch_operator.api.compute_environment import ProvisionerType
 from batch_operator.cluster import decoding
-from batch_operator.cluster.client import NODES, PODS, STRATEGIC_MERGE_PATCH
-from batch_operator.scheduling.snapshot import PoolRefusal
+from batch_operator.cluster.client import (
+    COMPUTE_ENVIRONMENTS,
+    MERGE_PATCH,
+    NODES,
+    PODS,
+    STRATEGIC_MERGE_PATCH,
+    ApiError,
+)
+from batch_operator.scheduling.snapshot import PoolRefusal, Provisioned
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from batch_operator.api.compute_environment import ProvisionerType
     from batch_operator.cluster.cache import Cache
     from batch_operator.cluster.client import ApiClient
     from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.mutations import CordonNode, Provide
+    from batch_operator.scheduling.snapshot import Environment
 
+TRIED_AGAIN_AFTER = timedelta(minutes=5)
+"""What could not work takes jobs again after so long, if nothing has shown before that it works."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -39,15 +52,17 @@ class NodeWriter:
         self._clock = clock
         self._cache = cache
         self._provisioners = provisioners
+        self._read = decoding.environment_decoder()
 
     async def cordon(self, mutation: CordonNode) -> None:
-        """Let a node take no more Pods, or again."""
+        """Let a node take no more Pods, or again; or say that its time is up."""
         node, since = mutation.node, mutation.since
+        at = since.isoformat() if since else None
+        annotations = {meta.ANNOTATION_DRAINING: at}
+        if mutation.given_up:
+            annotations[meta.ANNOTATION_GIVEN_UP] = at
         body = {
-            "metadata": {
-                "uid": node.uid,
-                "annotations": {meta.ANNOTATION_DRAINING: since.isoformat() if since else None},
-            },
+            "metadata": {"uid": node.uid, "annotations": annotations},
             "spec": {"unschedulable": True if since else None},
         }
         reply = await self._client.patch(
@@ -56,15 +71,33 @@ class NodeWriter:
         self._cache.nodes.reply(decoding.node(reply))
 
     async def provide(self, mutation: Provide) -> None:
-        """Have an environment's provisioner bring its nodes to what was planned."""
+        """Have an environment's provisioner bring its nodes to what was planned.
+
+        No node is made before the environment has our finalizer, and that comes off only when no
+        node is left: whenever the operator dies, somebody knows of every node.
+        """
         environment, plan = mutation.environment, mutation.plan
         asked = environment.spec.provisioner
         provisioner = self._provisioners.get(asked.type) if asked is not None else None
+        if asked is None or asked.type is ProvisionerType.NONE:
+            return
         if provisioner is None:
+            message = f"this operator has no provisioner {asked.type}: take another"
+            self._note(environment, "ProvisionerUnknown", message)
+            return
+        if plan.desired and not await self._keep(environment):
             return
         free = [one for one in plan.remove if not await self._is_busy(one)]
         plan = replace(plan, remove=tuple(free))
-        provided = await provisioner.provide(environment, plan, mutation.nodes)
+        try:
+            provided = await provisioner.provide(environment, plan, mutation.nodes)
+        except ApiError as error:
+            if error.status not in {403, 404}:
+                raise
+            self._note(environment, "ProvisionerNotPermitted", _not_permitted(asked.type, error))
+            return
+        if self._tells(environment, plan, mutation.nodes):
+            self._note(environment)
         now = self._clock.now()
         for pool, message in provided.refused.items():
             _LOG.warning(
@@ -72,6 +105,67 @@ class NodeWriter:
                 environment.name, pool.capacity_type, pool.instance_type, message,
             )  # fmt: skip
             self._cache.refuse_pool(environment.name, pool, PoolRefusal(now, message))
+        if mutation.is_last and not provided.is_pending:
+            await self._let_go(environment)
+
+    def _tells(self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]) -> bool:
+        """Whether success means anything: one that had nothing to do may fail again at once."""
+        known = self._cache.provisioned.get(environment.name)
+        if known is None or known.reason is None:
+            return True
+        there = Counter(one.pool for one in nodes if one.stays)
+        is_asked = bool(plan.remove) or there != Counter(plan.desired)
+        return is_asked or self._clock.now() >= known.at + TRIED_AGAIN_AFTER
+
+    def _note(self, environment: Environment, reason: str | None = None, message: str = "") -> None:
+        """Have the core know what came of it, and the log what is new of that."""
+        result = Provisioned(self._clock.now(), reason, message)
+        known = self._cache.provisioned.get(environment.name)
+        if reason and (known is None or known.message != message):
+            _LOG.warning("compute environment %s: %s", environment.name, message)
+        self._cache.note_provisioned(environment.name, result)
+
+    async def _keep(self, environment: Environment) -> bool:
+        """Put our finalizer on an environment; whether it has it."""
+        if meta.FINALIZER_NODES in environment.finalizers:
+            return True
+        current = await self._current(environment)
+        if current.deleting:
+            return False
+        if meta.FINALIZER_NODES not in current.finalizers:
+            await self._set_finalizers(current, [*current.finalizers, meta.FINALIZER_NODES])
+        return True
+
+    async def _let_go(self, environment: Environment) -> None:
+        """Take our finalizer off, if the API server has no node either: a watch may be late."""
+        selector = f"{meta.LABEL_COMPUTE_ENVIRONMENT}={environment.name}"
+        page = await self._client.list_page(NODES, label_selector=selector, limit=1)
+        if page.items:
+            return
+        current = await self._current(environment)
+        others = [one for one in current.finalizers if one != meta.FINALIZER_NODES]
+        if len(others) < len(current.finalizers):
+            await self._set_finalizers(current, others)
+
+    async def _current(self, environment: Environment) -> Environment:
+        """The environment as the API server has it; one that has its name by now is another."""
+        raw = await self._client.get(COMPUTE_ENVIRONMENTS, None, environment.name)
+        current = self._read(raw)
+        if current.uid != environment.uid:
+            raise ApiError(404, "NotFound", f"compute environment {environment.name} is gone")
+        return current
+
+    async def _set_finalizers(self, current: Environment, finalizers: list[str]) -> None:
+        """A list is replaced as a whole: the version keeps others' entries from being lost."""
+        metadata = {"uid": current.uid, "resourceVersion": str(current.resource_version)}
+        reply = await self._client.patch(
+            COMPUTE_ENVIRONMENTS,
+            None,
+            current.name,
+            {"metadata": {**metadata, "finalizers": finalizers}},
+            content_type=MERGE_PATCH,
+        )
+        self._cache.environments.reply(self._read(reply))
 
     async def _is_busy(self, node: Node) -> bool:
         """Whether a Pod of ours runs on a node, by the API server's own word.
@@ -84,3 +178,10 @@ class NodeWriter:
             field_selector=f"spec.nodeName={node.name}",
         )
         return any(not decoding.attempt(raw).phase.ended for raw in page.items)
+
+
+def _not_permitted(provisioner: ProvisionerType, error: ApiError) -> str:
+    return (
+        f"the API server refuses what provisioner {provisioner} does ({error.message}): enable it "
+        f"where the operator is installed, provisioners.{provisioner}.enabled=true in its chart"
+    )

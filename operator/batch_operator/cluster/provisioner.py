@@ -24,6 +24,9 @@ class Provided:
     """What came of it. `refused` says in words why a pool gave no more nodes."""
 
     refused: Mapping[PoolKey, str] = field(default_factory=dict)
+    is_pending: bool = False
+    """There are machines of the environment that are no Nodes yet, or not quite gone: until there
+    are none, an environment that is being deleted stays."""
 
 
 class Provisioner(Protocol):

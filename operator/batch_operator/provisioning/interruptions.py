@@ -22,5 +22,7 @@ _TAINTS = frozenset(
 
 
 def notice_of(node: Node) -> str | None:
-    """The taint that announces the node's end, if there is one."""
+    """What announces the node's end: a taint of others, or our own word that we wait no longer."""
+    if meta.ANNOTATION_GIVEN_UP in node.metadata.annotations:
+        return meta.ANNOTATION_GIVEN_UP
     return next((one.key for one in node.spec.taints if one.key in _TAINTS), None)

@@ -47,6 +47,17 @@ class Node:
     deleting: bool = False
 
     @property
+    def owner(self) -> str | None:
+        """The environment that counts it: none when label and taint do not name the same."""
+        is_disputed = self.claimed_by not in {None, self.environment}
+        return None if is_disputed or not self.environment else self.environment
+
+    @property
+    def claimants(self) -> frozenset[str]:
+        """The environments that label and taint name."""
+        return frozenset({self.environment, self.claimed_by or ""} - {""})
+
+    @property
     def stays(self) -> bool:
         """Nobody has begun to take it away."""
         return not (self.notice or self.deleting or self.draining_since)

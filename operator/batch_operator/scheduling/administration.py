@@ -71,6 +71,9 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
     queues = changes.queues | memo.touched_queues
     if changes.environments or changes.policies:
         queues = snapshot.queues.keys()
+    memo.touched_environments |= changes.environments | changes.nodes
+    for name in memo.nodes.named_by.keys() - snapshot.queues.keys():
+        memo.touched_environments |= memo.nodes.named_by.pop(name)
     work: tuple[_Work, ...] = (
         (
             "definition",
@@ -82,8 +85,8 @@ def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutat
         (
             "environment",
             snapshot.environments,
-            changes.environments | memo.touched_environments,
-            lambda _, one: [environment_status(one, memo, now)],
+            memo.touched_environments,
+            lambda _, one: [environment_status(one, snapshot, memo)],
         ),
         ("policy", snapshot.policies, changes.policies, lambda _, one: [_policy(one, now)]),
         (
@@ -221,6 +224,7 @@ def _superfluous(key: Key, definition: Definition, memo: Memo, *, kept: int) -> 
 
 
 def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
+    _note_environments(queue, memo)
     totals: Mapping[JobState, int] = memo.queue_totals.get(queue.name, {})
     front, updated_at = front_of(queue, snapshot, memo)
     status = JobQueueStatus(
@@ -241,6 +245,14 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     return write_status(
         "JobQueue", queue, status, urgency_of(queue.status.conditions, status.conditions)
     )
+
+
+def _note_environments(queue: Queue, memo: Memo) -> None:
+    """Have the environments that a queue names, or names no more, tell of it."""
+    order = () if queue.deleting else queue.spec.compute_environment_order
+    named = frozenset(one.compute_environment for one in order)
+    memo.touched_environments |= named ^ memo.nodes.named_by.get(queue.name, frozenset())
+    memo.nodes.named_by[queue.name] = named
 
 
 def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.api import meta
 from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.history import History, histories_of
@@ -18,6 +19,7 @@ from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
 from batch_operator.scheduling.learning import learn, note_orders
+from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
 
@@ -66,11 +68,11 @@ def _next_at(name: str, memo: Memo) -> datetime:
     """When the environment is to be planned again, if nothing else happens."""
     known = memo.nodes.capacities[name]
     assert known.planned_at is not None  # it is planned in the cycle that first sees it
-    times = [known.planned_at + SEEN_TO_EVERY]
+    times, soonest = [known.planned_at + SEEN_TO_EVERY], known.planned_at + EVERY
     if name in memo.nodes.unplanned:
-        times.append(known.planned_at + EVERY)
-    if known.plan is not None and known.plan.look_again_at is not None:
-        times.append(max(known.plan.look_again_at, known.planned_at + EVERY))
+        times.append(soonest)
+    look_again_at = known.plan.look_again_at if known.plan is not None else None
+    times += [max(at, soonest) for at in (look_again_at, known.turnover_at) if at is not None]
     return min(times)
 
 
@@ -97,15 +99,19 @@ def _see_to(
     learn(known, spec, nodes.values(), snapshot.refused_pools.get(name, {}), now)
     load, demand = _load_and_demand(attempts)
     before = known.plan
+    turnover = (
+        dissolved(nodes) if environment.deleting else updated(spec, nodes, load, known.update, now)
+    )
+    known.update, known.turnover_at, nodes = turnover.update, turnover.look_again_at, turnover.nodes
     plan = plan_capacity(
         View(
-            spec=spec,
+            spec=spec.model_copy(update={"min_vcpus": 0}) if environment.deleting else spec,
             nodes=[nodes[one] for one in sorted(nodes)],
             now=now,
             load=load,
             daemons=_daemons(environment, known, nodes, snapshot),
             demand=demand,
-            to_come=known.to_come,
+            to_come={} if environment.deleting else known.to_come,
             idle_since=before.idle_since if before is not None else {},
             surplus=before.surplus if before is not None else {},
             histories=known.histories,
@@ -117,13 +123,29 @@ def _see_to(
     memo.nodes.unplanned.discard(name)
     memo.touched_environments.add(name)
     _set_ceiling(environment, known, nodes, memo, now)
-    mutations: list[Mutation] = [CordonNode(one, now) for one in plan.cordon]
+    cordon = [one for one in plan.cordon if one not in turnover.given_up]
+    mutations: list[Mutation] = [CordonNode(one, now) for one in cordon]
     mutations += [CordonNode(one, None) for one in plan.uncordon]
-    if _is_to_be_provided(environment, known, plan, nodes, now):
+    mutations += [CordonNode(one, now, given_up=True) for one in turnover.given_up]
+    is_last = _is_last(environment, snapshot)
+    if is_last or _is_to_be_provided(environment, known, plan, nodes, now):
         known.provided_at = now
-        mutations.append(Provide(environment, plan, tuple(nodes.values())))
+        mutations.append(Provide(environment, plan, tuple(nodes.values()), is_last))
     known.generation = environment.generation
     return mutations
+
+
+def _is_last(environment: Environment, snapshot: Snapshot) -> bool:
+    """Whether nothing stands in the way of an environment's end any more.
+
+    A node that only its taint or only its label gives to it is somebody's to decide about.
+    """
+    return (
+        environment.deleting
+        and meta.FINALIZER_NODES in environment.finalizers
+        and not snapshot.nodes.get(environment.name)
+        and not snapshot.stray_nodes.get(environment.name)
+    )
 
 
 def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
@@ -134,7 +156,8 @@ def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
         for row in environment.status.pools
     }
     to_come = {key: count - there[key] for key, count in missing.items() if count > there[key]}
-    return Capacity(histories_of(environment.status), to_come)
+    status = environment.status
+    return Capacity(histories_of(status), to_come, update=status.update)
 
 
 def _daemons(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _NOT_READY = "NotReady"
 _READY = "Ready"
 
+Wanted = tuple[str, ConditionStatus, str, str]
+"""A condition's type, status, reason and message."""
+
 
 def write_status(
     kind: str, stored: Stored[Any, Any], status: Status, urgency: Urgency = Urgency.NORMAL
@@ -49,6 +52,13 @@ def conditions_of(
     wanted = [("Ready", ready, _NOT_READY if problem else _READY, problem or message)]
     if problem:
         wanted.append(("Stalled", ConditionStatus.TRUE, _NOT_READY, problem))
+    return dated(wanted, before, generation, now)
+
+
+def dated(
+    wanted: Sequence[Wanted], before: Sequence[Condition], generation: int, now: datetime
+) -> list[Condition]:
+    """The conditions; one that reads as before keeps the time of its last transition."""
     known = {(one.type, one.status): one.last_transition_time for one in before}
     return [
         Condition(

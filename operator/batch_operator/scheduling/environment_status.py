@@ -1,62 +1,183 @@
-"""The status of a ComputeEnvironment: how it fares, what it holds, and its nodes."""
+"""The status of a ComputeEnvironment: how it fares, what it holds, its nodes and their faults.
+
+AWS's word for how it fares comes with conditions that kstatus reads in the same way: INVALID is
+Stalled, UPDATING and DELETING are Reconciling. What is wrong with single nodes, or for a while, is
+told by the condition Degraded, and keeps nothing from working.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api.common import ConditionStatus
 from batch_operator.api.compute_environment import (
+    QUEUES_MAX,
     ComputeEnvironmentStatus,
     EnvironmentState,
+    EnvironmentStatus,
     NodeCounts,
     VcpuUsage,
 )
-from batch_operator.provisioning.history import rows_of
-from batch_operator.provisioning.pools import pools_of
-from batch_operator.scheduling.conditions import conditions_of, urgency_of, write_status
-from batch_operator.scheduling.environments import vcpus
+from batch_operator.provisioning.history import History, rows_of
+from batch_operator.provisioning.node_faults import NodeFault, node_faults
+from batch_operator.provisioning.pools import is_managed, pools_of
+from batch_operator.provisioning.turnover import outdated
+from batch_operator.provisioning.validity import contradiction
+from batch_operator.scheduling.conditions import dated, urgency_of, write_status
+from batch_operator.scheduling.environments import is_invalid, vcpus
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
+    from batch_operator.scheduling.conditions import Wanted
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.mutations import WriteStatus
-    from batch_operator.scheduling.snapshot import Environment
+    from batch_operator.scheduling.nodes_memo import Capacity
+    from batch_operator.scheduling.snapshot import Environment, Snapshot
+
+HEALTHY = "ComputeEnvironment Healthy"
+"""AWS's statusReason of an environment that is VALID."""
+_TEXT_MAX = 1024
+_NO_HISTORY = History()
 
 
-def environment_status(environment: Environment, memo: Memo, now: datetime) -> WriteStatus:
+@dataclass(frozen=True, slots=True)
+class Fare:
+    """AWS's word for how an environment fares; why, as a CamelCase word and as a sentence."""
+
+    status: EnvironmentStatus
+    token: str
+    sentence: str
+
+
+def environment_status(environment: Environment, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     """What is to be read of an environment."""
     spec = environment.spec
-    known = memo.nodes.capacities.get(environment.name)
+    known = memo.nodes.capacities.get(environment.name) if is_managed(spec) else None
     plan = known.plan if known is not None else None
-    used = VcpuUsage(
-        used=vcpus(memo.used_milli[environment.name]),
-        max=spec.max_vcpus,
-        desired=plan.vcpus if plan is not None else None,
-    )
+    fare = _fare(environment, known, snapshot)
+    wanted = [*_kstatus(fare), *_degraded(environment, known, snapshot)]
+    before = environment.status.conditions
     status = ComputeEnvironmentStatus(
         observed_generation=environment.generation,
-        vcpus=used,
-        **_nodes(environment, memo, now),
-        conditions=conditions_of(
-            None,
-            "takes work" if spec.state is EnvironmentState.ENABLED else "DISABLED",
-            environment.status.conditions,
-            environment.generation,
-            now,
+        status=fare.status,
+        status_reason=HEALTHY if fare.status is EnvironmentStatus.VALID else fare.sentence,
+        vcpus=VcpuUsage(
+            used=vcpus(memo.used_milli[environment.name]),
+            max=spec.max_vcpus,
+            desired=plan.vcpus if plan is not None else None,
         ),
+        queues=_queues(environment, memo),
+        update=known.update if known is not None else None,
+        **_nodes(environment, known, snapshot),
+        conditions=dated(wanted, before, environment.generation, snapshot.now),
     )
     return write_status(
-        "ComputeEnvironment",
-        environment,
-        status,
-        urgency_of(environment.status.conditions, status.conditions),
+        "ComputeEnvironment", environment, status, urgency_of(before, status.conditions)
     )
 
 
-def _nodes(environment: Environment, memo: Memo, now: datetime) -> dict[str, Any]:
+def _fare(environment: Environment, known: Capacity | None, snapshot: Snapshot) -> Fare:
+    """How it fares; what is worse hides what is not so bad."""
+    if environment.deleting:
+        return Fare(EnvironmentStatus.DELETING, "Deleting", _what_is_left(environment, snapshot))
+    if problem := _invalidity(environment, known, snapshot):
+        return Fare(EnvironmentStatus.INVALID, *problem)
+    if known is not None and known.update is not None:
+        old = len(outdated(environment.spec, snapshot.nodes.get(environment.name, {})))
+        return Fare(
+            EnvironmentStatus.UPDATING,
+            "InfrastructureUpdate",
+            f"{_count(old)} with the settings of before to be replaced",
+        )
+    is_enabled = environment.spec.state is EnvironmentState.ENABLED
+    return Fare(EnvironmentStatus.VALID, "Ready", "takes work" if is_enabled else "DISABLED")
+
+
+def _what_is_left(environment: Environment, snapshot: Snapshot) -> str:
+    if strays := snapshot.stray_nodes.get(environment.name):
+        return f"waits for somebody to delete or label node {min(strays)}: see condition Degraded"
+    nodes = len(snapshot.nodes.get(environment.name, {}))
+    return f"takes nothing new; goes when its jobs have ended and {_count(nodes)} are removed"
+
+
+def _invalidity(
+    environment: Environment, known: Capacity | None, snapshot: Snapshot
+) -> tuple[str, str] | None:
+    """Why an environment cannot work, as a word and as a sentence; None if it can."""
+    if sentence := contradiction(environment.spec):
+        return "SpecContradictory", sentence
+    if known is None:
+        return None
+    result = snapshot.provisioned.get(environment.name)
+    if result is None and is_invalid(environment):
+        # Found before a restart, and not yet tried again since.
+        reason = environment.status.status_reason or ""
+        ready = next((one for one in environment.status.conditions if one.type == "Ready"), None)
+        return (ready.reason, reason) if ready is not None else None
+    if result is not None and result.reason is not None:
+        return result.reason, result.message
+    return None
+
+
+def _queues(environment: Environment, memo: Memo) -> list[str]:
+    """The queues that name it, as many as a status holds."""
+    named = memo.nodes.named_by.items()
+    return sorted(queue for queue, names in named if environment.name in names)[:QUEUES_MAX]
+
+
+def _kstatus(fare: Fare) -> list[Wanted]:
+    """Ready, Stalled and Reconciling, as kstatus understands them."""
+    text = fare.sentence[:_TEXT_MAX]
+    match fare.status:
+        case EnvironmentStatus.INVALID:
+            stalled: Wanted = ("Stalled", ConditionStatus.TRUE, fare.token, text)
+            return [("Ready", ConditionStatus.FALSE, fare.token, text), stalled]
+        case EnvironmentStatus.UPDATING:
+            # It takes work all the same.
+            ready: Wanted = ("Ready", ConditionStatus.TRUE, "Ready", "takes work")
+            return [ready, ("Reconciling", ConditionStatus.TRUE, fare.token, text)]
+        case EnvironmentStatus.DELETING:
+            gone: Wanted = ("Ready", ConditionStatus.FALSE, fare.token, text)
+            return [gone, ("Reconciling", ConditionStatus.TRUE, fare.token, text)]
+        case EnvironmentStatus.VALID:
+            return [("Ready", ConditionStatus.TRUE, fare.token, text)]
+
+
+def _degraded(environment: Environment, known: Capacity | None, snapshot: Snapshot) -> list[Wanted]:
+    """What is wrong although the environment works: the worst by its word, all by sentences."""
+    if known is None:
+        return []
+    faults = [
+        *_refused(environment, known),
+        *node_faults(
+            environment.name,
+            snapshot.nodes.get(environment.name, {}).values(),
+            snapshot.stray_nodes.get(environment.name, {}).values(),
+            known.histories,
+            snapshot.now,
+        ),
+    ]
+    if not faults:
+        return []
+    text = "; ".join(one.message for one in faults)[:_TEXT_MAX]
+    return [("Degraded", ConditionStatus.TRUE, faults[0].reason, text)]
+
+
+def _refused(environment: Environment, known: Capacity) -> list[NodeFault]:
+    """Nodes are asked for, and every pool has refused, and none has come since."""
+    pools = [one.key for one in pools_of(environment.spec)]
+    messages = sorted({known.histories.get(one, _NO_HISTORY).message for one in pools})
+    is_short = known.plan is not None and bool(known.plan.unmet or known.plan.to_come)
+    if not (is_short and messages and all(messages)):
+        return []
+    return [NodeFault("CapacityRefused", f"no pool has more nodes to give: {_some(messages)}")]
+
+
+def _nodes(environment: Environment, known: Capacity | None, snapshot: Snapshot) -> dict[str, Any]:
     """What the status of a MANAGED environment says of its nodes and pools."""
-    known = memo.nodes.capacities.get(environment.name)
     if known is None or known.plan is None:
         return {}
     desired = known.plan.desired
@@ -69,5 +190,14 @@ def _nodes(environment: Environment, memo: Memo, now: datetime) -> dict[str, Any
             ready=sum(one.takes_pods for one in nodes),
             draining=sum(one.draining_since is not None for one in nodes),
         ),
-        "pools": rows_of(known.histories, desired, ready, order, now),
+        "pools": rows_of(known.histories, desired, ready, order, snapshot.now),
     }
+
+
+def _count(nodes: int) -> str:
+    return "1 node" if nodes == 1 else f"{nodes} nodes"
+
+
+def _some(sentences: Sequence[str], most: int = 3) -> str:
+    more = len(sentences) - most
+    return "; ".join(sentences[:most]) + (f"; and {more} more" if more > 0 else "")

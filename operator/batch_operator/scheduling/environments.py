@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
-from batch_operator.api.compute_environment import EnvironmentState
+from batch_operator.api.compute_environment import EnvironmentState, EnvironmentStatus
 from batch_operator.api.job_queue import TimeLimitAction
 from batch_operator.scheduling.shares import overlap
 
@@ -18,14 +18,29 @@ if TYPE_CHECKING:
 
 
 def usable_environments(queue: Queue, environments: Mapping[str, Environment]) -> list[Environment]:
-    """The queue's environments that take new work, in `computeEnvironmentOrder`."""
+    """The queue's environments that take new work, in `computeEnvironmentOrder`.
+
+    AWS: those that are ENABLED and not INVALID; one that is UPDATING has new nodes for new work.
+    """
     ordered = sorted(queue.spec.compute_environment_order, key=lambda one: one.order)
     found = (environments.get(one.compute_environment) for one in ordered)
     return [
         one
         for one in found
-        if one is not None and not one.deleting and one.spec.state is EnvironmentState.ENABLED
+        if one is not None
+        and not one.deleting
+        and one.spec.state is EnvironmentState.ENABLED
+        and not is_invalid(one)
     ]
+
+
+def is_invalid(environment: Environment) -> bool:
+    """Whether it was found, as it is written now, that the environment cannot work."""
+    status = environment.status
+    return (
+        status.status is EnvironmentStatus.INVALID
+        and status.observed_generation == environment.generation
+    )
 
 
 def capacity_milli(environment: Environment) -> int:

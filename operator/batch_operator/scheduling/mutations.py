@@ -151,6 +151,8 @@ class CordonNode:
 
     node: Node
     since: datetime | None
+    given_up: bool = False
+    """It has been waited for long enough: have what still runs there ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class Provide:
     environment: Environment
     plan: CapacityPlan
     nodes: tuple[Node, ...]
+    is_last: bool = False
+    """The environment is being deleted, and no node of it is known any more: let it go."""
 
 
 Status = (

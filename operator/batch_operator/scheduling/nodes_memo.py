@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.provisioning.daemons import Daemons
+    from batch_operator.api.compute_environment import EnvironmentUpdate
     from batch_operator.provisioning.history import History
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
@@ -29,19 +30,26 @@ class Capacity:
     provided_at: datetime | None = None
     daemons: Daemons | None = None
     """What DaemonSets take of its nodes."""
+    update: EnvironmentUpdate | None = None
+    """The infrastructure update that is under way."""
+    turnover_at: datetime | None = None
+    """When nodes that are to go have been waited for long enough."""
     known: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
 
 
 @dataclass(slots=True)
 class NodesMemo:
-    """All MANAGED environments, by name."""
+    """What concerns environments, the MANAGED ones above all, by name."""
 
     capacities: dict[str, Capacity] = field(default_factory=dict)
     unplanned: set[str] = field(default_factory=set)
     """Those of which something has changed since their nodes were planned."""
     ceilings: dict[str, int] = field(default_factory=dict)
     """Of those that get no more nodes now: the milli-CPU of the nodes that they have."""
+
+    named_by: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By queue: the environments of any type that it names, as these were told."""
 
     def forget(self, name: str) -> None:
         """The environment is gone, or MANAGED no more."""

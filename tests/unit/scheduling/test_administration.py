@@ -63,6 +63,7 @@ def used_memo() -> Memo:
     """A memo as a cycle leaves it: what is not marked as changed is not looked at."""
     memo = Memo()
     memo.is_administered = True
+    memo.nodes.named_by["main"] = frozenset({"local"})
     return memo
 
 

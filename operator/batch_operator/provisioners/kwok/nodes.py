@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE
+from batch_operator.provisioning.settings import settings_of
 
 if TYPE_CHECKING:
     from batch_operator.provisioning.pools import PoolKey
@@ -39,6 +40,7 @@ def fake_node(
                 meta.LABEL_COMPUTE_ENVIRONMENT: environment.name,
                 LABEL_INSTANCE_TYPE: pool.instance_type,
                 meta.LABEL_CAPACITY_TYPE: pool.capacity_type.value,
+                meta.LABEL_SETTINGS: settings_of(spec),
             },
             "annotations": {ANNOTATION_KWOK: "fake", ANNOTATION_START_UP: f"{start_up_s:g}s"},
         },
