@@ -346,6 +346,7 @@ class _Planner:
             (one.node, one.vcpus)
             for one in self._there
             if one.node is not None and not one.is_used and one.node.name not in view.load
+            if not one.node.cordoned  # by somebody else, who may have a use for it
         ]
         idle_since = {node.name: view.idle_since.get(node.name, view.now) for node, _ in idle}
         found: list[Node] = []

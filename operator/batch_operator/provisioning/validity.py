@@ -12,6 +12,7 @@ from batch_operator.provisioning.pools import is_managed, pools_of, strategy_of
 from batch_operator.provisioning.strategies import can_overshoot
 
 if TYPE_CHECKING:
+    from batch_operator.api.amounts import Amounts
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
 
 
@@ -25,7 +26,7 @@ def contradiction(spec: ComputeEnvironmentSpec) -> str | None:
             f"bidPercentage {spec.bid_percentage} is below the spot price of every instance type: "
             f"raise it, or add on-demand to capacityTypes"
         )
-    if not any(one.offers.milli_cpu > 0 and one.offers.memory > 0 for one in pools):
+    if not any(_has_room(one.offers.amounts) for one in pools):
         return (
             "nodeOverhead takes all CPU or all memory of every instance type: lower it, or add "
             "larger instanceTypes"
@@ -37,3 +38,7 @@ def contradiction(spec: ComputeEnvironmentSpec) -> str | None:
             f"exceeds: raise it, or add smaller instanceTypes"
         )
     return None
+
+
+def _has_room(amounts: Amounts) -> bool:
+    return amounts.milli_cpu > 0 and amounts.memory > 0

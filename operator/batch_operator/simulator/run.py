@@ -40,7 +40,7 @@ from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
 from batch_operator.simulator.recorded import definition_of
 from batch_operator.simulator.report import Account, Outcome
-from batch_operator.simulator.scenario import APPLICABLE, Behavior, InvalidInputError, draw
+from batch_operator.simulator.scenario import DELETABLE, Behavior, InvalidInputError, draw
 from batch_operator.simulator.trace import Trace
 from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -359,7 +359,7 @@ def _by_kind(writes: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]
 
 
 def _where(target: Target) -> tuple[Resource, str | None]:
-    resource = APPLICABLE[target.kind]
+    resource = DELETABLE[target.kind]
     return resource, target.namespace if resource.namespaced else None
 
 

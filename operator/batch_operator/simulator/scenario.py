@@ -20,7 +20,7 @@ from batch_operator.api import meta
 from batch_operator.api.common import Quantity
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.quantity import memory_bytes
-from batch_operator.cluster.client import BY_KIND, CONFIG_MAPS, ApiError, Resource
+from batch_operator.cluster.client import BY_KIND, CONFIG_MAPS, NODES, ApiError, Resource
 from batch_operator.simulator.admission import admitted
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 KIND = "Scenario"
 APPLICABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS}
 """What may be applied, by kind: our own, and what they refer to."""
+CHANGEABLE = {**BY_KIND, NODES.kind: NODES}
+"""What may be patched, by kind: people do things to nodes too."""
+DELETABLE = {**APPLICABLE, **CHANGEABLE}
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -367,8 +370,8 @@ def _check_references(where: str, spec: ScenarioSpec, manifests: Sequence[Manife
             path = f"spec.events[{number}].interruptNodes"
             named.append((path, event.interrupt_nodes.compute_environment))
         for verb, target, kinds in (
-            ("patch", event.patch, BY_KIND),
-            ("delete", event.delete, APPLICABLE),
+            ("patch", event.patch, CHANGEABLE),
+            ("delete", event.delete, DELETABLE),
         ):
             if target is not None and target.kind not in kinds:
                 raise InvalidInputError(

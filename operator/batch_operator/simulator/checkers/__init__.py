@@ -16,6 +16,7 @@ from batch_operator.simulator.checkers.counts_add_up import CountsAddUp
 from batch_operator.simulator.checkers.dependencies_before_start import DependenciesBeforeStart
 from batch_operator.simulator.checkers.fixpoint import Fixpoint
 from batch_operator.simulator.checkers.legal_transitions import LegalTransitions
+from batch_operator.simulator.checkers.no_node_left_behind import NoNodeLeftBehind
 from batch_operator.simulator.checkers.no_start_after_cancel import NoStartAfterCancel
 from batch_operator.simulator.checkers.nodes_in_order import NodesInOrder
 from batch_operator.simulator.checkers.object_size import ObjectSize
@@ -49,6 +50,7 @@ class Panel:
             UnitsAccountedFor(),
             NoStartAfterCancel(notice_s),
             NodesInOrder(),
+            NoNodeLeftBehind(),
             CountsAddUp(),
             RerunSetIsFixed(),
             ObjectSize(),
