@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
     from support.play import Played
 
-NODE = "elastic-small-on-demand-1"
+NODE = "elastic-small-on-demand-"
+"""How the names of nodes begin; the first of them is the oldest."""
 SMALL = {"name": "small", "vcpus": 4, "memory": "16Gi", "pricePerHour": 0.2}
 LARGE = {"name": "large", "vcpus": 8, "memory": "32Gi", "pricePerHour": 0.4}
 
 
 def elastic(name: str = "elastic", **spec: Any) -> dict[str, Any]:
-    """An environment of fake nodes that are ready 10 s after they were asked for."""
+    """An environment of fake nodes, ready 40 s after they were asked for."""
     return written(
         "ComputeEnvironment",
         name,
@@ -25,7 +26,7 @@ def elastic(name: str = "elastic", **spec: Any) -> dict[str, Any]:
             "type": "MANAGED",
             "maxvCpus": 64,
             "instanceTypes": [SMALL],
-            "provisioner": {"type": "kwok", "kwok": {"startUpSeconds": 10}},
+            "provisioner": {"type": "kwok"},
             **spec,
         },
     )
@@ -54,9 +55,14 @@ def play_elastic(
     )
 
 
-def patch_node(at: str, name: str = NODE, **body: Any) -> dict[str, Any]:
+def patch_node(at: str, **body: Any) -> dict[str, Any]:
     """An event: somebody changes a node's metadata or spec."""
-    return {"at": at, "patch": {"kind": "Node", "name": name, **body}}
+    return {"at": at, "patch": {"kind": "Node", "name": f"{NODE}*", **body}}
+
+
+def node_of(played: Played, job: str, attempt: int = 1) -> str:
+    """On which node an attempt of a job ran."""
+    return str(played.rows(job)[attempt - 1]["nodeName"])
 
 
 def labels(**values: str | None) -> dict[str, Any]:

@@ -105,6 +105,7 @@ def play(
     behaviors: Iterable[Spec] = (),
     events: Iterable[Spec] = (),
     nodes: Iterable[Spec] = (),
+    pools: Iterable[Spec] = (),
     until: str | None = None,
     crash: Crash | None = None,
 ) -> Played:
@@ -120,6 +121,7 @@ def play(
         behaviors: what containers do; see the simulator's documentation.
         events: what happens when; the same.
         nodes: groups of nodes in place of one as large as `local`; the same.
+        pools: how machines of MANAGED environments behave; the same.
         until: the virtual time at which to stop, at the latest.
         crash: at which of its writes the operator dies.
     """
@@ -141,7 +143,12 @@ def play(
         for number, event in enumerate(happens)
         if "apply" in event
     }
-    spec: dict[str, Any] = {"behaviors": list(behaviors), "events": happens, "nodes": list(nodes)}
+    spec: dict[str, Any] = {
+        "behaviors": list(behaviors),
+        "events": happens,
+        "nodes": list(nodes),
+        "pools": list(pools),
+    }
     if until is not None:
         spec["until"] = until
     scenario = Scenario(

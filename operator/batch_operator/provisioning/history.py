@@ -87,6 +87,10 @@ class History:
         message = NEVER_CAME.format(round(self.patience.total_seconds()))
         return replace(self.refused(at, message), overdue_at=at.replace(microsecond=0))
 
+    def tried_anew(self) -> History:
+        """The same after a change of the spec: what was refused before may be had now."""
+        return replace(self, refused_until=None, refused_in_a_row=0, message="", overdue_at=None)
+
     def interrupted(self, at: datetime, times: int = 1) -> History:
         at = at.replace(microsecond=0)
         count = decayed(self.interruptions, self.interrupted_at, at) + times

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
 
-UNREADY_AFTER = timedelta(minutes=10)
-"""So long a node may take to become ready before anybody is told."""
+UNREADY_AFTER = timedelta(minutes=5)
+"""So long a node may not be ready before anybody is told; some time later it is replaced."""
 LOST_FOR = timedelta(hours=1)
 """So long it is said that nodes were lost which should not be."""
 _NAMED_MAX = 3
@@ -83,12 +83,13 @@ def _disputed(environment: str, strays: Sequence[Node]) -> NodeFault | None:
 
 
 def _unready(nodes: Sequence[Node], now: datetime) -> NodeFault | None:
-    late = [one for one in nodes if not one.ready and now >= one.created_at + UNREADY_AFTER]
+    late = [one for one in nodes if one.is_broken(now, UNREADY_AFTER)]
     if not late:
         return None
     return NodeFault(
         "NodesNotReady",
-        f"{_named(late)} not ready: see `kubectl describe node`, and the machine's own log",
+        f"{_named(late)} not ready for {UNREADY_AFTER.total_seconds():.0f} s: see `kubectl "
+        f"describe node`, and the machine's own log",
     )
 
 

@@ -1,19 +1,43 @@
-"""What is written in a spec and cannot be: a sentence that says what to write instead.
+"""Why an environment cannot work: by what is written in its spec, or because no node ever came.
 
-What one manifest can show to be wrong is refused when it is applied, by CEL rules of the CRD. This
-is what takes arithmetic.
+What can be seen in one manifest is refused when it is applied, by CEL rules of the CRD. Here is
+what takes arithmetic, or time.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.provisioning.history import has_never_worked
 from batch_operator.provisioning.pools import is_managed, pools_of, strategy_of
 from batch_operator.provisioning.strategies import can_overshoot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from batch_operator.api.amounts import Amounts
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
+    from batch_operator.provisioning.history import History
+    from batch_operator.provisioning.pools import PoolKey
+
+NONE_JOINED = (
+    "none of the nodes that were asked for joined the cluster and became ready: see what their "
+    "provisioner says of them; they are asked for again in a while, and after a change of the spec"
+)
+TRIED_AGAIN_AFTER = timedelta(minutes=15)
+
+
+def is_without_nodes(histories: Mapping[PoolKey, History], now: datetime) -> bool:
+    """Whether no node has ever come, and the last order was given up only lately.
+
+    AWS: a compute environment is made INVALID when none of its instances joined the cluster.
+    DEVIATION: it stays so until it is updated; here it is tried again.
+    """
+    last = max((one.overdue_at for one in histories.values() if one.overdue_at), default=None)
+    is_recent = last is not None and now < last + TRIED_AGAIN_AFTER
+    return is_recent and has_never_worked(histories)
 
 
 def contradiction(spec: ComputeEnvironmentSpec) -> str | None:

@@ -18,8 +18,8 @@ from batch_operator.provisioning.history import History, histories_of
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
-from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.provisioning.turnover import dissolved, updated
+from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
 
@@ -96,6 +96,8 @@ def _see_to(
     known = memo.nodes.capacities.get(name)
     if known is None:
         known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
+    if known.generation != environment.generation:
+        known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
     learn(known, spec, nodes.values(), snapshot.refused_pools.get(name, {}), now)
     load, demand = _load_and_demand(attempts)
     before = known.plan
@@ -157,7 +159,12 @@ def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
     }
     to_come = {key: count - there[key] for key, count in missing.items() if count > there[key]}
     status = environment.status
-    return Capacity(histories_of(status), to_come, update=status.update)
+    return Capacity(
+        histories_of(status),
+        to_come,
+        generation=status.observed_generation,
+        update=status.update,
+    )
 
 
 def _daemons(

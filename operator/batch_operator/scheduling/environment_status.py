@@ -24,7 +24,7 @@ from batch_operator.provisioning.history import History, rows_of
 from batch_operator.provisioning.node_faults import NodeFault, node_faults
 from batch_operator.provisioning.pools import is_managed, pools_of
 from batch_operator.provisioning.turnover import outdated
-from batch_operator.provisioning.validity import contradiction
+from batch_operator.provisioning.validity import NONE_JOINED, contradiction, is_without_nodes
 from batch_operator.scheduling.conditions import dated, urgency_of, write_status
 from batch_operator.scheduling.environments import is_invalid, vcpus
 
@@ -119,6 +119,8 @@ def _invalidity(
         return (ready.reason, reason) if ready is not None else None
     if result is not None and result.reason is not None:
         return result.reason, result.message
+    if is_without_nodes(known.histories, snapshot.now):
+        return "NoNodeJoined", NONE_JOINED
     return None
 
 

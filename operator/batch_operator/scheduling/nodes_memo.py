@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from batch_operator.provisioning.daemons import Daemons
     from batch_operator.api.compute_environment import EnvironmentUpdate
+    from batch_operator.provisioning.daemons import Daemons
     from batch_operator.provisioning.history import History
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same run
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from batch_operator.cluster.client import (
     CONSUMABLE_RESOURCES,
     JOB_QUEUES,
     MERGE_PATCH,
+    NODES,
     SCHEDULING_POLICIES,
     ApiError,
 )
@@ -321,8 +323,7 @@ class _Simulation:
             elif event.patch is not None:
                 self._patch(event.patch)
             elif event.delete is not None:
-                resource, namespace = _where(event.delete)
-                self._server.delete(resource, namespace, event.delete.name, USER)
+                self._server.delete(*self._named(event.delete), USER)
             elif (lost := event.interrupt_nodes) is not None:
                 self._nodes.interrupt(lost.compute_environment, lost.count, lost.notice)
             elif event.refuse_capacity is not None:
@@ -345,9 +346,16 @@ class _Simulation:
         )
 
     def _patch(self, patch: Patch) -> None:
-        resource, namespace = _where(patch)
         body = {"spec": patch.spec, "metadata": patch.metadata}
-        self._server.patch(resource, namespace, patch.name, body, MERGE_PATCH, USER)
+        self._server.patch(*self._named(patch), body, MERGE_PATCH, USER)
+
+    def _named(self, target: Target) -> tuple[Resource, str | None, str]:
+        """The object; of nodes, whose names nobody knows before, the first that matches."""
+        resource = DELETABLE[target.kind]
+        if resource is not NODES:
+            return resource, target.namespace if resource.namespaced else None, target.name
+        names = [one["metadata"]["name"] for one in self._server.objects(NODES)]
+        return NODES, None, next((n for n in names if fnmatchcase(n, target.name)), target.name)
 
 
 def _by_kind(writes: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
@@ -356,11 +364,6 @@ def _by_kind(writes: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]
     for (kind, verb), count in sorted(writes.items()):
         found.setdefault(kind, {})[verb] = count
     return found
-
-
-def _where(target: Target) -> tuple[Resource, str | None]:
-    resource = DELETABLE[target.kind]
-    return resource, target.namespace if resource.namespaced else None
 
 
 def _key(value: Json) -> tuple[str, str]:
