@@ -36,7 +36,7 @@ ANNOTATION_TAKEN_AT = f"{GROUP}/taken-at"
 """On a snapshot of a cluster, which is a file: the moment that it shows."""
 
 ANNOTATION_REQUEUED = f"{GROUP}/requeued"
-"""On a Pod that the operator ends for reasons of its own: why. The attempt costs the job no try."""
+"""On a Pod that the operator ends for reasons that are not its job's: why, as its statusReason."""
 
 ANNOTATION_GIVEN_UP = f"{GROUP}/given-up-since"
 """On a node that the operator has waited for long enough: what still runs there is ended."""

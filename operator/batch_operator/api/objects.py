@@ -207,6 +207,7 @@ class NodeCondition(_Struct, frozen=True):
     type: str
     status: str
     reason: str = ""
+    message: str = ""
     last_transition_time: datetime | None = None
 
 

@@ -148,7 +148,7 @@ class PodAttempt:
     instance_type: str | None = None
     """It goes to nodes of this type only."""
     requeued: str | None = None
-    """We end it for reasons of our own, which becomes its statusReason: it costs no try."""
+    """Why we end it, which becomes its statusReason. It costs no try, unless its host is lost."""
     pod_ip: str | None = None
 
     @property
@@ -250,7 +250,12 @@ def observed_attempt(pod: Pod) -> PodAttempt:
 def _requeued(pod: Pod) -> str | None:
     """Our mark; what somebody else may have written there in its place is none."""
     mark = pod.metadata.annotations.get(meta.ANNOTATION_REQUEUED, "")
-    return mark[:REQUEUED_LENGTH_MAX] if mark.startswith((PREEMPTED, MOVED)) else None
+    return mark[:REQUEUED_LENGTH_MAX] if mark.startswith((PREEMPTED, MOVED, HOST_LOST)) else None
+
+
+def host_lost(node_name: str | None) -> str:
+    """What AWS says of it, and users match by `Host EC2*`; here a node is the instance."""
+    return f"{HOST_LOST} (instance {node_name or 'unknown'}) terminated."
 
 
 def observed_group(job: Job) -> PodAttempt:
@@ -405,11 +410,8 @@ def _outcome(pod: Pod, phase: Phase) -> _Outcome:
         return _Outcome(exit_code=0, status_reason=EXITED)
     exit_code, reason = _first_failure(pod)
     if _host_lost(pod):
-        # `Host EC2*` is the documented rule for spot and host losses; a node name stands where
-        # AWS names the instance.
-        node = pod.spec.node_name or "unknown"
         reason = _cut(pod.status.message or pod.status.reason) or reason
-        return _Outcome(exit_code, reason, f"{HOST_LOST} (instance {node}) terminated.")
+        return _Outcome(exit_code, reason, host_lost(pod.spec.node_name))
     if not pod.spec.node_name:
         return _Outcome(reason="Pod was deleted before it started", status_reason=FAILED_TO_START)
     if exit_code is None:

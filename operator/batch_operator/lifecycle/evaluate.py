@@ -30,11 +30,13 @@ from batch_operator.lifecycle.gang import (
     usage_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.interruptions import with_interrupted
 from batch_operator.lifecycle.limits import TimeLimits, due, notice_of, stays_of, waits_of
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.stops import NO_LIMITS, Policy, Stop, review, stop_by_limit, stop_of
+from batch_operator.lifecycle.surroundings import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from batch_operator.api.array_rows import IndexEvents
     from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus
-    from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.stored import Stored
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.endings import Ending
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.limits import Due, Notice
     from batch_operator.lifecycle.multi_node import NodeGroup
     from batch_operator.lifecycle.stops import Review
+    from batch_operator.lifecycle.surroundings import Surroundings
 
     Job = Stored[BatchJobSpec, BatchJobStatus]
 
@@ -96,7 +98,7 @@ class Evaluation:
     to_stop: tuple[PodAttempt, ...] = ()
     """Attempts that have to be ended now."""
     to_move: tuple[tuple[PodAttempt, str], ...] = ()
-    """Attempts that have to be ended now so that their children start elsewhere, and the marks."""
+    """Attempts that have to be ended now so that their children go on elsewhere, and the marks."""
     limits: TimeLimits = NO_LIMITS
     notice: Notice | None = None
     """What the queue's time limits ask to be told of it."""
@@ -233,8 +235,7 @@ def evaluate(
     now: datetime,
     queue_hold: Hold | None = None,
     refusal: Refusal | None = None,
-    gone: Collection[str] = (),
-    rules: Sequence[JobStateTimeLimitAction] = (),
+    around: Surroundings = NOWHERE,
 ) -> Evaluation:
     """Look at one job that is not over.
 
@@ -247,18 +248,18 @@ def evaluate(
         now: the time of this look.
         queue_hold: why its queue takes nothing now, if so.
         refusal: what the API server said to its last Pod, if it refused it.
-        gone: compute environments of its attempts that are no more.
-        rules: its queue's time limits.
+        around: its queue's time limits, and what becomes of environments and nodes.
     """
     stored = counted_in(job, gate.members)
-    limits = TimeLimits(tuple(rules), stored.pinned) if rules else NO_LIMITS
+    limits = TimeLimits(tuple(around.rules), stored.pinned) if around.rules else NO_LIMITS
     stop = stop_of(job.spec, stored)
     retry, timeout = _rules(job, plan)
     gangs = gangs_of(attempts)
     groups = plan.groups if isinstance(plan, Plan) else ()
     deciding = _deciding(attempts, gangs)
     reviewed = review(deciding, stop, timeout, policy, now, limits)
-    reviewed = _with_failures_to_start(reviewed, [] if stop else gangs, groups, refusal, gone, now)
+    reviewed = with_interrupted(reviewed, attempts, around.going)
+    reviewed = _with_unstarted(reviewed, [] if stop else gangs, groups, refusal, around.gone, now)
     children = children_of(stored, deciding, retry, reviewed.verdicts)
     knows_members = gate.members is not None or awaited_array(job) is None
     waits = _waits(limits, job, children, gate, knows_members=knows_members)
@@ -301,7 +302,7 @@ def evaluate(
     )
 
 
-def _with_failures_to_start(
+def _with_unstarted(
     reviewed: Review,
     gangs: Sequence[Gang],
     groups: Collection[NodeGroup],

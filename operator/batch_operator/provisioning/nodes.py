@@ -10,7 +10,7 @@ from batch_operator.api import meta
 from batch_operator.api.amounts import Amounts, gpus_of
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.api.quantity import memory_bytes, milli_cpu
-from batch_operator.provisioning.interruptions import notice_of
+from batch_operator.provisioning.interruptions import SCALE_DOWN, notice_of
 from batch_operator.provisioning.pools import PoolKey, Space
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from batch_operator.api.objects import Node as NodeObject
+    from batch_operator.provisioning.history import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Node:
     def is_broken(self, now: datetime, patience: timedelta) -> bool:
         """Whether it has not been ready for longer than a node is waited for."""
         return self.unready_since is not None and now >= self.unready_since + patience
+
+    @property
+    def is_going(self) -> bool:
+        """It will not last: what runs there is to be ended while there is time."""
+        return self.notice is not None or self.deleting
 
     @property
     def takes_pods(self) -> bool:
@@ -123,3 +129,21 @@ def _time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found is not None and found.tzinfo is not None else None
+
+
+def is_interruption(node: Node, before: Node | None, history: History, *, is_busy: bool) -> bool:
+    """Whether it is news that a node is being taken away from its environment.
+
+    What has a notice is counted when its cordon is seen, which stays on the node: who has no state
+    of it from `before`, after a restart, can tell by the time of it whether that is in the history.
+    An idle node that an autoscaler or Karpenter has no use for is not taken away from anybody.
+    """
+    if node.notice is None:
+        was_there = before is not None and not before.deleting
+        return node.deleting and was_there and is_busy and not node.draining_since
+    if node.draining_since is None or (node.notice == SCALE_DOWN and not is_busy):
+        return False
+    if before is not None:
+        return before.notice is None or before.draining_since is None
+    last = history.interrupted_at
+    return last is None or node.draining_since.replace(microsecond=0) > last.replace(microsecond=0)

@@ -98,8 +98,8 @@ def _see_to(
         known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
     if known.generation != environment.generation:
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
-    learn(known, spec, nodes.values(), snapshot.refused_pools.get(name, {}), now)
     load, demand = _load_and_demand(attempts)
+    learn(known, spec, nodes.values(), snapshot.refused_pools.get(name, {}), load, now)
     before = known.plan
     turnover = (
         dissolved(nodes) if environment.deleting else updated(spec, nodes, load, known.update, now)

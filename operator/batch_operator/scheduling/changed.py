@@ -42,6 +42,7 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
     for key in changes.removed_jobs:
         if key in memo.dependents and key not in snapshot.job_uids:
             found |= _told(memo, key, None)
+    found |= _on_going_nodes(snapshot, memo)
     for definition in changes.definitions:
         found |= memo.by_definition.get(definition, set())
     for consumable in changes.consumables:
@@ -50,6 +51,23 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
         found |= memo.by_queue.get(name, set())
         found |= never_charged(snapshot, memo, name)
     return found
+
+
+def _on_going_nodes(snapshot: Snapshot, memo: Memo) -> set[str]:
+    """Jobs with attempts on nodes of which it has become known that they will be taken away."""
+    news: set[str] = set()
+    for name in snapshot.changes.nodes:
+        nodes = snapshot.nodes.get(name, {}).values()
+        going = frozenset(one.name for one in nodes if one.is_going)
+        news |= going - memo.nodes.going.get(name, frozenset())
+        memo.nodes.going[name] = going
+    if not news:
+        return news
+    return {
+        uid
+        for uid, attempts in snapshot.attempts.items()
+        if any(one.node_name in news for one in attempts.values())
+    }
 
 
 def _changed_queues(snapshot: Snapshot) -> set[str]:

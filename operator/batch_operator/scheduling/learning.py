@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.provisioning.history import History
+from batch_operator.provisioning.nodes import is_interruption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
@@ -26,13 +27,17 @@ def learn(
     spec: ComputeEnvironmentSpec,
     nodes: Iterable[Node],
     refusals: Mapping[PoolKey, PoolRefusal],
+    busy: Collection[str],
     now: datetime,
 ) -> None:
-    """Bring what is known of pools up to date, before the next plan is made of it."""
+    """Bring what is known of pools up to date, before the next plan is made of it.
+
+    `busy` are the names of nodes that attempts have.
+    """
     by_uid = {one.uid: one for one in nodes}
     _learn_of_arrivals(known, by_uid, now)
     _learn_of_orders(known, now)
-    _learn_of_losses(known, by_uid, now)
+    _learn_of_losses(known, by_uid, busy, now)
     _learn_of_refusals(known, refusals)
     _learn_sizes(known, spec, by_uid.values())
     known.known = by_uid
@@ -76,13 +81,15 @@ def _learn_of_orders(known: Capacity, now: datetime) -> None:
             known.to_come[pool] = 0
 
 
-def _learn_of_losses(known: Capacity, by_uid: Mapping[str, Node], now: datetime) -> None:
+def _learn_of_losses(
+    known: Capacity, by_uid: Mapping[str, Node], busy: Collection[str], now: datetime
+) -> None:
     """Nodes that are announced to go, that are gone, and that were given up as broken."""
     for uid, node in by_uid.items():
         if node.pool is None:
             continue
         before, history = known.known.get(uid), known.histories.get(node.pool, _NONE)
-        if node.notice and not node.draining_since and not (before and before.notice):
+        if is_interruption(node, before, history, is_busy=node.name in busy):
             known.histories[node.pool] = history.interrupted(now)
         elif (
             node.is_broken(now, history.patience)

@@ -22,6 +22,7 @@ from batch_operator.lifecycle.plan import Invalid, Plan, is_current, make_plan
 from batch_operator.lifecycle.rerun import rerun_gate
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
+from batch_operator.lifecycle.surroundings import Surroundings
 from batch_operator.scheduling import run_times
 from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
@@ -159,9 +160,18 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         now=snapshot.now,
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
-        gone={one.environment for one in attempts} - snapshot.environments.keys(),
-        rules=time_limits(queue, snapshot.environments) if queue is not None else (),
+        around=Surroundings(
+            rules=time_limits(queue, snapshot.environments) if queue is not None else (),
+            gone={one.environment for one in attempts} - snapshot.environments.keys(),
+            going={name for one in attempts if (name := _going_node(snapshot, one))},
+        ),
     )
+
+
+def _going_node(snapshot: Snapshot, attempt: PodAttempt) -> str | None:
+    """The node that an attempt has, if it is about to be taken away."""
+    node = snapshot.nodes.get(attempt.environment, {}).get(attempt.node_name or "")
+    return node.name if node is not None and node.is_going else None
 
 
 def _plan(

@@ -50,6 +50,8 @@ class NodesMemo:
 
     named_by: dict[str, frozenset[str]] = field(default_factory=dict)
     """By queue: the environments of any type that it names, as these were told."""
+    going: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By environment, of either type: nodes whose attempts have been told that these will go."""
 
     def forget(self, name: str) -> None:
         """The environment is gone, or MANAGED no more."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Json = dict[str, Any]
 
+_NOTICE = {"key": meta.TAINT_INTERRUPTED, "effect": "NoSchedule"}
 POD_GC_S = 40.0
 """How long a Pod may stand on a node that does not exist (PodGC's quarantine)."""
 PODS_MAX = 110
@@ -102,8 +103,8 @@ class NodeStarter:
 
 
 def _announced(node: Json) -> Json:
-    taint = {"key": meta.TAINT_INTERRUPTED, "effect": "NoSchedule"}
-    return {**node, "spec": {**node["spec"], "taints": [*node["spec"].get("taints", ()), taint]}}
+    taints = [*node["spec"].get("taints", ()), _NOTICE]
+    return {**node, "spec": {**node["spec"], "taints": taints}}
 
 
 def _without_not_ready(node: Json) -> Json:
@@ -188,6 +189,7 @@ class Nodes:
             one["metadata"]["name"]
             for one in self._server.objects(NODES)
             if one["metadata"]["labels"].get(meta.LABEL_COMPUTE_ENVIRONMENT) == environment
+            and _NOTICE not in one["spec"].get("taints", ())
         ]
         for name in names[:count]:
             if not notice_s:
