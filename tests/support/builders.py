@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from batch_operator.api import meta
+from batch_operator.api.amounts import Amounts
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.compute_environment import ComputeEnvironmentSpec, ComputeEnvironmentStatus
 from batch_operator.api.consumable_resource import ConsumableResourceSpec, ConsumableResourceStatus
@@ -235,5 +236,6 @@ def plan(template: dict[str, Any] | None = None, **retry: Any) -> Plan:
             "spec": {"initContainers": [], **base["spec"]},
         },
         milli_cpu=1000,
+        pods=((Amounts(1000), 1),),
         retry=RetryStrategy.model_validate(retry),
     )

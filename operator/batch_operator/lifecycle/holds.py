@@ -49,6 +49,7 @@ class Reason(StrEnum):
     JOB_QUEUE_DISABLED = "JobQueueDisabled"
     JOB_QUEUE_NOT_FOUND = "JobQueueNotFound"
     JOB_QUEUE_NOT_READY = "JobQueueNotReady"
+    JOB_RESOURCE_REQUIREMENT = "JobResourceRequirement"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     NO_COMPUTE_ENVIRONMENT = "NoComputeEnvironment"
     OPERATOR_ERROR = "OperatorError"

@@ -6,12 +6,16 @@ order; the first whose conditions all match decides; when none matches, the job 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import RetryAction
+from batch_operator.api.quantity import memory_bytes, memory_text
 
 if TYPE_CHECKING:
-    from batch_operator.api.common import EvaluateOnExit, RetryStrategy
+    from collections.abc import Mapping
+
+    from batch_operator.api.common import EvaluateOnExit, OnOutOfMemory, RetryStrategy
     from batch_operator.lifecycle.attempt import PodAttempt
 
 
@@ -32,6 +36,34 @@ def memory_factor(strategy: RetryStrategy, times_out_of_memory: int) -> float:
     """
     rule = strategy.on_out_of_memory
     return rule.factor**times_out_of_memory if rule else 1.0
+
+
+def grown(resources: Mapping[str, Any], factor: float, rule: OnOutOfMemory) -> dict[str, Any]:
+    """Requests and limits with more memory, up to the rule's cap but never less than before."""
+    cap = memory_bytes(rule.max_memory)
+    found = dict(resources)
+    for part in ("requests", "limits"):
+        amounts = resources.get(part) or {}
+        if "memory" in amounts:
+            before = memory_bytes(amounts["memory"])
+            after = max(before, min(cap, ceil(before * factor)))
+            found[part] = {**amounts, "memory": memory_text(after)}
+    return found
+
+
+def with_grown_memory(
+    template: Mapping[str, Any], factor: float, rule: OnOutOfMemory
+) -> dict[str, Any]:
+    """A Pod's template whose containers have more memory."""
+    spec = dict(template["spec"])
+    for part in ("containers", "initContainers"):
+        spec[part] = [
+            {**one, "resources": grown(one["resources"], factor, rule)}
+            if "resources" in one
+            else one
+            for one in spec[part]
+        ]
+    return {**template, "spec": spec}
 
 
 def needs_on_demand(strategy: RetryStrategy, times_host_lost: int) -> bool:

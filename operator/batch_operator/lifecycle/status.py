@@ -146,6 +146,7 @@ _QUEUE_HOLDS = frozenset(
         Reason.CONSUMABLE_RESOURCE_TOO_SMALL,
         Reason.JOB_QUEUE_DISABLED,
         Reason.JOB_QUEUE_NOT_READY,
+        Reason.JOB_RESOURCE_REQUIREMENT,
         Reason.NAMESPACE_NOT_ALLOWED,
         Reason.NO_COMPUTE_ENVIRONMENT,
         Reason.POD_REFUSED,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.api.names import pod_name
-from batch_operator.api.quantity import memory_bytes, memory_text
+from batch_operator.lifecycle.retry import grown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from batch_operator.api.common import OnOutOfMemory
     from batch_operator.lifecycle.array_parameters import PerIndex
     from batch_operator.scheduling.mutations import StartAttempt
     from batch_operator.scheduling.snapshot import Job
@@ -151,18 +149,5 @@ def _container(
     made = {**container, "env": [*env, *(container.get("env") or ())]}
     rule = start.plan.retry.on_out_of_memory
     if rule is not None and start.memory_factor > 1 and "resources" in container:
-        made["resources"] = _grown(container["resources"], start.memory_factor, rule)
+        made["resources"] = grown(container["resources"], start.memory_factor, rule)
     return made
-
-
-def _grown(resources: Mapping[str, Any], factor: float, rule: OnOutOfMemory) -> dict[str, Any]:
-    """Requests and limits with more memory, up to the rule's cap but never less than before."""
-    cap = memory_bytes(rule.max_memory)
-    grown = dict(resources)
-    for part in ("requests", "limits"):
-        amounts = resources.get(part) or {}
-        if "memory" in amounts:
-            before = memory_bytes(amounts["memory"])
-            after = max(before, min(cap, ceil(before * factor)))
-            grown[part] = {**amounts, "memory": memory_text(after)}
-    return grown

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.scheduling.snapshot import Key
+    from batch_operator.scheduling.suitability import Needs
 
 RETRY, FIRST_TRY = 0, 1
 
 Place = tuple[int, int, "datetime", str, int]
-"""Rank (0 for retries, which AWS puts in front), negated priority, submission, job uid, moves."""
+"""Rank (0 for retries, which AWS puts in front), negated priority, submission, job uid, and which
+of the job's lots of that rank it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +41,26 @@ class Ask:
     timeout_s: int | None = None
     definition: Key | None = None
     """Whose run times tell how long it may take."""
+    needs: Needs = ()
+    """What its Pods ask of a node: an environment without such nodes is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lot:
     """Children of one job that stand at one place and ask for the same; `{0}` for a plain job.
 
-    `place[-1]` is how often they were moved on: so many compute environments are behind them.
+    `moves` is how often they were moved on: so many compute environments are behind them.
     """
 
     place: Place
     ask: Ask
     indexes: IndexSet = IndexSet(1)
     share: str = ""
+    moves: int = 0
 
     @property
     def uid(self) -> str:
         return self.place[3]
-
-    @property
-    def moves(self) -> int:
-        return self.place[4]
 
 
 class Line:

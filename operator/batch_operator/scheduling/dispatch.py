@@ -42,13 +42,15 @@ class Placed:
 class Blocked:
     """The first job of a queue that does not fit, and what was free when it was tried.
 
-    `free` is milli-CPU by environment, in order; `units` what was free of those that it asks for.
+    `free` is milli-CPU by environment that suits it, in order; `unsuited` are the others, and
+    `units` what was free of those that it asks for.
     """
 
     uid: str
     ask: Ask
     free: tuple[tuple[Environment, int], ...]
     units: tuple[tuple[str, int], ...]
+    unsuited: tuple[Environment, ...] = ()
 
 
 @dataclass(slots=True)
@@ -160,9 +162,11 @@ class Dispatch:
         return replace(ask, units=tuple(left))
 
     def _blocked(self, lot: Lot, order: Sequence[Environment], usable: float) -> Blocked:
+        suited = self.room.suitable(lot.ask, order)
         return Blocked(
             uid=lot.uid,
             ask=lot.ask,
-            free=tuple((one, self.room.free(one, usable)) for one in order),
+            free=tuple((one, self.room.free(one, usable)) for one in suited),
             units=tuple((name, self.room.units.get(name, 0)) for name, _ in lot.ask.units),
+            unsuited=tuple(one for one in order if one not in suited),
         )

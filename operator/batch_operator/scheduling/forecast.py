@@ -319,7 +319,9 @@ class _Play:
         """Start what may, queue by queue, as a cycle does."""
         dispatch = Dispatch(
             now=self.now,
-            room=Room(self._used, dict(self._units), self.memo.nodes.ceilings),
+            room=Room(
+                self._used, dict(self._units), self.memo.nodes.ceilings, self.memo.nodes.suits
+            ),
             # Units that are used up are taken like others here: granting takes one cycle more.
             resources={},
             limit_of=self._limit,

@@ -40,7 +40,7 @@ from batch_operator.scheduling.mutations import (
     Urgency,
 )
 from batch_operator.scheduling.obstacles import never_fits_hold, queue_hold, share_hold
-from batch_operator.scheduling.starts import lots_of, rest_of_gang
+from batch_operator.scheduling.starts import lots_of, needs_of_next, rest_of_gang
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,7 +148,13 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         if isinstance(plan, Plan):
             held = (
                 held
-                or never_fits_hold(queue, snapshot.environments, plan.milli_cpu)
+                or never_fits_hold(
+                    queue,
+                    snapshot.environments,
+                    plan.milli_cpu,
+                    needs_of_next(job, plan),
+                    memo.nodes.suits,
+                )
                 or consumable_hold(plan.units, snapshot.consumables)
             )
     return evaluate(

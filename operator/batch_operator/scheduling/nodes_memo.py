@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batch_operator.scheduling.suitability import Suitability
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -52,6 +54,8 @@ class NodesMemo:
     """By queue: the environments of any type that it names, as these were told."""
     going: dict[str, frozenset[str]] = field(default_factory=dict)
     """By environment, of either type: nodes whose attempts have been told that these will go."""
+
+    suits: Suitability = field(default_factory=Suitability)
 
     def forget(self, name: str) -> None:
         """The environment is gone, or MANAGED no more."""

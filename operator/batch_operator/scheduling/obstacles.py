@@ -14,13 +14,15 @@ from batch_operator.scheduling.environments import (
     usable_environments,
     vcpus,
 )
+from batch_operator.scheduling.suitability import why_unsuited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from batch_operator.api.job import BatchJobSpec
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
+    from batch_operator.scheduling.suitability import Needs
 
 
 def share_hold(queue: Queue, spec: BatchJobSpec) -> Hold | None:
@@ -84,16 +86,23 @@ def queue_hold(
 
 
 def never_fits_hold(
-    queue: Queue, environments: Mapping[str, Environment], milli_cpu: int
+    queue: Queue,
+    environments: Mapping[str, Environment],
+    milli_cpu: int,
+    needs: Needs,
+    suits: Callable[[Environment, Needs], bool],
 ) -> Hold | None:
-    """A request above every environment's maxvCpus.
+    """A request above every environment's maxvCpus, or for nodes that none of them can have.
 
     DEVIATION: AWS leaves such a job at the head of its queue, blocking all behind it. Here it
     waits beside the queue, so that no job's mistake stops the others.
     """
     usable = usable_environments(queue, environments)
-    if any(milli_cpu <= capacity_milli(one) for one in usable):
+    large = [one for one in usable if milli_cpu <= capacity_milli(one)]
+    if any(suits(one, needs) for one in large):
         return None
+    if large:
+        return unsuited_hold(large, needs)
     largest = max(one.spec.max_vcpus for one in usable)
     return Hold(
         Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
@@ -105,9 +114,22 @@ def never_fits_hold(
     )
 
 
+def unsuited_hold(environments: Sequence[Environment], needs: Needs) -> Hold:
+    """A request for nodes that none of these environments can have, though large enough for it."""
+    return Hold(
+        Reason.JOB_RESOURCE_REQUIREMENT,
+        why_unsuited(environments, needs),
+        stalled=True,
+        status_reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement "
+        "(vCPU/memory/GPU) is higher than that can be met by the CE(s) attached to the job queue.",
+    )
+
+
 def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold:
     """The sentence for a job at the head of its queue for which there is no room now."""
     ask = blocked.ask
+    if not blocked.free and blocked.unsuited:
+        return unsuited_hold(blocked.unsuited, ask.needs)
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))

@@ -76,7 +76,7 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
 
     return Dispatch(
         now=snapshot.now,
-        room=Room(Counter(memo.used_milli), units, memo.nodes.ceilings),
+        room=Room(Counter(memo.used_milli), units, memo.nodes.ceilings, memo.nodes.suits),
         resources=snapshot.consumables,
         limit_of=lambda uid: memo.looks[uid].start_limit,
         takes_s=lambda ask: longest_s(memo.run_times, ask),

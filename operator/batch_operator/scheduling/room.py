@@ -16,10 +16,11 @@ from batch_operator.scheduling.environments import capacity_milli
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_operator.scheduling.backlog import Ask
     from batch_operator.scheduling.snapshot import Environment
+    from batch_operator.scheduling.suitability import Needs
 
 Release = tuple[datetime, int]
 """When an attempt is expected to end at the latest, and the milli-CPU that it gives back then."""
@@ -39,12 +40,18 @@ class Room:
     """Free capacity, which shrinks as a cycle places."""
 
     def __init__(
-        self, used: Counter[str], units: dict[str, int], ceilings: Mapping[str, int] | None = None
+        self,
+        used: Counter[str],
+        units: dict[str, int],
+        ceilings: Mapping[str, int] | None = None,
+        suits: Callable[[Environment, Needs], bool] = lambda *_: True,
     ) -> None:
         """Begin with the milli-CPU `used` by environment, and the free `units` by resource.
 
         `ceilings` are of environments that get no more nodes now: what those hold that they have.
+        `suits` says whether an environment could have nodes for what Pods ask.
         """
+        self._suits = suits
         self.used = used
         self.units = units
         self._ceilings = ceilings or {}
@@ -58,12 +65,16 @@ class Room:
 
     def holds(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there would be room for one if nothing else ran."""
-        return any(ask.milli_cpu <= _limit(one, usable) for one in environments)
+        return any(ask.milli_cpu <= _limit(one, usable) for one in self.suitable(ask, environments))
+
+    def suitable(self, ask: Ask, environments: Iterable[Environment]) -> list[Environment]:
+        """The environments that could have nodes for it, in the same order."""
+        return [one for one in environments if self._suits(one, ask.needs)]
 
     def could_fit(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there is room for one, reservations aside."""
         return self.affordable(ask) > 0 and any(
-            ask.milli_cpu <= self.free(one, usable) for one in environments
+            ask.milli_cpu <= self.free(one, usable) for one in self.suitable(ask, environments)
         )
 
     def affordable(self, ask: Ask) -> int:
@@ -85,7 +96,7 @@ class Room:
         """
         taken: list[tuple[Environment, int]] = []
         left = min(wanted, self.affordable(ask))
-        for environment in environments:
+        for environment in self.suitable(ask, environments):
             if left <= 0:
                 break
             count = min(left, self.free(environment, usable) // ask.milli_cpu)
@@ -125,6 +136,7 @@ class Room:
         for name, quantity in ask.units:
             self.units[name] = self.units.get(name, 0) - quantity
         found = []
+        environments = self.suitable(ask, environments)
         for number, one in enumerate(environments):
             for time, lasting in self._to_come(one, usable, releases.get(one.name, ()), now):
                 if lasting >= ask.milli_cpu:

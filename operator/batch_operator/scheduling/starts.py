@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.index_set import IndexSet
+from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
 from batch_operator.scheduling.environments import node_selector
 from batch_operator.scheduling.mutations import StartAttempt, StartGang
+from batch_operator.scheduling.suitability import needs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.dispatch import Placed
-    from batch_operator.scheduling.snapshot import Environment, Snapshot
+    from batch_operator.scheduling.snapshot import Environment, Job, Snapshot
+    from batch_operator.scheduling.suitability import Needs
 
 Start = StartAttempt | StartGang
 _ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
@@ -26,8 +31,9 @@ _ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
 def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
     """A job's places in its queue: its retries in front, the rest behind those.
 
-    Children that were moved on equally often share a place, for they try environments in one order.
-    Shares and priorities are of queues with a scheduling policy, `is_fair`.
+    Children share a place if they were moved on equally often, for they try environments in one
+    order, and if they need the same. Shares and priorities are of queues with a scheduling policy,
+    `is_fair`.
     """
     plan, job = look.plan, look.job
     if plan is None or not look.start_limit:
@@ -36,22 +42,76 @@ def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
     name = plan.definition.partition(":")[0]
     ask = Ask(plan.milli_cpu, plan.units, timeout_s, (job.namespace, name))
     retries = look.startable & look.children.retrying
-    places = [(FIRST_TRY, 0, look.startable - retries)]
-    for times, those in look.children.counted.moved.items():
-        places.append((RETRY, times, retries & those))
-        retries -= those
-    places.append((RETRY, 0, retries))
+    parts = [(RETRY, kind, those) for kind, those in _retried(look, plan, retries)]
+    parts.append((FIRST_TRY, _Kind(), look.startable - retries))
     priority = plan.priority if is_fair else 0
     return tuple(
         Lot(
-            place=(rank, -priority, job.created_at, job.uid, moves),
-            ask=ask,
+            place=(rank, -priority, job.created_at, job.uid, number),
+            ask=replace(ask, needs=kind.needs(plan)),
             indexes=indexes,
             share=(job.spec.share_identifier or "") if is_fair else "",
+            moves=kind.moves,
         )
-        for rank, moves, indexes in sorted(places, key=lambda one: one[:2])
+        for number, (rank, kind, indexes) in enumerate(parts)
         if indexes
     )
+
+
+class _Kind(NamedTuple):
+    """What has happened to a child, as far as it changes where it may start."""
+
+    moves: int = 0
+    on_demand: bool = False
+    out_of_memory: int = 0
+
+    def needs(self, plan: Plan) -> Needs:
+        factor = memory_factor(plan.retry, self.out_of_memory)
+        return needs_of(plan, on_demand=self.on_demand, memory_factor=factor)
+
+
+def _retried(look: Evaluation, plan: Plan, retries: IndexSet) -> Iterable[tuple[_Kind, IndexSet]]:
+    """Children that are tried again, by what has happened to them; those moved least in front."""
+    counted = look.children.counted
+    parts = [(_Kind(), retries)]
+    parts = _split(parts, counted.moved, lambda kind, times: kind._replace(moves=times))
+    on_demand = {
+        times: those
+        for times, those in counted.hosts_lost.items()
+        if needs_on_demand(plan.retry, times)
+    }
+    parts = _split(parts, on_demand, lambda kind, _: kind._replace(on_demand=True))
+    lost = counted.out_of_memory if plan.retry.on_out_of_memory else {}
+    parts = _split(parts, lost, lambda kind, times: kind._replace(out_of_memory=times))
+    found: dict[_Kind, IndexSet] = {}
+    for kind, those in parts:
+        found[kind] = found.get(kind, IndexSet()) | those
+    return sorted(found.items())
+
+
+def _split(
+    parts: list[tuple[_Kind, IndexSet]],
+    events: Mapping[int, IndexSet],
+    kind_of: Callable[[_Kind, int], _Kind],
+) -> list[tuple[_Kind, IndexSet]]:
+    """The parts, divided by how often something has happened to their children."""
+    found: list[tuple[_Kind, IndexSet]] = []
+    for kind, those in parts:
+        rest = those
+        for times, happened in events.items():
+            found.append((kind_of(kind, times), those & happened))
+            rest -= happened
+        found.append((kind, rest))
+    return [(kind, those) for kind, those in found if those]
+
+
+def needs_of_next(job: Job, plan: Plan) -> Needs:
+    """What the next attempt of a job needs that is no array; of an array, what a first try does."""
+    if job.spec.array_properties is not None:
+        return _Kind().needs(plan)
+    counted = counted_in(job)
+    on_demand = needs_on_demand(plan.retry, counted.times_host_lost(0))
+    return _Kind(0, on_demand, counted.times_out_of_memory(0)).needs(plan)
 
 
 def starts_of(placed: Iterable[Placed], looks: Mapping[str, Evaluation]) -> list[Start]:

@@ -29,7 +29,7 @@ Starts = list[tuple[str, int, str]]
 
 def lot(uid: str, ask: Ask, children: int = 1, *, at_s: float = 0, moves: int = 0) -> Lot:
     place = (FIRST_TRY, 0, START + timedelta(seconds=at_s), uid, moves)
-    return Lot(place, ask, IndexSet.range(children))
+    return Lot(place, ask, IndexSet.range(children), moves=moves)
 
 
 def backlog_of(*lots: Lot) -> Backlog:

@@ -18,12 +18,15 @@ from batch_operator.scheduling.environments import (
     vcpus,
 )
 from batch_operator.scheduling.obstacles import capacity_hold, never_fits_hold, queue_hold
+from batch_operator.scheduling.suitability import Suitability
 from support.builders import environment, queue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from batch_operator.lifecycle.holds import Hold
     from batch_operator.scheduling.snapshot import Environment, Queue
+    from batch_operator.scheduling.suitability import Needs
 
 
 def known(*environments: Environment) -> Mapping[str, Environment]:
@@ -183,12 +186,18 @@ def test_a_queue_takes_jobs_with(name: str) -> None:
     assert queue_hold("main", TAKEN[name], "default", ENVIRONMENTS, {}) is None
 
 
+def never_fits(
+    of: Queue, environments: Mapping[str, Environment], milli_cpu: int, needs: Needs = ()
+) -> Hold | None:
+    return never_fits_hold(of, environments, milli_cpu, needs, Suitability())
+
+
 def test_a_job_above_every_max_vcpus_says_what_to_change() -> None:
     environments = known(environment("small", maxvCpus=2), environment("large", maxvCpus=8))
     both = queue(computeEnvironmentOrder=ordered("small", "large"))
-    hold = never_fits_hold(both, environments, 8001)
+    hold = never_fits(both, environments, 8001)
 
-    assert never_fits_hold(both, environments, 8000) is None
+    assert never_fits(both, environments, 8000) is None
     assert hold is not None
     assert hold.stalled
     assert "needs 8.001 vCPUs" in hold.message
@@ -202,7 +211,7 @@ def test_a_job_does_not_fit_for_ever_into_what_is_disabled_now() -> None:
     environments = known(environment("small", maxvCpus=2), environment("off", state="DISABLED"))
     both = queue(computeEnvironmentOrder=ordered("small", "off"))
 
-    assert never_fits_hold(both, environments, 4000) is not None
+    assert never_fits(both, environments, 4000) is not None
 
 
 def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
@@ -249,7 +258,7 @@ def test_vcpus_are_written_as_plain_decimal_numbers(name: str) -> None:
 
 
 def test_a_request_beyond_every_number_of_vcpus_is_still_a_sentence() -> None:
-    hold = never_fits_hold(queue(), known(environment()), 2**63 - 1)
+    hold = never_fits(queue(), known(environment()), 2**63 - 1)
 
     assert hold is not None
     assert "request less" in hold.message

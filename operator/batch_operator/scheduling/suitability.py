@@ -1,0 +1,158 @@
+"""Which compute environments could ever run a start: those with nodes for what its Pods ask.
+
+This is judged by the instance types that an environment declares, never by the nodes that it has:
+one that scales from zero suits what it will have nodes for. (AWS Batch calls such jobs too large
+while an environment scales up.) What is not declared suits everybody: an UNMANAGED environment's
+nodes, or what a provisioner without instance types brings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
+from batch_operator.api.quantity import memory_text
+from batch_operator.lifecycle.plan import Invalid, requested
+from batch_operator.lifecycle.retry import with_grown_memory
+from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.pools import capacity_types, is_managed, pools_of
+from batch_operator.scheduling.environments import vcpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from batch_operator.api.amounts import Amounts
+    from batch_operator.lifecycle.plan import Plan
+    from batch_operator.provisioning.pools import Pool, PoolKey
+    from batch_operator.scheduling.snapshot import Environment
+
+_NAMED_MAX = 3
+Needs = tuple[Demand, ...]
+"""What the Pods of one start ask for: one entry for each kind, in order."""
+
+
+def needs_of(plan: Plan, *, on_demand: bool = False, memory_factor: float = 1.0) -> Needs:
+    """What a start of a job needs, after losses of hosts and of memory that change it."""
+    templates = [one.template for one in plan.groups] or [plan.template]
+    found = [
+        _need(template, _grown(plan, template, amounts, memory_factor), count, on_demand=on_demand)
+        for template, (amounts, count) in zip(templates, plan.pods, strict=True)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _grown(plan: Plan, template: Mapping[str, Any], amounts: Amounts, factor: float) -> Amounts:
+    rule = plan.retry.on_out_of_memory
+    if rule is None or factor <= 1:
+        return amounts
+    found = requested(with_grown_memory(template, factor, rule))
+    assert not isinstance(found, Invalid)  # it could be read before
+    return found
+
+
+def _need(template: Mapping[str, Any], amounts: Amounts, count: int, *, on_demand: bool) -> Demand:
+    selector = template["spec"].get("nodeSelector") or {}
+    return Demand(
+        amounts,
+        count,
+        on_demand or selector.get(meta.LABEL_CAPACITY_TYPE) == CapacityType.ON_DEMAND,
+        selector.get(LABEL_INSTANCE_TYPE),
+    )
+
+
+class Suitability:
+    """Answers, and remembers them for as long as an environment's spec stays as it is."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[str, int], list[Pool], dict[Needs, bool]]] = {}
+
+    def __call__(self, environment: Environment, needs: Needs) -> bool:
+        state = environment.uid, environment.generation
+        known = self._known.get(environment.name)
+        if known is None or known[0] != state:
+            known = self._known[environment.name] = state, pools_of(environment.spec), {}
+        _, pools, answers = known
+        if needs not in answers:
+            answers[needs] = _suits(environment, pools, needs)
+        return answers[needs]
+
+
+def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> bool:
+    spec = environment.spec
+    if not is_managed(spec):
+        return True
+    if not spec.instance_types:
+        has_on_demand = CapacityType.ON_DEMAND in capacity_types(spec)
+        return has_on_demand or not any(one.on_demand for one in needs)
+    return all(
+        any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in pools)
+        for one in needs
+    )
+
+
+def why_unsuited(environments: Sequence[Environment], needs: Needs) -> str:
+    """A sentence about what no node of these environments has, and what to write instead."""
+    pools = [(one, pool) for one in environments for pool in pools_of(one.spec)]
+    names = ", ".join(one.name for one in environments[:_NAMED_MAX])
+    for need in needs:
+        large = [pool for _, pool in pools if need.amounts.fits_into(pool.offers.amounts)]
+        if large and not any(need.suits(pool.key) for pool in large):
+            return _kind_problem(need, names)
+        if pools and not large:
+            environment, largest = max(pools, key=lambda one: _size(need.amounts, one[1]))
+            return (
+                f"a Pod of it asks for {_text(need.amounts)}, and the largest instance type, "
+                f"{largest.key.instance_type} of ComputeEnvironment {environment.name}, has "
+                f"{_text(largest.offers.amounts)} for jobs: request less, or add a larger one to its "
+                f"spec.instanceTypes"
+            )
+        if not pools and need.on_demand:
+            return _kind_problem(need, names)
+    return (
+        f"no single one of the compute environments ({names}) has nodes for all of its Pods: give "
+        f"one of them the instance types for that"
+    )
+
+
+def _kind_problem(need: Demand, names: str) -> str:
+    if need.instance_type is not None:
+        return (
+            f"it selects nodes of instance type {need.instance_type}, and none of its compute "
+            f"environments ({names}) has that{' on-demand' if need.on_demand else ''}: add it to "
+            f"spec.instanceTypes of one, or take it out of the Pod's nodeSelector"
+        )
+    return (
+        f"it goes to on-demand nodes only, and its compute environments ({names}) have none that "
+        f"are large enough: add on-demand to spec.capacityTypes of one, or another environment to "
+        f"the queue"
+    )
+
+
+def _size(amounts: Amounts, pool: Pool) -> tuple[bool, bool, int, int, int, PoolKey]:
+    """How near a pool comes: one with GPUs where these are asked for, then by CPU and memory."""
+    offers = pool.offers.amounts
+    wants_gpus = amounts.gpus > 0
+    return (
+        wants_gpus and offers.gpus >= amounts.gpus,
+        amounts.milli_cpu <= offers.milli_cpu,
+        offers.gpus if wants_gpus else 0,
+        offers.milli_cpu,
+        offers.memory,
+        pool.key,
+    )
+
+
+def _text(amounts: Amounts) -> str:
+    words = [f"{vcpus(amounts.milli_cpu)} vCPUs"]
+    if amounts.memory:
+        words.append(f"{_memory(amounts.memory)} of memory")
+    if amounts.gpus:
+        words.append(f"{amounts.gpus} GPUs")
+    return ", ".join(words)
+
+
+def _memory(count: int) -> str:
+    whole, rest = divmod(count, 2**30)
+    return memory_text(count) if rest else f"{whole}Gi"
