@@ -105,8 +105,8 @@ def why_unsuited(environments: Sequence[Environment], needs: Needs) -> str:
             return (
                 f"a Pod of it asks for {_text(need.amounts)}, and the largest instance type, "
                 f"{largest.key.instance_type} of ComputeEnvironment {environment.name}, has "
-                f"{_text(largest.offers.amounts)} for jobs: request less, or add a larger one to its "
-                f"spec.instanceTypes"
+                f"{_text(largest.offers.amounts)} for jobs: request less, or add a larger one to "
+                f"its spec.instanceTypes"
             )
         if not pools and need.on_demand:
             return _kind_problem(need, names)
