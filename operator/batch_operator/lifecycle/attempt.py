@@ -408,15 +408,15 @@ def _phase(pod: Pod) -> Phase:
 def _outcome(pod: Pod, phase: Phase) -> _Outcome:
     if phase is Phase.SUCCEEDED:
         return _Outcome(exit_code=0, status_reason=EXITED)
+    told = _cut(pod.status.message or pod.status.reason)
+    if not pod.spec.node_name:  # it had no host to lose, whoever evicted it
+        why = told or _disruption(pod) or "Pod was deleted before it started"
+        return _Outcome(reason=why, status_reason=FAILED_TO_START)
     exit_code, reason = _first_failure(pod)
     if _host_lost(pod):
-        reason = _cut(pod.status.message or pod.status.reason) or reason
-        return _Outcome(exit_code, reason, host_lost(pod.spec.node_name))
-    if not pod.spec.node_name:
-        return _Outcome(reason="Pod was deleted before it started", status_reason=FAILED_TO_START)
+        return _Outcome(exit_code, told or reason, host_lost(pod.spec.node_name))
     if exit_code is None:
-        reason = reason or _cut(pod.status.message or pod.status.reason)
-        return _Outcome(None, reason, FAILED_TO_START)
+        return _Outcome(None, reason or told, FAILED_TO_START)
     if reason is None and pod.metadata.deletion_timestamp:
         reason = "Pod was deleted"
     return _Outcome(exit_code, reason, EXITED)
@@ -444,9 +444,15 @@ def _first_failure(pod: Pod) -> tuple[int | None, str | None]:
 
 
 def _host_lost(pod: Pod) -> bool:
-    if pod.status.reason in _HOST_REASONS:
-        return True
-    return any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions)
+    return pod.status.reason in _HOST_REASONS or _disruption(pod) is not None
+
+
+def _disruption(pod: Pod) -> str | None:
+    """Why the control plane ended the Pod (eviction, a lost node), if it did; maybe ""."""
+    for one in pod.status.conditions:
+        if one.type == "DisruptionTarget" and one.status == "True":
+            return _cut(one.message or one.reason) or ""
+    return None
 
 
 def _times(containers: Sequence[ContainerStatus]) -> tuple[datetime | None, datetime | None]:

@@ -49,6 +49,9 @@ def condition(kind: str, status: str = "True", **more: str) -> dict[str, Any]:
     return {"type": kind, "status": status, **more}
 
 
+EVICTED = condition(
+    "DisruptionTarget", reason="EvictionByEvictionAPI", message="Eviction API: evicting"
+)
 Outcome = tuple[Phase, int | None, str | None, str | None]
 OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
     "waits for a node": ({"node": ""}, (Phase.UNBOUND, None, None, None)),
@@ -168,8 +171,16 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
         ),
     ),
     "is evicted before it has a node": (
+        {"node": "", "status": {"conditions": [EVICTED]}, **DELETED},
+        (Phase.FAILED, None, "Eviction API: evicting", NOT_STARTED),
+    ),
+    "is evicted before it has a node, nobody says why": (
         {"node": "", "status": {"conditions": [condition("DisruptionTarget")]}, **DELETED},
-        (Phase.FAILED, None, None, "Host EC2 (instance unknown) terminated."),
+        (Phase.FAILED, None, "Pod was deleted before it started", NOT_STARTED),
+    ),
+    "is failed before it has a node": (
+        {"node": "", **failed(reason="Evicted", message="no longer wanted")},
+        (Phase.FAILED, None, "no longer wanted", NOT_STARTED),
     ),
     "exits with 0 although its node is going": (
         {
