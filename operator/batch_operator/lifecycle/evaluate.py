@@ -265,7 +265,7 @@ def evaluate(
     waits = _waits(limits, job, children, gate, knows_members=knows_members)
     # The failure that is one too many stops the rest in the look that counts it.
     stop = stop or stop_of(job.spec, children.counted) or stop_by_limit(waits, now)
-    children, doom = _doomed(children, plan, gate, stop, refusal)
+    children, doom, stop = _doomed(job.spec, children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None
     gate_hold = gate.hold if (gated or not knows_members) and gated == children.waiting else None
@@ -401,13 +401,17 @@ def _rules(job: Job, plan: Plan | Hold | Invalid) -> tuple[RetryStrategy | None,
 
 
 def _doomed(
+    spec: BatchJobSpec,
     children: Children,
     plan: Plan | Hold | Invalid,
     gate: Gate,
     stop: Stop | None,
     refusal: Refusal | None,
-) -> tuple[Children, Doom | None]:
-    """Count what waits and can never run as failed; and why, for the job's last words."""
+) -> tuple[Children, Doom | None, Stop | None]:
+    """Count what waits and can never run as failed; and why, for the job's last words.
+
+    So many may fail by this that the job is stopped, and with it the rest.
+    """
     causes: list[tuple[Doom, IndexSet]] = []
     if stop:
         causes.append((Doom(stop.status_reason, stop.token, stop.message), children.waiting))
@@ -421,7 +425,9 @@ def _doomed(
         causes.append((Doom(reason, "InvalidJob", problem), children.waiting))
     for doom, indexes in causes:
         children = doomed(children, indexes, (None, None, doom.status_reason))
-    return children, causes[0][0] if causes else None
+    if stop is None and (stop := stop_of(spec, children.counted)):
+        children = doomed(children, children.waiting, (None, None, stop.status_reason))
+    return children, causes[0][0] if causes else None, stop
 
 
 def _hold(

@@ -533,9 +533,26 @@ def test_an_array_stops_once_more_children_failed_than_it_allows() -> None:
     assert (strict.to_stop, str(strict.children.counted.failed)) == ((running,), "0,2-3")
 
 
+UNMET = Doom("Dependent Job failed", "DependencyFailed", "default/a failed")
+"""N_TO_N: what children of a failed child's index fail with."""
+
+
+@pytest.mark.parametrize(("limit", "failed", "starts"), [(2, "0-1", "2-3"), (1, "0-3", "")])
+def test_children_that_fail_with_their_dependency_count_against_what_an_array_allows(
+    limit: int, failed: str, starts: str
+) -> None:
+    """Beyond AWS Batch: maxFailedIndexes."""
+    gate = Gate(IndexSet.parse("2-3"), IndexSet.parse("0-1"), UNMET)
+    look = looked(gate=gate, arrayProperties={**ARRAY, "maxFailedIndexes": limit})
+
+    assert (str(look.children.counted.failed), str(look.startable)) == (failed, starts)
+
+
 # How a job ends
 
 
+PATIENT = {**ARRAY, "maxFailedIndexes": 2}
+TOO_MANY = "Array stopped: more than maxFailedIndexes 2 children failed"
 ENDINGS: dict[str, tuple[dict[str, Any], list[PodAttempt], tuple[str, str, str] | None]] = {
     "its attempt succeeds": ({}, [attempt(SUCCEEDED)], ("SUCCEEDED", EXITED, "Succeeded")),
     "its only attempt fails": ({}, [attempt(FAILED)], ("FAILED", EXITED, "AttemptFailed")),
@@ -576,6 +593,16 @@ ENDINGS: dict[str, tuple[dict[str, Any], list[PodAttempt], tuple[str, str, str] 
         },
         [],
         ("FAILED", "Dependent Job failed", "T"),
+    ),
+    "the dependencies of more children fail than may, and those are all": (
+        {"gate": Gate(IndexSet(), IndexSet.range(4), UNMET), "arrayProperties": PATIENT},
+        [],
+        ("FAILED", "Dependent Job failed", "DependencyFailed"),
+    ),
+    "the dependencies of more children fail than may": (
+        {"gate": Gate(IndexSet.of([3]), IndexSet.range(3), UNMET), "arrayProperties": PATIENT},
+        [],
+        ("FAILED", TOO_MANY, "MaxFailedIndexesExceeded"),
     ),
     "it can never run": (
         {"of": Invalid("no container requests any CPU")},
