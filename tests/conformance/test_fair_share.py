@@ -226,10 +226,11 @@ def test_a_job_that_needs_what_is_kept_does_not_stop_the_others() -> None:
     jobs = {"large": large, "small": share("a")}
     half = policy(computeReservation=50)
     alone = fair(jobs, half, max_vcpus=4, until="1h")
+    busy = fair({"large": large, "a": share("a", 9)}, half, max_vcpus=4, behaviors=SLOW, until="1h")
     joined = fair(jobs, half, max_vcpus=4, events=[at(1000, "other", share("b"))])
 
     assert alone.state("small") == "SUCCEEDED"
-    assert alone.waits_for("large") == "InsufficientCapacity"
+    assert alone.waits_for("large") == busy.waits_for("large") == "ComputeReservation"
     assert joined.state("large") == "SUCCEEDED"
     assert joined.at("STARTING", "large") >= 1000
 

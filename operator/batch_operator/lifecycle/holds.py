@@ -35,6 +35,7 @@ class Reason(StrEnum):
     ARRAY_IN_PROGRESS = "ArrayInProgress"
     BEHIND_OTHERS = "BehindOthers"
     COMPUTE_ENVIRONMENT_MAX_RESOURCE = "ComputeEnvironmentMaxResource"
+    COMPUTE_RESERVATION = "ComputeReservation"
     CONTAINERS_STARTING = "ContainersStarting"
     CIRCULAR_DEPENDENCY = "CircularDependency"
     CONSUMABLE_RESOURCE_NOT_FOUND = "ConsumableResourceNotFound"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     job = look.job
     backlog = memo.backlogs[job.spec.job_queue]
-    blocked = memo.blocked.get(job.spec.job_queue)
-    if blocked is not None and blocked.uid == job.uid:
+    blocked = memo.blocked_as(job)
+    if blocked is not None:
         hold: Hold | None = capacity_hold(blocked, snapshot.consumables)
     else:
         hold = _behind(backlog.position(job.uid), job)

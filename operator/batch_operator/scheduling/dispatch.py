@@ -40,10 +40,11 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The first job of a queue that does not fit, and what was free when it was tried.
+    """A job at the front of its queue that does not fit, and what was free when it was tried.
 
     `free` is milli-CPU by environment that suits it, in order; `unsuited` are the others, and
-    `units` what was free of those that it asks for.
+    `units` what was free of those that it asks for; `usable` is the part of the environments that
+    its queue may use.
     """
 
     uid: str
@@ -51,6 +52,9 @@ class Blocked:
     free: tuple[tuple[Environment, int], ...]
     units: tuple[tuple[str, int], ...]
     unsuited: tuple[Environment, ...] = ()
+    usable: float = 1.0
+    stands_aside: bool = False
+    """What it waits for never becomes its own by itself: it does not stop those behind it."""
 
 
 @dataclass(slots=True)
@@ -82,8 +86,8 @@ class Dispatch:
         usable: float,
         *,
         backfill: bool,
-    ) -> Blocked | None:
-        """Start what may of one queue; then, what blocks it.
+    ) -> list[Blocked]:
+        """Start what may of one queue; then, what blocks it, and the first that stands aside.
 
         `usable` is the part of the environments that the queue may use.
         """
@@ -100,21 +104,10 @@ class Dispatch:
                 walk.done(lot)
                 continue
             order = rotated(environments, lot.moves)
-            ask, paid = lot.ask, granted(lot.ask.units, lot.uid, self.resources)
-            ready = len(lot.indexes & paid) - walk.taken(lot) if paid is not None else wanted
-            if paid is not None and ready > 0:
-                wanted, ask = min(wanted, ready), self._paid(ask)
-            found = self.room.take(ask, wanted, order, usable, self._ends_at(ask))
-            count = sum(number for _, number in found)
-            if paid is not None and ready <= 0:
-                self._ask(walk, lot, count, paid)
-            else:
-                self._place(walk, lot, found, paid or IndexSet())
-            if not (count or self.room.holds(ask, order, usable)) or (
-                count < wanted and self._is_spent(ask)
-            ):
-                # What it waits for never becomes its own: it must not stop the others.
-                aside = aside or self._blocked(lot, order, usable)
+            count, wanted, ask = self._take(walk, lot, wanted, order, usable)
+            could_never = not (count or self.room.holds(ask, order, usable))
+            if could_never or (count < wanted and self._is_spent(ask)):
+                aside = aside or replace(self._blocked(lot, order, usable), stands_aside=True)
                 walk.done(lot)
             elif count < wanted:
                 if blocked is None:
@@ -124,7 +117,26 @@ class Dispatch:
                 if not backfill:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
-        return blocked or aside
+        return [one for one in (blocked, aside) if one is not None]
+
+    def _take(
+        self, walk: Walk, lot: Lot, wanted: int, order: Sequence[Environment], usable: float
+    ) -> tuple[int, int, Ask]:
+        """Start what may of a lot, or ask for what it will use up.
+
+        So many do of so many that could now, each of which takes what the request says.
+        """
+        ask, paid = lot.ask, granted(lot.ask.units, lot.uid, self.resources)
+        ready = len(lot.indexes & paid) - walk.taken(lot) if paid is not None else wanted
+        if paid is not None and ready > 0:
+            wanted, ask = min(wanted, ready), self._paid(ask)
+        found = self.room.take(ask, wanted, order, usable, self._ends_at(ask))
+        count = sum(number for _, number in found)
+        if paid is not None and ready <= 0:
+            self._ask(walk, lot, count, paid)
+        else:
+            self._place(walk, lot, found, paid or IndexSet())
+        return count, wanted, ask
 
     def _place(
         self, walk: Walk, lot: Lot, found: Sequence[tuple[Environment, int]], paid: IndexSet
@@ -169,4 +181,5 @@ class Dispatch:
             free=tuple((one, self.room.free(one, usable)) for one in suited),
             units=tuple((name, self.room.units.get(name, 0)) for name, _ in lot.ask.units),
             unsuited=tuple(one for one in order if one not in suited),
+            usable=usable,
         )

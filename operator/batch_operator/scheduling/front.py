@@ -62,8 +62,8 @@ def _rows(queue: Queue, snapshot: Snapshot, memo: Memo, forecast: Forecast) -> l
         if look is None:
             continue
         job, position, reason = look.job, len(rows) + 1, Reason.BEHIND_OTHERS
-        blocked = memo.blocked.get(queue.name)
-        if blocked is not None and blocked.uid == uid:
+        blocked = memo.blocked_as(job)
+        if blocked is not None:
             reason = capacity_hold(blocked, snapshot.consumables).reason
         rows.append(
             QueuedJob(

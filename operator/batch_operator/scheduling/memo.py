@@ -56,8 +56,8 @@ class Memo:
         """By queue: what its status is to show of which forecast, and when that was written."""
         self.moves = 0
         """How often something has changed that a forecast rests on."""
-        self.blocked: dict[str, Blocked] = {}
-        """By queue: the job at its front that does not fit."""
+        self.blocked: dict[str, list[Blocked]] = {}
+        """By queue: the job at its front that does not fit, and the first that stands aside."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self.used_milli: Counter[str] = Counter()
         """By compute environment, what live attempts hold."""
@@ -143,6 +143,11 @@ class Memo:
             _discard(self.dependents, (job.namespace, name), uid)
             if (job.namespace, name) not in self.dependents:
                 self.outcomes.pop((job.namespace, name), None)
+
+    def blocked_as(self, job: Job) -> Blocked | None:
+        """What the last cycle found in the way of a job at the front of its queue."""
+        found = self.blocked.get(job.spec.job_queue, ())
+        return next((one for one in found if one.uid == job.uid), None)
 
     def set_aside(self, uid: str) -> None:
         """Start nothing of a job that could not be looked at."""

@@ -14,6 +14,7 @@ from batch_operator.scheduling.environments import (
     usable_environments,
     vcpus,
 )
+from batch_operator.scheduling.room import usable_milli
 from batch_operator.scheduling.suitability import why_unsuited
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
     from batch_operator.scheduling.suitability import Needs
+
+
+_NAMED_MAX = 3
+"""A sentence names so many compute environments."""
 
 
 def share_hold(queue: Queue, spec: BatchJobSpec) -> Hold | None:
@@ -126,25 +131,46 @@ def unsuited_hold(environments: Sequence[Environment], needs: Needs) -> Hold:
 
 
 def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold:
-    """The sentence for a job at the head of its queue for which there is no room now."""
+    """The sentence for a job at the front of its queue for which there is no room now."""
     ask = blocked.ask
     if not blocked.free and blocked.unsuited:
         return unsuited_hold(blocked.unsuited, ask.needs)
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))
-    names = tuple(one.name for one, _ in blocked.free[:3])
-    room = ", ".join(
-        f"{one.name} has {vcpus(free)} of {one.spec.max_vcpus} free"
-        for one, free in blocked.free[:3]
-    )
+    shown = blocked.free[:_NAMED_MAX]
+    names = tuple(one.name for one, _ in shown)
+    is_reserved = blocked.stands_aside and blocked.usable < 1
+    if is_reserved:
+        parts = [
+            f"{_usable(one, blocked)} of {one.spec.max_vcpus} in {one.name}" for one, _ in shown
+        ]
+        why = (
+            f", but computeReservation of the queue's scheduling policy leaves the shares that are "
+            f"active only {', '.join(parts)}: request less, lower it, or raise maxvCpus"
+        )
+    else:
+        why = ": " + ", ".join(_room(one, free, blocked) for one, free in shown)
     return Hold(
-        Reason.INSUFFICIENT_CAPACITY,
-        f"needs {vcpus(ask.milli_cpu)} vCPUs: {room}",
+        Reason.COMPUTE_RESERVATION if is_reserved else Reason.INSUFFICIENT_CAPACITY,
+        f"needs {vcpus(ask.milli_cpu)} vCPUs{why}",
         blocked_by=names,
         position=1,
+        stalled=is_reserved,
         status_reason=capacity_reason(", ".join(names)),
     )
+
+
+def _room(environment: Environment, free: int, blocked: Blocked) -> str:
+    room = f"{environment.name} has {vcpus(free)} of {environment.spec.max_vcpus} free"
+    if blocked.usable == 1:
+        return room
+    kept = capacity_milli(environment) - usable_milli(environment, blocked.usable)
+    return f"{room} beside {vcpus(kept)} that computeReservation keeps for other shares"
+
+
+def _usable(environment: Environment, blocked: Blocked) -> str:
+    return vcpus(usable_milli(environment, blocked.usable))
 
 
 def _units_hold(name: str, quantity: int, free: int, resource: Consumable | None) -> Hold:

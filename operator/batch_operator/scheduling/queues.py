@@ -1,4 +1,4 @@
-"""All queues of a cycle: what starts, and which job blocks each of them."""
+"""All queues of a cycle: what starts, and which jobs of each cannot."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
         if dispatch.budget <= 0:
             break
         backlog = memo.backlogs.get(queue.name)
-        blocked = None
+        blocked: list[Blocked] = []
         if backlog:
             try:
                 blocked = _serve(snapshot, memo, dispatch, queue, backlog, served.stops)
             except Exception as error:  # noqa: BLE001  # one broken queue must not stop the others
                 faults.append(Fault(f"queue {queue.name}", error))
                 continue
-        before = memo.blocked.pop(queue.name, None)
-        if blocked is not None:
+        before = memo.blocked.pop(queue.name, [])
+        if blocked:
             memo.blocked[queue.name] = blocked
-        if (before and before.uid) != (blocked and blocked.uid):
-            served.moved += [one.uid for one in (before, blocked) if one is not None]
+        if [one.uid for one in before] != [one.uid for one in blocked]:
+            served.moved += [one.uid for one in (*before, *blocked)]
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)
@@ -92,7 +92,7 @@ def _serve(
     queue: Queue,
     backlog: Backlog,
     stops: list[StopPod],
-) -> Blocked | None:
+) -> list[Blocked]:
     fair: FairStanding | None = None
     policy, book = fair_policy(queue, snapshot.policies), book_of(snapshot, memo, queue)
     if policy is not None and book is not None:
@@ -104,10 +104,11 @@ def _serve(
         fair.usable if fair else 1.0,
         backfill=queue.spec.backfill,
     )
-    if blocked is not None and queue.spec.preemption and queue.spec.preemption.enabled:
-        found = _preempt(snapshot, memo, queue, fair, blocked)
+    head = next((one for one in blocked if not one.stands_aside), None)
+    if head is not None and queue.spec.preemption and queue.spec.preemption.enabled:
+        found = _preempt(snapshot, memo, queue, fair, head)
         if found is not None:
-            dispatch.room.keep(found.environment, blocked.ask.milli_cpu)
+            dispatch.room.keep(found.environment, head.ask.milli_cpu)
             stops += found.stops
     return blocked
 

@@ -65,7 +65,9 @@ class Room:
 
     def holds(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there would be room for one if nothing else ran."""
-        return any(ask.milli_cpu <= _limit(one, usable) for one in self.suitable(ask, environments))
+        return any(
+            ask.milli_cpu <= usable_milli(one, usable) for one in self.suitable(ask, environments)
+        )
 
     def suitable(self, ask: Ask, environments: Iterable[Environment]) -> list[Environment]:
         """The environments that could have nodes for it, in the same order."""
@@ -157,7 +159,7 @@ class Room:
         self._claim(environment, datetime.min.replace(tzinfo=UTC), milli_cpu, spare)
 
     def _limit(self, environment: Environment, usable: float) -> int:
-        limit = _limit(environment, usable)
+        limit = usable_milli(environment, usable)
         return min(limit, self._ceilings.get(environment.name, limit))
 
     def _claim(self, environment: Environment, at: datetime, milli_cpu: int, spare: int) -> None:
@@ -183,6 +185,6 @@ class Room:
         return steps
 
 
-def _limit(environment: Environment, usable: float) -> int:
-    """Milli-CPU that may be used of an environment; 0.1 of 10 vCPUs is 1, whatever floats say."""
+def usable_milli(environment: Environment, usable: float) -> int:
+    """What a part of an environment is in milli-CPU; 0.1 of 10 vCPUs is 1, whatever floats say."""
     return int(round(capacity_milli(environment) * usable, 3))

@@ -151,9 +151,10 @@ class Cluster:
         """What the head of the highest queue is to be told, reckoned by trying every moment."""
         dispatch = self._dispatch(now)
         backlog = self._backlog(self.queues[0][1], now)
-        blocked = dispatch.serve(backlog, self.environments, Equal(), 1.0, backfill=False)
-        if blocked is None:
+        found = dispatch.serve(backlog, self.environments, Equal(), 1.0, backfill=False)
+        if not found:
             return
+        blocked = found[0]
         placed = Counter(one.lot.uid for one in dispatch.placed for _ in one.indexes)
         child = blocked.uid, len(self.started.get(blocked.uid, ())) + placed[blocked.uid]
         self.first_head = self.first_head or child

@@ -87,20 +87,20 @@ def first_in_first_out(
     free: Counter[str],
     budget: int,
     limits: Mapping[str, int],
-) -> tuple[Starts, str | None]:
-    """AWS Batch's queue: from its front, until the first that has room nowhere.
+) -> tuple[Starts, list[str]]:
+    """AWS Batch's queue: from its front, until the first that has room nowhere; and who is told so.
 
     `free` is by environment and by resource, and shrinks. A job that was moved on begins behind
     the environments that it was moved on from. What would have no room in an empty environment
-    stands aside; the first of those is told of only if nothing else blocks the queue.
+    stands aside, and the first of those is told so beside the one that blocks the queue.
     """
     starts: Starts = []
-    aside = None
+    aside: list[str] = []
     for one in lots:
         if len(starts) == budget:
             return starts, aside
         if not holds(environments, one.ask):
-            aside = aside or one.uid
+            aside = aside or [one.uid]
             continue
         moved = one.moves % len(environments)
         order = [*environments[moved:], *environments[:moved]]
@@ -109,7 +109,7 @@ def first_in_first_out(
                 return starts, aside
             where = next((e.name for e in order if free[e.name] >= one.ask.milli_cpu), None)
             if where is None or any(free[name] < quantity for name, quantity in one.ask.units):
-                return starts, one.uid
+                return starts, [one.uid, *aside]
             free[where] -= one.ask.milli_cpu
             free.subtract(dict(one.ask.units))
             starts.append((one.uid, index, where))
@@ -139,13 +139,15 @@ def test_a_queue_starts_what_fits_from_its_front_and_stops_at_the_first_that_doe
     free = free_in(environments, licences)
     expected = first_in_first_out(lots, environments, free, budget, limits)
 
-    assert (started(dispatch), blocked and blocked.uid) == expected
+    assert (started(dispatch), [one.uid for one in blocked]) == expected
     assert dispatch.budget == budget - len(expected[0])
-    if blocked is not None and holds(environments, blocked.ask):
-        assert {one.name: left for one, left in blocked.free} == {
-            one.name: free[one.name] for one in environments
-        }
-        assert dict(blocked.units) == {name: free[name] for name, _ in blocked.ask.units}
+    for one in blocked:
+        assert one.stands_aside != holds(environments, one.ask)
+        if not one.stands_aside:
+            assert {where.name: left for where, left in one.free} == {
+                where.name: free[where.name] for where in environments
+            }
+            assert dict(one.units) == {name: free[name] for name, _ in one.ask.units}
 
 
 @given(ENVIRONMENTS, LOTS, LOTS, st.integers(1, 12))
@@ -184,7 +186,9 @@ def test_backfill_starts_all_that_a_queue_without_it_starts_and_then_more(
     (plain, plain_blocked), (more, blocked) = found
 
     assert more[: len(plain)] == plain
-    assert blocked == plain_blocked
+    assert [one for one in blocked if not one.stands_aside] == [
+        one for one in plain_blocked if not one.stands_aside
+    ]
     children = [(uid, index) for uid, index, _ in more]
     assert len(set(children)) == len(children) <= budget
     by_job = Counter(uid for uid, _ in children)
@@ -244,12 +248,11 @@ def test_children_that_were_granted_theirs_start_first_and_use_up_nothing_more()
     """Nothing is left to be granted, so only these start, and the next of the job is blocked."""
     local = environment(maxvCpus=9)
     dispatch = dispatch_of(resources=[tokens(2, granted("array", "1,3"))])
-    blocked = dispatch.serve(
+    [blocked] = dispatch.serve(
         backlog_of(lot("array", Ask(1000, LICENCE), 4)), [local], Equal(), 1.0, backfill=False
     )
 
     assert started(dispatch) == [("array", 1, "local"), ("array", 3, "local")]
-    assert blocked is not None
     assert (blocked.uid, blocked.units) == ("array", (("licence", 0),))
 
 
@@ -285,10 +288,9 @@ def test_a_child_starts_when_it_has_both_kinds_of_unit() -> None:
     token = consumable("token", 9, kind="NON_REPLENISHABLE", status=granted("array", "0-2"))
     resources = [consumable("disk", 1), tokens(9, granted("array", "2-4")), token]
     dispatch = dispatch_of(resources=resources)
-    blocked = dispatch.serve(
+    [blocked] = dispatch.serve(
         backlog_of(lot("array", ask, 5)), [local], Equal(), 1.0, backfill=False
     )
 
     assert started(dispatch) == [("array", 2, "local")]
-    assert blocked is not None
     assert dict(blocked.units)["disk"] == 0

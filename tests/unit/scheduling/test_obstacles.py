@@ -229,6 +229,32 @@ def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
     )
 
 
+def test_what_is_reserved_is_named_where_there_is_no_room() -> None:
+    """AWS Batch: computeReservation keeps a part of maxvCpus for shares that are not active."""
+    free = ((environment("a", maxvCpus=10), 2000),)
+    hold = capacity_hold(Blocked("uid", Ask(4000), free, (), usable=0.75), {})
+
+    assert (hold.reason, hold.stalled) == ("InsufficientCapacity", False)
+    assert hold.message == (
+        "needs 4 vCPUs: a has 2 of 10 free beside 2.5 that computeReservation keeps for other "
+        "shares"
+    )
+
+
+def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
+    free = ((environment("a", maxvCpus=10), 0), (environment("b", maxvCpus=4), 2000))
+    asks = Blocked("uid", Ask(6000), free, (), usable=0.5, stands_aside=True)
+    hold = capacity_hold(asks, {})
+
+    assert (hold.reason, hold.stalled, hold.position) == ("ComputeReservation", True, 1)
+    assert hold.message == (
+        "needs 6 vCPUs, but computeReservation of the queue's scheduling policy leaves the shares "
+        "that are active only 5 of 10 in a, 2 of 4 in b: request less, lower it, or raise maxvCpus"
+    )
+    assert hold.blocked_by == ("a", "b")
+    assert (hold.status_reason or "").startswith("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY")
+
+
 def test_of_many_environments_three_are_named() -> None:
     free = tuple((environment(f"e{number}"), 4000) for number in range(20))
     hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {})
