@@ -38,6 +38,7 @@ class Reason(StrEnum):
     COMPUTE_RESERVATION = "ComputeReservation"
     CONTAINERS_STARTING = "ContainersStarting"
     CIRCULAR_DEPENDENCY = "CircularDependency"
+    CONSUMABLE_RESOURCE_BUSY = "ConsumableResourceBusy"
     CONSUMABLE_RESOURCE_NOT_FOUND = "ConsumableResourceNotFound"
     CONSUMABLE_RESOURCE_TOO_SMALL = "ConsumableResourceTooSmall"
     DEPENDENCY_INVALID = "DependencyInvalid"

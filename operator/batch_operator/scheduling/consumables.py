@@ -93,6 +93,26 @@ def wish(
             own[uid] = (quantity, before | those)
 
 
+def full_of_grants(
+    units: Units, uid: str, resources: Mapping[str, Consumable], wishes: Wishes
+) -> str | None:
+    """The resource that a job would use up and that can keep no more grants, if there is one.
+
+    What others that come before it wish for counts as granted.
+    """
+    for name, _ in units:
+        resource = resources.get(name)
+        if resource is None or not is_used_up(resource):
+            continue
+        grants, wished = resource.status.grants, wishes.get(name, {})
+        if len(grants) + len(wished) < GRANTS_MAX:
+            continue
+        holders = {one.job_uid for one in grants} | wished.keys()
+        if len(holders) >= GRANTS_MAX and uid not in holders:
+            return name
+    return None
+
+
 def grants_after(
     resource: Consumable, wishes: Mapping[str, tuple[int, IndexSet]], jobs: Mapping[str, Job]
 ) -> tuple[int, list[Grant]]:
@@ -113,7 +133,7 @@ def grants_after(
             kept.append(one)
     known = {one.job_uid for one in kept}
     for uid, (quantity, indexes) in sorted(wishes.items()):
-        if uid not in known and not _is_over(jobs.get(uid)) and len(kept) < GRANTS_MAX:
+        if uid not in known and not _is_over(jobs.get(uid)):
             kept.append(Grant(job_uid=uid, quantity=quantity, indexes=str(indexes)))
     return spent, kept
 

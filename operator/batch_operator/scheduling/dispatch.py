@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
-from batch_operator.scheduling.consumables import granted, is_used_up, wish
+from batch_operator.scheduling.consumables import full_of_grants, granted, is_used_up, wish
 from batch_operator.scheduling.environments import rotated
 from batch_operator.scheduling.room import NEVER
 from batch_operator.scheduling.walk import Walk
@@ -55,6 +55,8 @@ class Blocked:
     usable: float = 1.0
     stands_aside: bool = False
     """What it waits for never becomes its own by itself: it does not stop those behind it."""
+    full: str | None = None
+    """The consumable resource that has been granted to as many jobs as it can keep."""
 
 
 @dataclass(slots=True)
@@ -104,10 +106,13 @@ class Dispatch:
                 walk.done(lot)
                 continue
             order = rotated(environments, lot.moves)
-            count, wanted, ask = self._take(walk, lot, wanted, order, usable)
-            could_never = not (count or self.room.holds(ask, order, usable))
+            full = full_of_grants(lot.ask.units, lot.uid, self.resources, self.wishes)
+            count, ask = 0, lot.ask
+            if full is None:
+                count, wanted, ask = self._take(walk, lot, wanted, order, usable)
+            could_never = full is not None or not (count or self.room.holds(ask, order, usable))
             if could_never or (count < wanted and self._is_spent(ask)):
-                aside = aside or replace(self._blocked(lot, order, usable), stands_aside=True)
+                aside = aside or self._aside(lot, order, usable, full)
                 walk.done(lot)
             elif count < wanted:
                 if blocked is None:
@@ -183,3 +188,8 @@ class Dispatch:
             unsuited=tuple(one for one in order if one not in suited),
             usable=usable,
         )
+
+    def _aside(
+        self, lot: Lot, order: Sequence[Environment], usable: float, full: str | None = None
+    ) -> Blocked:
+        return replace(self._blocked(lot, order, usable), stands_aside=True, full=full)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.job_queue import QueueState
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.lifecycle.unsupported import unsupported_in_queue
-from batch_operator.scheduling.consumables import is_used_up
+from batch_operator.scheduling.consumables import GRANTS_MAX, is_used_up
 from batch_operator.scheduling.environments import (
     capacity_milli,
     missing_policy,
@@ -135,6 +135,8 @@ def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold
     ask = blocked.ask
     if not blocked.free and blocked.unsuited:
         return unsuited_hold(blocked.unsuited, ask.needs)
+    if blocked.full is not None:
+        return _grants_hold(blocked.full)
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))
@@ -171,6 +173,16 @@ def _room(environment: Environment, free: int, blocked: Blocked) -> str:
 
 def _usable(environment: Environment, blocked: Blocked) -> str:
     return vcpus(usable_milli(environment, blocked.usable))
+
+
+def _grants_hold(name: str) -> Hold:
+    return Hold(
+        Reason.CONSUMABLE_RESOURCE_BUSY,
+        f"ConsumableResource {name} has been granted to {GRANTS_MAX} jobs that are not over, and "
+        f"can keep no more: this one's turn comes when one of them is over",
+        blocked_by=(name,),
+        position=1,
+    )
 
 
 def _units_hold(name: str, quantity: int, free: int, resource: Consumable | None) -> Hold:

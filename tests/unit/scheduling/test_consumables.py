@@ -19,6 +19,7 @@ from batch_operator.scheduling.consumables import (
     GRANTS_MAX,
     consumable_hold,
     free_units,
+    full_of_grants,
     granted,
     grants_after,
     wish,
@@ -145,16 +146,29 @@ def test_a_job_that_is_over_is_granted_nothing_more(state: JobState | None) -> N
     assert rows(tokens(), {"uid-a": (1, IndexSet(1))}, world) == (0, {})
 
 
-def test_so_many_jobs_hold_grants_at_a_time_and_the_next_waits() -> None:
-    """Those that hold some may get more."""
-    names = [f"j{number}" for number in range(GRANTS_MAX + 1)]
-    resource = tokens(10_000, *(grant(f"uid-{name}") for name in names[:-1]))
-    wishes = {f"uid-{name}": (1, IndexSet.of([1])) for name in (names[0], names[-1])}
-    _, grants = grants_after(resource, wishes, jobs(*names))
+FULL: dict[str, tuple[int, str, str | None]] = {
+    "one may still be granted something": (GRANTS_MAX - 1, "new", None),
+    "as many have been as can be kept": (GRANTS_MAX, "new", "token"),
+    "as many have been, of which it is one": (GRANTS_MAX, "uid-0", None),
+}
 
-    assert len(grants) == GRANTS_MAX
-    assert {one.job_uid: one.indexes for one in grants}["uid-j0"] == "0-1"
-    ConsumableResourceStatus(grants=grants).to_wire()
+
+@pytest.mark.parametrize("case", FULL)
+def test_a_job_is_granted_nothing_where(case: str) -> None:
+    """What others before it wish for counts: here of half of the jobs."""
+    count, uid, expected = FULL[case]
+    uids = [f"uid-{number}" for number in range(count)]
+    resources = known(tokens(10_000, *map(grant, uids[::2])), consumable("licence"))
+    wishes: Wishes = {"token": {one: (1, IndexSet(1)) for one in uids[1::2]}}
+
+    assert full_of_grants((("licence", 1), ("token", 1)), uid, resources, wishes) == expected
+    assert full_of_grants((("licence", 1), ("absent", 1)), uid, resources, wishes) is None
+
+
+def test_a_status_can_keep_as_many_grants_as_are_given() -> None:
+    grants = [grant(f"uid-{number}") for number in range(GRANTS_MAX)]
+
+    assert len(ConsumableResourceStatus.model_validate({"grants": grants}).grants) == GRANTS_MAX
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=30), st.data())

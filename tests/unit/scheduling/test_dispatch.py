@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Backlog, Lot
-from batch_operator.scheduling.consumables import free_units
+from batch_operator.scheduling.consumables import GRANTS_MAX, free_units
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.walk import Equal
@@ -254,6 +254,25 @@ def test_children_that_were_granted_theirs_start_first_and_use_up_nothing_more()
 
     assert started(dispatch) == [("array", 1, "local"), ("array", 3, "local")]
     assert (blocked.uid, blocked.units) == ("array", (("licence", 0),))
+
+
+def test_one_job_more_than_a_resource_can_keep_grants_of_stands_aside() -> None:
+    """It takes no room, those behind it go on, and so does who was granted something before.
+
+    What others ask for in the same cycle counts, in the order of the queue.
+    """
+    local = environment(maxvCpus=9)
+    kept = [{"jobUid": f"j{one}", "quantity": 1, "indexes": "0"} for one in range(GRANTS_MAX - 1)]
+    dispatch = dispatch_of(resources=[tokens(5000, {"grants": kept})])
+    ask = Ask(1000, LICENCE)
+    lots = [lot("last", ask), lot("one-more", ask, at_s=1), lot("j7", ask, 2, at_s=2)]
+    lots.append(lot("other", Ask(1000), at_s=3))
+    [aside] = dispatch.serve(backlog_of(*lots), [local], Equal(), 1.0, backfill=False)
+
+    assert (aside.uid, aside.stands_aside, aside.full) == ("one-more", True, "licence")
+    assert dispatch.wishes == {"licence": {"last": (1, IndexSet(1)), "j7": (1, IndexSet(2))}}
+    assert started(dispatch) == [("j7", 0, "local"), ("other", 0, "local")]
+    assert dispatch.room.used == {"local": 4000}
 
 
 def test_no_more_is_asked_for_than_there_is_room_and_units_for() -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment, Queue
     from batch_operator.scheduling.suitability import Needs
 
+LICENCE = (("licence", 1),)
+
 
 def known(*environments: Environment) -> Mapping[str, Environment]:
     return {one.name: one for one in environments}
@@ -253,6 +255,19 @@ def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
     )
     assert hold.blocked_by == ("a", "b")
     assert (hold.status_reason or "").startswith("CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY")
+
+
+def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> None:
+    free = ((environment("a", maxvCpus=10), 9000),)
+    asks = Blocked("uid", Ask(1000, LICENCE), free, LICENCE, stands_aside=True, full="licence")
+    hold = capacity_hold(asks, {})
+
+    assert (hold.reason, hold.stalled, hold.position) == ("ConsumableResourceBusy", False, 1)
+    assert hold.blocked_by == ("licence",)
+    assert hold.message == (
+        "ConsumableResource licence has been granted to 1000 jobs that are not over, and can keep "
+        "no more: this one's turn comes when one of them is over"
+    )
 
 
 def test_of_many_environments_three_are_named() -> None:
