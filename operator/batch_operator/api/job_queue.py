@@ -84,8 +84,8 @@ class JobStateTimeLimitAction(Model):
     action: TimeLimitAction = Field(
         description="CANCEL: what has not started fails, of an array all such children. TERMINATE: "
         "so does what has, but of what has a Pod only that child. NEXT_COMPUTE_ENVIRONMENT: its "
-        "Pod is stopped and another tried in the next environment, which is no try of "
-        "retryStrategy. NOTIFY: a condition TimeLimitExceeded."
+        "Pod is stopped and another tried in the next environment that is large enough, which is "
+        "no try of retryStrategy. NOTIFY: a condition TimeLimitExceeded."
     )
 
 

@@ -105,7 +105,7 @@ class Dispatch:
             if wanted <= 0:
                 walk.done(lot)
                 continue
-            order = rotated(environments, lot.moves)
+            order = rotated(environments, lot.moves, lot.ask.milli_cpu)
             full = full_of_grants(lot.ask.units, lot.uid, self.resources, self.wishes)
             count, ask = 0, lot.ask
             if full is None:

@@ -10,7 +10,7 @@ from batch_operator.api.job_queue import TimeLimitAction
 from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.scheduling_policy import FairsharePolicy
@@ -90,20 +90,31 @@ def missing_policy(queue: Queue, policies: Mapping[str, SharePolicy]) -> str | N
     return f"SchedulingPolicy {name}: {policy_problem(policy)}"
 
 
-def rotated(environments: Sequence[Environment], moves: int) -> Sequence[Environment]:
-    """The environments, beginning behind those that a job was moved on from."""
-    if not moves or not environments:
+def large_enough(environments: Iterable[Environment], milli_cpu: int) -> list[Environment]:
+    """Those that would have room for a request if nothing else ran in them."""
+    return [one for one in environments if milli_cpu <= capacity_milli(one)]
+
+
+def rotated(
+    environments: Sequence[Environment], moves: int, milli_cpu: int
+) -> Sequence[Environment]:
+    """The environments, beginning behind those that a job was moved on from.
+
+    A job that was moved was in none that is too small for it, and goes to none.
+    """
+    round_trip = large_enough(environments, milli_cpu) if moves else ()
+    if not round_trip:
         return environments
-    first = moves % len(environments)
-    return [*environments[first:], *environments[:first]]
+    first = moves % len(round_trip)
+    return [*round_trip[first:], *round_trip[:first]]
 
 
 def time_limits(
-    queue: Queue, environments: Mapping[str, Environment]
+    queue: Queue, environments: Mapping[str, Environment], milli_cpu: int
 ) -> list[JobStateTimeLimitAction]:
-    """The queue's time limits, without moves where there is only one environment to go to."""
+    """The queue's time limits for a request, without moves where there is nowhere else to go."""
     rules = queue.spec.job_state_time_limit_actions
-    if rules and len(usable_environments(queue, environments)) < 2:
+    if rules and len(large_enough(usable_environments(queue, environments), milli_cpu)) < 2:
         move = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
         return [one for one in rules if one.action is not move]
     return rules

@@ -143,6 +143,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         job.spec.job_queue, queue, job.namespace, snapshot.environments, snapshot.policies
     )
     plan = _plan(snapshot, memo, job, attempts)
+    milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0
     if held is None and queue is not None:
         held = share_hold(queue, job.spec)
         if isinstance(plan, Plan):
@@ -151,7 +152,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
                 or never_fits_hold(
                     queue,
                     snapshot.environments,
-                    plan.milli_cpu,
+                    milli_cpu,
                     needs_of_next(job, plan),
                     memo.nodes.suits,
                 )
@@ -167,7 +168,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
         around=Surroundings(
-            rules=time_limits(queue, snapshot.environments) if queue is not None else (),
+            rules=time_limits(queue, snapshot.environments, milli_cpu) if queue else (),
             gone={one.environment for one in attempts} - snapshot.environments.keys(),
             going={name for one in attempts if (name := _going_node(snapshot, one))},
         ),

@@ -10,6 +10,7 @@ from batch_operator.lifecycle.unsupported import unsupported_in_queue
 from batch_operator.scheduling.consumables import GRANTS_MAX, is_used_up
 from batch_operator.scheduling.environments import (
     capacity_milli,
+    large_enough,
     missing_policy,
     usable_environments,
     vcpus,
@@ -103,7 +104,7 @@ def never_fits_hold(
     waits beside the queue, so that no job's mistake stops the others.
     """
     usable = usable_environments(queue, environments)
-    large = [one for one in usable if milli_cpu <= capacity_milli(one)]
+    large = large_enough(usable, milli_cpu)
     if any(suits(one, needs) for one in large):
         return None
     if large:

@@ -91,8 +91,9 @@ def first_in_first_out(
     """AWS Batch's queue: from its front, until the first that has room nowhere; and who is told so.
 
     `free` is by environment and by resource, and shrinks. A job that was moved on begins behind
-    the environments that it was moved on from. What would have no room in an empty environment
-    stands aside, and the first of those is told so beside the one that blocks the queue.
+    the environments that it was moved on from, of those that are large enough for it. What would
+    have no room in an empty environment stands aside, and the first of those is told so beside the
+    one that blocks the queue.
     """
     starts: Starts = []
     aside: list[str] = []
@@ -102,8 +103,9 @@ def first_in_first_out(
         if not holds(environments, one.ask):
             aside = aside or [one.uid]
             continue
-        moved = one.moves % len(environments)
-        order = [*environments[moved:], *environments[:moved]]
+        large = [e for e in environments if e.spec.max_vcpus * 1000 >= one.ask.milli_cpu]
+        moved = one.moves % len(large)
+        order = [*large[moved:], *large[:moved]]
         for index in range(min(len(one.indexes), limits.get(one.uid, 99))):
             if len(starts) == budget:
                 return starts, aside
@@ -144,9 +146,7 @@ def test_a_queue_starts_what_fits_from_its_front_and_stops_at_the_first_that_doe
     for one in blocked:
         assert one.stands_aside != holds(environments, one.ask)
         if not one.stands_aside:
-            assert {where.name: left for where, left in one.free} == {
-                where.name: free[where.name] for where in environments
-            }
+            assert one.free == tuple((where, free[where.name]) for where, _ in one.free)
             assert dict(one.units) == {name: free[name] for name, _ in one.ask.units}
 
 

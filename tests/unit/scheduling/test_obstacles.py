@@ -55,10 +55,18 @@ def test_environments_are_tried_in_ascending_order() -> None:
     ("moves", "expected"), [(0, "abc"), (1, "bca"), (2, "cab"), (3, "abc"), (7, "bca")]
 )
 def test_each_move_begins_with_the_next_environment(moves: int, expected: str) -> None:
-    found = rotated([*map(environment, "abc")], moves)
+    found = rotated([*map(environment, "abc")], moves, 1000)
 
     assert "".join(one.name for one in found) == expected
-    assert rotated([], moves) == []
+    assert rotated([], moves, 1000) == []
+
+
+@pytest.mark.parametrize(("moves", "expected"), [(1, "ca"), (2, "ac"), (3, "ca")])
+def test_what_is_too_small_for_a_job_is_no_stop_on_its_way(moves: int, expected: str) -> None:
+    three = [environment(name, maxvCpus=size) for name, size in (("a", 4), ("b", 1), ("c", 2))]
+
+    assert "".join(one.name for one in rotated(three, moves, 2000)) == expected
+    assert rotated(three, moves, 9000) == three
 
 
 def test_a_queue_moves_nothing_where_there_is_nowhere_to_go() -> None:
@@ -66,13 +74,14 @@ def test_a_queue_moves_nothing_where_there_is_nowhere_to_go() -> None:
     move["action"] = "NEXT_COMPUTE_ENVIRONMENT"
     tell = {**move, "action": "NOTIFY"}
     main = queue(computeEnvironmentOrder=ordered("a", "b"), jobStateTimeLimitActions=[move, tell])
-    one, two = known(environment("a")), known(environment("a"), environment("b"))
+    one, two = known(environment("a")), known(environment("a"), environment("b", maxvCpus=2))
 
-    assert [rule.action for rule in time_limits(main, two)] == [
+    assert [rule.action for rule in time_limits(main, two, 2000)] == [
         "NEXT_COMPUTE_ENVIRONMENT",
         "NOTIFY",
     ]
-    assert [rule.action for rule in time_limits(main, one)] == ["NOTIFY"]
+    assert [rule.action for rule in time_limits(main, one, 2000)] == ["NOTIFY"]
+    assert [rule.action for rule in time_limits(main, two, 2001)] == ["NOTIFY"]
 
 
 UNUSABLE: dict[str, Environment | None] = {

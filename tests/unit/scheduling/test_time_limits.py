@@ -373,6 +373,29 @@ def test_where_there_is_no_other_environment_nothing_is_moved() -> None:
     assert world.state("job") == "RUNNABLE"
 
 
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([4, 1], ["a"]), ([4, 1, 2], ["a", "c", "a"])],
+    ids=["nowhere to go", "past one that is too small"],
+)
+def test_a_job_is_never_moved_to_where_it_can_never_fit(
+    sizes: list[int], expected: list[str]
+) -> None:
+    rule = limit("RUNNABLE", "NEXT_COMPUTE_ENVIRONMENT")
+    world = world_of(rule, environments="abc"[: len(sizes)])
+    world.environments = [
+        environment(name, maxvCpus=size) for name, size in zip("abc", sizes, strict=False)
+    ]
+    world.restart()
+    world.submit(job(containerOverrides=[{"resources": {"requests": {"cpu": "2"}}}]))
+    world.settle()
+    for _ in range(2):
+        wait(world, 600)
+
+    assert environments(world) == expected
+    assert world.state("job") == "RUNNABLE"
+
+
 def test_a_child_is_moved_ten_times_and_waits_then() -> None:
     world = world_of(limit("RUNNABLE", "NEXT_COMPUTE_ENVIRONMENT", after_s=60), environments="ab")
     world.submit(job())
