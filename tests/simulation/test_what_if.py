@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FOLDER = ROOT / "examples" / "snapshots"
 BUSY, URGENT = FOLDER / "busy.yaml", FOLDER / "urgent.yaml"
+SAMPLES = {"name": "samples", "key": "lines", "parameters": ["sample"]}
+FROM_LINES = {"parameters": {"configMap": SAMPLES}}
 MINUTE_S = 61.0
 """What an attempt of the example takes with its image's pull."""
 PROMPT_S = 1.0
@@ -160,13 +162,17 @@ def test_a_job_past_its_dependencies_does_not_miss_one_that_was_deleted(
     assert said["before"]["jobs"] == {"SUCCEEDED": 6, "FAILED": 0}
 
 
+@pytest.mark.parametrize("values", [{}, FROM_LINES], ids=["plain", "with values of a ConfigMap"])
 def test_an_array_part_way_runs_only_what_is_left(
-    answer: Callable[..., Json], tmp_path: Path
+    answer: Callable[..., Json], tmp_path: Path, values: Json
 ) -> None:
-    """Of six children two have succeeded, one has failed, one runs: two are to start."""
+    """Of six children two have succeeded, one has failed, one runs: two are to start.
+
+    It makes no difference that a snapshot has none of the values that they get.
+    """
     snapshot = busy()
     array = job_of(snapshot, "frame-9")
-    array["spec"]["arrayProperties"] = {"size": 6}
+    array["spec"]["arrayProperties"] = {"size": 6, **values}
     counts = {"SUCCEEDED": 2, "FAILED": 1, "RUNNING": 1, "RUNNABLE": 2}
     array["status"] = {
         "observedGeneration": 1,
@@ -176,6 +182,7 @@ def test_an_array_part_way_runs_only_what_is_left(
         "startedAt": "2026-11-02T08:55:00Z",
         "array": {
             "size": 6,
+            "parametersDigest": "0123456789abcdef" if values else None,
             "statusSummary": counts,
             "indexes": {"succeeded": "0-1", "failed": "2", "running": "3", "runnable": "4-5"},
         },

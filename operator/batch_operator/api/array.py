@@ -13,6 +13,8 @@ ARRAY_SIZE_MAX = 10_000
 """AWS: an array has at most so many children."""
 PARAMETER_VALUE_MAX = 4096
 """Characters of one value, as of the job's `parameters`."""
+PARAMETERS_DIGEST_LENGTH = 16
+"""Hexadecimal digits: enough to notice a mistake, and nobody gains by making one."""
 RESERVED_PREFIX = "AWS_BATCH"
 """AWS: no variable of a user's begins so; Kubernetes would let it hide the operator's."""
 _RESERVED = "names that start with AWS_BATCH are set by the operator: choose another name"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from batch_operator.api.array import ArrayProperties
+from batch_operator.api.array import PARAMETERS_DIGEST_LENGTH, ArrayProperties
 from batch_operator.api.array_rows import (
     ArrayIndexes,
     IndexAttempts,
@@ -391,6 +391,12 @@ class ArrayStatus(Model):
     members: Intervals | None = Field(
         default=None,
         description="The children of a rerunFailedOf, recorded before the first of them starts.",
+    )
+    parameters_digest: str | None = Field(
+        default=None,
+        max_length=PARAMETERS_DIGEST_LENGTH,
+        description="Of the lines that the children get from parameters.configMap, recorded before "
+        "the first of them starts; no child starts with others.",
     )
     status_summary: StateCounts = _counts("Number of children by state.")
     indexes: ArrayIndexes = Field(

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api.array import ARRAY_SIZE_MAX, PARAMETER_VALUE_MAX, RESERVED_PREFIX
+from batch_operator.api.array import (
+    ARRAY_SIZE_MAX,
+    PARAMETER_VALUE_MAX,
+    PARAMETERS_DIGEST_LENGTH,
+    RESERVED_PREFIX,
+)
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.members import awaited_array, members_of
@@ -128,6 +134,8 @@ class PerIndex:
     source: ParameterLines | None = None
     shared: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    digest: str | None = None
+    """Of the lines that its children get."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -209,13 +217,43 @@ def values_of(job: Job, read: Read | None) -> Values | str:
     if awaited_array(job):
         hold = Hold(Reason.WAITING_FOR_DEPENDENCIES, "which children it has is not known yet")
         return _without_values(made, hold)
-    if read is not None and read.lines is None:
-        return _without_values(made, read.hold)
+    if read is not None and made.source is not None:
+        return _values_of_lines(job, made, made.source, read, members)
     longest = made.longest(members)
-    if read is not None and isinstance(longest, str):
-        return _without_values(made, replace(read.hold, message=longest, stalled=True))
     assert not isinstance(longest, str)  # only lines can be wrong
     return Values(made, longest)
+
+
+def _values_of_lines(
+    job: Job, made: PerIndex, source: ParameterLines, read: Read, members: IndexSet
+) -> Values:
+    """The same where some come from a ConfigMap: whatever is wrong with that can be mended.
+
+    No child starts before it is stored which lines they get, nor with others from then on.
+    """
+    if read.lines is None:
+        return _without_values(made, read.hold)
+    longest = made.longest(members)
+    if isinstance(longest, str):
+        return _without_values(made, replace(read.hold, message=longest, stalled=True))
+    made = replace(made, digest=_digest(made.lines, members))
+    recorded = job.status.array.parameters_digest if job.status.array else None
+    if recorded is None:
+        message = f"the lines of ConfigMap {source.name} are being recorded"
+        return Values(made, longest, Hold(Reason.PARAMETERS_BEING_RECORDED, message))
+    if recorded != made.digest:
+        message = (
+            f"key {source.key} of ConfigMap {source.name} has other lines than when the first "
+            f"children were ready for theirs: delete it and create it again with those, or submit "
+            f"what is left as another job, with indexes"
+        )
+        return _without_values(made, replace(read.hold, message=message, stalled=True))
+    return Values(made, longest)
+
+
+def _digest(lines: Lines, members: IndexSet) -> str:
+    text = "\n".join(lines[index] for index in members)
+    return sha256(text.encode()).hexdigest()[:PARAMETERS_DIGEST_LENGTH]
 
 
 def _without_values(made: PerIndex, hold: Hold) -> Values:

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     NO_COMPUTE_ENVIRONMENT = "NoComputeEnvironment"
     OPERATOR_ERROR = "OperatorError"
+    PARAMETERS_BEING_RECORDED = "ParametersBeingRecorded"
     PARAMETERS_NOT_READY = "ParametersNotReady"
     POD_REFUSED = "PodRefused"
     SHARE_IDENTIFIER_MISSING = "ShareIdentifierMissing"

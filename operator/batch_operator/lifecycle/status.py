@@ -346,7 +346,18 @@ def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
         preempted=_event_rows(counted.preempted),
         moved=_event_rows(counted.moved),
         failures=_failure_rows(counted.failures),
+        parameters_digest=_parameters_digest(look),
     )
+
+
+def _parameters_digest(look: Evaluation) -> str | None:
+    """What the children were first ready to start with; it stays."""
+    stored = look.job.status.array
+    if stored is not None and stored.parameters_digest is not None:
+        return stored.parameters_digest
+    is_due = look.hold is not None and look.hold.reason is Reason.PARAMETERS_BEING_RECORDED
+    per_index = look.plan.per_index if look.plan else None
+    return per_index.digest if is_due and per_index else None
 
 
 def _waiting_rows(look: Evaluation, hold: Hold | None, now: datetime) -> list[WaitingChildren]:

@@ -9,7 +9,7 @@ with the first, and later to have just started.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -104,7 +104,7 @@ def carry_on(server: ApiServer) -> dict[Attempt, float]:
 def _stand_in(server: ApiServer, job: Job) -> None:
     """A ConfigMap of as many empty values as an array asks of one, which no snapshot holds.
 
-    What the values are makes no difference to a simulation.
+    What the values are makes no difference to a simulation, so the job may record them anew.
     """
     source, array = source_of(job), job.spec.array_properties
     given = array.parameters.config_map if array and array.parameters else None
@@ -117,6 +117,13 @@ def _stand_in(server: ApiServer, job: Job) -> None:
         "immutable": True,
     }
     server.create(CONFIG_MAPS, source[0], body, ACTOR)
+    server.update_status(BATCH_JOBS, job.namespace, job.name, _without_digest, ACTOR)
+
+
+def _without_digest(status: dict[str, Any]) -> dict[str, Any]:
+    array = {**(status.get("array") or {})}
+    array.pop("parametersDigest", None)
+    return {**status, "array": array} if array else status
 
 
 def _create(server: ApiServer, start: StartAttempt) -> None:

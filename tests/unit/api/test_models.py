@@ -82,6 +82,7 @@ CHILDREN = {
     "hostsLost": [{"times": 2, "indexes": "3"}],
     "preempted": [{"times": 1, "indexes": "4"}],
     "moved": [{"times": 3, "indexes": "5"}],
+    "parametersDigest": "0123456789abcdef",
     "waiting": [
         {
             "state": "RUNNABLE",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from batch_operator.api.array import PARAMETER_VALUE_MAX
 from batch_operator.api.index_set import MAX_INDEX
+from batch_operator.api.job import ArrayStatus, BatchJobStatus
 from batch_operator.lifecycle.array_parameters import (
     CHARACTERS_MAX,
     Read,
@@ -48,8 +49,17 @@ def read(*lines: str) -> Read:
     return Read(lines, BEING_READ)
 
 
-def values(one: Any, *indexes: int, lines: Read | None = None) -> list[dict[str, str]]:
+def recorded(one: Any, lines: Read) -> Any:
+    """The job once it is stored which lines its children get."""
     found = values_of(one, lines)
+    assert isinstance(found, Values), found
+    assert found.per_index is not None
+    array = ArrayStatus(size=2, parameters_digest=found.per_index.digest)
+    return replace(one, status=BatchJobStatus(array=array))
+
+
+def values(one: Any, *indexes: int, lines: Read | None = None) -> list[dict[str, str]]:
+    found = values_of(recorded(one, lines) if lines else one, lines)
     assert isinstance(found, Values), found
     assert found.hold is None, found.hold
     assert found.per_index is not None
@@ -240,6 +250,44 @@ def test_only_the_lines_of_its_indexes_matter_to_an_array() -> None:
     ]
 
 
+def test_nothing_starts_before_it_is_recorded_which_lines_the_children_get() -> None:
+    found = values_of(array_of({"configMap": CONFIG_MAP}, 2), read("a", "b"))
+
+    assert isinstance(found, Values)
+    assert found.hold == Hold(
+        Reason.PARAMETERS_BEING_RECORDED, "the lines of ConfigMap samples are being recorded"
+    )
+
+
+OTHER_LINES: dict[str, tuple[Read, bool]] = {
+    "the same": (read("a", "b"), False),
+    "more of them": (read("a", "b", "c"), False),
+    "others where it has no children": (read("x", "b"), False),
+    "others": (read("a", "x"), True),
+    "the same ones moved": (read("b", "a"), True),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_LINES)
+def test_a_config_map_that_was_made_anew_holds_an_array_for_whose_children_it_has(
+    name: str,
+) -> None:
+    lines, is_held = OTHER_LINES[name]
+    before = recorded(array_of({"configMap": CONFIG_MAP}, indexes="1"), read("a", "b"))
+    found = values_of(before, replace(lines, hold=replace(BEING_READ, look_again_at=START)))
+
+    assert isinstance(found, Values)
+    assert (found.hold is not None) == is_held
+    assert found.hold is None or found.hold == Hold(
+        Reason.PARAMETERS_NOT_READY,
+        "key lines of ConfigMap samples has other lines than when the first children were ready "
+        "for theirs: delete it and create it again with those, or submit what is left as another "
+        "job, with indexes",
+        stalled=True,
+        look_again_at=START,
+    )
+
+
 # What was read
 
 KEY = ("default", "samples", "lines")
@@ -347,8 +395,8 @@ def test_without_its_lines_a_job_has_a_plan_that_starts_nothing() -> None:
 
 
 def test_a_plan_is_made_again_only_of_other_lines() -> None:
-    one = array_of({"configMap": CONFIG_MAP}, 2)
     before = read("a", "b")
+    one = recorded(array_of({"configMap": CONFIG_MAP}, 2), before)
     plan = planned(one, before)
 
     assert isinstance(plan, Plan)

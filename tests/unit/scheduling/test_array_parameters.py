@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.stops import Policy
@@ -11,9 +14,11 @@ from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import ReadConfigMap, StartAttempt
 from support.builders import definition, definition_spec, job, pod_template
-from support.world import World
+from support.world import CrashError, World
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from batch_operator.api.job import Pending
     from batch_operator.scheduling.mutations import Mutation
 
@@ -38,8 +43,13 @@ def submit(world: World, name: str = "a", size: int = 2, **spec: Any) -> None:
     world.settle()
 
 
-def commands(world: World) -> list[list[str]]:
-    return [pod(start)["spec"]["containers"][0]["command"] for start in world.started]
+def commands(world: World, name: str = "") -> list[list[str]]:
+    """Of every start, or of those of one job."""
+    return [
+        pod(start)["spec"]["containers"][0]["command"]
+        for start in world.started
+        if name in {"", start.job.name}
+    ]
 
 
 def waits_for(world: World, name: str = "a") -> Pending | None:
@@ -180,6 +190,73 @@ def test_children_that_run_go_on_without_their_config_map_and_the_rest_says_why_
 
     assert world.state("a") == "SUCCEEDED"
     assert commands(world)[2:] == [["run", "b"], ["run", "c"]]
+
+
+NOTICED: dict[str, Callable[[World], None]] = {
+    "a new job has it read again": lambda world: submit(world, "new"),
+    "the operator starts anew": lambda world: world.restart(),
+}
+
+
+@pytest.mark.parametrize("how", NOTICED)
+def test_a_config_map_that_is_made_anew_with_other_lines_holds_what_is_left(how: str) -> None:
+    world = world_of("a", "b", max_vcpus=1, retryStrategy={"attempts": 2})
+    submit(world)
+    world.config_maps[SAMPLES] = ("c", "d")
+    NOTICED[how](world)
+    end(world, Phase.FAILED)
+    status = world.jobs["uid-a"].status
+
+    assert [one.index for one in world.started if one.job.name == "a"] == [0]
+    assert [one.type for one in status.conditions] == ["Stalled"]
+    assert status.pending is not None
+    assert "has other lines than when the first children were ready" in status.pending.message
+
+    world.config_maps[SAMPLES] = ("a", "b")
+    world.tick(300)
+    world.settle()
+    while world.live():
+        end(world)
+
+    assert world.state("a") == "SUCCEEDED"
+    assert [one[1] for one in commands(world, "a")] == ["a", "a", "b"]
+
+
+def test_no_child_starts_before_it_is_stored_which_lines_they_get() -> None:
+    """So it makes no difference at which write the operator dies."""
+    begun = []
+    for crash_before in range(5):
+        world = world_of("a", "b")
+        world.crash_before = crash_before
+        with contextlib.suppress(CrashError):
+            submit(world)
+        world.crash_before = None
+        first = commands(world)
+        begun.append(len(first))
+        world.config_maps[SAMPLES] = ("c", "d")
+        world.restart()
+        world.settle()
+
+        assert first == [["run", "a"], ["run", "b"]][: len(first)]
+        recorded = world.jobs["uid-a"].status.array
+        assert commands(world) in (first, [["run", "c"], ["run", "d"]])
+        assert recorded is not None
+        assert recorded.parameters_digest is not None
+    assert begun == sorted(begun)
+    assert begun[-1] > 0
+
+
+def test_which_lines_they_get_is_recorded_when_the_first_children_are_ready() -> None:
+    """Another job has had the ConfigMap read, and the one that is waited for makes it anew."""
+    world = world_of("a", "b", max_vcpus=9)
+    submit(world, "other", size=2)
+    world.submit(job("first", parameters={"sample": "x"}))
+    submit(world, "a", dependsOn=[{"job": "first"}])
+    world.config_maps[SAMPLES] = ("c", "d")
+    world.restart()
+    end(world)
+
+    assert commands(world, "a") == [["run", "c"], ["run", "d"]]
 
 
 def test_an_array_with_nothing_left_to_start_reads_nothing() -> None:
