@@ -176,6 +176,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "time limit with a reason to run": (limited(reason="Late"), "write reason '*'"),
     "time limit of a second": (limited(maxTimeSeconds=1), "greater than or equal to 60"),
     "queue in a wrong state": (queue(state="OFF"), 'supported values: "ENABLED", "DISABLED"'),
+    "queue that selects namespaces by no values": (
+        queue(allowedNamespaces={"selector": {"matchExpressions": [
+            {"key": "team", "operator": "In"}]}}),
+        "In and NotIn need values",
+    ),
     "environment without room": (environment(maxvCpus=0), "greater than or equal to 1"),
     "environment with min above max": (environment(minvCpus=9), "minvCpus must not be above"),
     "managed without instance types": (environment(type="MANAGED"), "needs instanceTypes"),

@@ -31,6 +31,10 @@ def narrow(kube: Kube) -> Iterator[Kube]:
             "ComputeEnvironment", "narrow", type="UNMANAGED", maxvCpus=1, nodeSelector={}
         ),
         of_cluster("SchedulingPolicy", "even", fairsharePolicy={}),
+        of_cluster(
+            "JobQueue", "labelled", priority=1, computeEnvironmentOrder=ORDER,
+            allowedNamespaces={"selector": {"matchLabels": {"batch": "yes"}}},
+        ),
         of_cluster("JobQueue", "low", priority=1, computeEnvironmentOrder=ORDER),
         of_cluster(
             "JobQueue", "urgent", priority=9, computeEnvironmentOrder=ORDER,
@@ -164,3 +168,17 @@ def test_only_what_failed_runs_again(kube: Kube) -> None:
 
     assert kube.status("first")["state"] == "FAILED"
     assert status["array"]["indexes"] == {"succeeded": "1"}
+
+
+def test_a_namespace_may_submit_to_a_queue_once_it_has_the_label(narrow: Kube) -> None:
+    narrow.apply(definition("d", "true"), on("labelled", "a"))
+    wait_for("the reason", lambda: pending(narrow, "a") == "NamespaceNotAllowed")
+    narrow("label", "namespace", narrow.namespace, "batch=yes")
+
+    narrow.wait_for_state("a", "SUCCEEDED", patience_s=60)
+
+
+def pending(kube: Kube, name: str) -> str | None:
+    """The token for what a job waits for."""
+    reason: str | None = kube.status(name).get("pending", {}).get("reason")
+    return reason

@@ -24,6 +24,12 @@ def test_config_maps_can_be_read_by_name_and_no_more() -> None:
     ]
 
 
+def test_namespaces_are_watched_for_their_labels_and_never_changed() -> None:
+    assert [one for one in rules() if "namespaces" in one["resources"]] == [
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]}
+    ]
+
+
 def test_nothing_is_allowed_by_a_wildcard_and_no_secret_can_be_reached() -> None:
     for rule in rules():
         assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
@@ -17,6 +16,7 @@ from batch_operator.api.common import (
     rules,
 )
 from batch_operator.api.job import JobState, StateCounts
+from batch_operator.api.label_selector import LabelSelector
 
 
 class QueueState(StrEnum):
@@ -98,16 +98,8 @@ class Preemption(Model):
     )
 
 
-class NamespaceSelector(Model):
-    """Chooses namespaces by label."""
-
-    match_labels: dict[str, Annotated[str, Field(max_length=63)]] = Field(
-        default={}, max_length=20, description="Labels that a namespace must carry."
-    )
-
-
 class AllowedNamespaces(Model):
-    """Which namespaces may submit."""
+    """Which namespaces may submit: those in names, and those that selector chooses."""
 
     names: list[Name] = Field(
         default=[],
@@ -115,7 +107,10 @@ class AllowedNamespaces(Model):
         description="Namespaces by name.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
-    selector: NamespaceSelector | None = Field(default=None, description="Namespaces by label.")
+    selector: LabelSelector | None = Field(
+        default=None,
+        description="Namespaces by label. Who may label a namespace lets it submit.",
+    )
 
 
 class JobQueueSpec(Model):

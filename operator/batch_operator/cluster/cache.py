@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
-    from batch_operator.cluster.decoding import Revision
+    from batch_operator.cluster.decoding import Namespace, Revision
     from batch_operator.lifecycle.array_parameters import Source, SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
@@ -122,6 +122,7 @@ class Cache:
         self.nodes: Table[Node] = Table(self._node_changed)
         self.daemon_sets: Table[DaemonSet] = Table(self._daemon_set_changed)
         self.provisioned: dict[str, Provisioned] = {}
+        self.namespaces: Table[Namespace] = Table(self._namespace_changed)
         self.refused_pools: dict[str, dict[PoolKey, PoolRefusal]] = defaultdict(dict)
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
@@ -137,6 +138,8 @@ class Cache:
         self._daemon_sets: tuple[DaemonSet, ...] = ()
         self._stray_nodes: dict[str, dict[str, Node]] = defaultdict(dict)
         self._changed_nodes: set[str] = set()
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._changed_namespaces: set[str] = set()
         self._changed_jobs: set[str] = set()
         self._removed_jobs: set[Key] = set()
         self._changed_definitions: set[Key] = set()
@@ -160,6 +163,7 @@ class Cache:
             policies=self._changed_policies,
             consumables=self._changed_consumables,
             nodes=self._changed_nodes,
+            namespaces=self._changed_namespaces,
         )
         self._changed_jobs = set()
         self._removed_jobs = set()
@@ -169,6 +173,7 @@ class Cache:
         self._changed_policies = set()
         self._changed_consumables = set()
         self._changed_nodes = set()
+        self._changed_namespaces = set()
         return Snapshot(
             now=now,
             jobs=self.jobs.items,
@@ -185,6 +190,7 @@ class Cache:
             daemon_sets=self._daemon_sets,
             stray_nodes=self._stray_nodes,
             provisioned=self.provisioned,
+            namespaces=self._namespaces,
             refused_pools=self.refused_pools,
             changes=changes,
             policy=policy,
@@ -340,6 +346,16 @@ class Cache:
         if before is not None and after is not None and before.status.status != after.status.status:
             self._changed_environments.add(after.name)  # one that is INVALID takes no work
 
+    def _namespace_changed(self, before: Namespace | None, after: Namespace | None) -> None:
+        known = after or before
+        assert known is not None  # a change has at least one side
+        if after is None:
+            self._namespaces.pop(known.name, None)
+        else:
+            self._namespaces[known.name] = after.labels
+        if before is None or after is None or before.labels != after.labels:
+            self._changed_namespaces.add(known.name)
+
     def _node_changed(self, before: Node | None, after: Node | None) -> None:
         """Nodes change all the time, by heartbeats that say nothing new."""
         is_echo = (
@@ -439,4 +455,5 @@ def counts(cache: Cache) -> Mapping[str, int]:
         "jobqueues": len(cache.queues.items),
         "computeenvironments": len(cache.environments.items),
         "nodes": len(cache.nodes.items),
+        "namespaces": len(cache.namespaces.items),
     }

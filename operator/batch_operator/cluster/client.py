@@ -50,6 +50,7 @@ SCHEDULING_POLICIES = _own("schedulingpolicies", "SchedulingPolicy", namespaced=
 CONSUMABLE_RESOURCES = _own("consumableresources", "ConsumableResource", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
 NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 JOBS = Resource("batch", "v1", "jobs", "Job")
 DAEMON_SETS = Resource("apps", "v1", "daemonsets", "DaemonSet")

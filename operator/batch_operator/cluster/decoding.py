@@ -45,12 +45,12 @@ class _Envelope(msgspec.Struct):
     status: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _Owned(msgspec.Struct):
+class _Object(msgspec.Struct):
     metadata: Metadata
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
-_OWNED = msgspec.json.Decoder(_Owned)
+_OBJECT = msgspec.json.Decoder(_Object)
 _POD = msgspec.json.Decoder(Pod)
 _JOB = msgspec.json.Decoder(Job)
 _NODE = msgspec.json.Decoder(Node)
@@ -148,8 +148,29 @@ def config_map(raw: msgspec.Raw | bytes) -> ConfigMap:
 
 def controller_uid(raw: msgspec.Raw | bytes) -> str | None:
     """The uid of the object that controls this one, whatever its kind."""
-    owners = _OWNED.decode(raw).metadata.owner_references
+    owners = _OBJECT.decode(raw).metadata.owner_references
     return next((owner.uid for owner in owners if owner.controller), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """The labels of a Namespace."""
+
+    uid: str
+    resource_version: int
+    name: str
+    labels: Mapping[str, str]
+
+
+def namespace(raw: msgspec.Raw | bytes) -> Namespace:
+    """A Namespace, by which queues may choose who submits to them."""
+    metadata = _OBJECT.decode(raw).metadata
+    return Namespace(
+        uid=metadata.uid,
+        resource_version=int(metadata.resource_version),
+        name=metadata.name,
+        labels=metadata.labels,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from batch_operator.cluster.client import (
     JOB_DEFINITIONS,
     JOB_QUEUES,
     JOBS,
+    NAMESPACES,
     NODES,
     PODS,
     SCHEDULING_POLICIES,
@@ -124,6 +125,7 @@ class Engine:
             self.reflector(JOBS, cache.gang_jobs, decoding.group, meta.LABEL_TRACKED),
             self.reflector(NODES, cache.nodes, decoding.node),
             self.reflector(DAEMON_SETS, cache.daemon_sets, decoding.daemon_set),
+            self.reflector(NAMESPACES, cache.namespaces, decoding.namespace),
             self.reflector(
                 CONTROLLER_REVISIONS,
                 cache.revisions,

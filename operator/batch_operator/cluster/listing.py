@@ -1,4 +1,4 @@
-"""Everything of ours that a cluster holds, as one List: what a what-if begins with.
+"""What a what-if begins with: all of ours that a cluster holds, and its namespaces, as one List.
 
 Only lists are asked for, page by page; nothing is watched and nothing is ever written.
 """
@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
-from batch_operator.cluster.client import BY_KIND, CONTROLLER_REVISIONS, ApiError
+from batch_operator.cluster.client import BY_KIND, CONTROLLER_REVISIONS, NAMESPACES, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ async def read_cluster(client: ApiClient, clock: Clock, told: Callable[[int], No
     items: list[Json] = []
     try:
         async with asyncio.timeout(PATIENCE_S):
-            for resource in (*BY_KIND.values(), CONTROLLER_REVISIONS):
+            for resource in (*BY_KIND.values(), CONTROLLER_REVISIONS, NAMESPACES):
                 selector = _REVISIONS if resource is CONTROLLER_REVISIONS else None
                 items += await _listed(client, resource, selector, len(items), told)
     except TimeoutError:

@@ -12,7 +12,6 @@ from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
 from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPolicyStatus
 from batch_operator.lifecycle.limits import unknown_reason
 from batch_operator.lifecycle.plan import latest_active
-from batch_operator.lifecycle.unsupported import unsupported_in_queue
 from batch_operator.scheduling.charges import usage_to
 from batch_operator.scheduling.conditions import conditions_of, urgency_of, write_status
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
@@ -285,8 +284,6 @@ def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
 
 
 def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
-    if unsupported := unsupported_in_queue(queue.spec):
-        return unsupported
     if problem := missing_policy(queue, snapshot.policies):
         return problem
     named = [one.compute_environment for one in queue.spec.compute_environment_order]

@@ -50,6 +50,8 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
     for name in _changed_queues(snapshot):
         found |= memo.by_queue.get(name, set())
         found |= never_charged(snapshot, memo, name)
+    if changes.namespaces:
+        found |= _in_changed_namespaces(snapshot, memo)
     return found
 
 
@@ -67,6 +69,17 @@ def _on_going_nodes(snapshot: Snapshot, memo: Memo) -> set[str]:
         uid
         for uid, attempts in snapshot.attempts.items()
         if any(one.node_name in news for one in attempts.values())
+    }
+
+
+def _in_changed_namespaces(snapshot: Snapshot, memo: Memo) -> set[str]:
+    """Jobs that their queue takes, or does not, for the labels of their namespaces."""
+    return {
+        uid
+        for name, queue in snapshot.queues.items()
+        if queue.spec.allowed_namespaces and queue.spec.allowed_namespaces.selector
+        for uid in memo.by_queue.get(name, ())
+        if memo.looks[uid].job.namespace in snapshot.changes.namespaces
     }
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.api.meta import LABEL_NAMESPACE_NAME
 from batch_operator.lifecycle.array_parameters import read_of, source_of
 from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
 from batch_operator.lifecycle.evaluate import (
@@ -140,7 +141,12 @@ def after_fault(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
 def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]) -> Evaluation:
     queue = snapshot.queues.get(job.spec.job_queue)
     held = queue_hold(
-        job.spec.job_queue, queue, job.namespace, snapshot.environments, snapshot.policies
+        job.spec.job_queue,
+        queue,
+        job.namespace,
+        snapshot.namespaces.get(job.namespace, {LABEL_NAMESPACE_NAME: job.namespace}),
+        snapshot.environments,
+        snapshot.policies,
     )
     plan = _plan(snapshot, memo, job, attempts)
     milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api.job_queue import QueueState
+from batch_operator.api.label_selector import selects
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
-from batch_operator.lifecycle.unsupported import unsupported_in_queue
 from batch_operator.scheduling.consumables import GRANTS_MAX, is_used_up
 from batch_operator.scheduling.environments import (
     capacity_milli,
@@ -55,27 +55,22 @@ def queue_hold(
     name: str,
     queue: Queue | None,
     namespace: str,
+    labels: Mapping[str, str],
     environments: Mapping[str, Environment],
     policies: Mapping[str, SharePolicy],
 ) -> Hold | None:
-    """Why a queue takes nothing from a namespace now; None when it does."""
+    """Why a queue takes nothing from a namespace with such labels now; None when it does."""
     if queue is None or queue.deleting:
         return Hold(
             Reason.JOB_QUEUE_NOT_FOUND,
             f"there is no JobQueue {name}: apply it, or name one of `kubectl get jobqueues`",
             stalled=True,
         )
-    problem = unsupported_in_queue(queue.spec) or missing_policy(queue, policies)
+    problem = missing_policy(queue, policies)
     if problem:
         return Hold(Reason.JOB_QUEUE_NOT_READY, f"JobQueue {name}: {problem}", stalled=True)
-    allowed = queue.spec.allowed_namespaces
-    if allowed is not None and namespace not in allowed.names:
-        return Hold(
-            Reason.NAMESPACE_NOT_ALLOWED,
-            f"JobQueue {name} takes no jobs from namespace {namespace}: add it to the queue's "
-            f"spec.allowedNamespaces.names, or use another queue",
-            stalled=True,
-        )
+    if hold := _namespace_hold(queue, namespace, labels):
+        return hold
     if queue.spec.state is QueueState.DISABLED:
         return Hold(
             Reason.JOB_QUEUE_DISABLED, f"JobQueue {name} is DISABLED: it starts nothing new"
@@ -89,6 +84,23 @@ def queue_hold(
             status_reason="ACTION_REQUIRED - CE(s) associated with the job queue are invalid.",
         )
     return None
+
+
+def _namespace_hold(queue: Queue, namespace: str, labels: Mapping[str, str]) -> Hold | None:
+    allowed = queue.spec.allowed_namespaces
+    if allowed is None or namespace in allowed.names:
+        return None
+    mend = "add it to the queue's spec.allowedNamespaces.names"
+    if allowed.selector is not None:
+        if selects(allowed.selector, labels):
+            return None
+        mend = f"label it as the queue's spec.allowedNamespaces.selector asks for, {mend}"
+    return Hold(
+        Reason.NAMESPACE_NOT_ALLOWED,
+        f"JobQueue {queue.name} takes no jobs from namespace {namespace}: {mend}, or use another "
+        f"queue",
+        stalled=True,
+    )
 
 
 def never_fits_hold(

@@ -49,6 +49,8 @@ class Changes:
     environments: AbstractSet[str] = frozenset()
     policies: AbstractSet[str] = frozenset()
     consumables: AbstractSet[str] = frozenset()
+    namespaces: AbstractSet[str] = frozenset()
+    """Those whose labels have changed."""
     nodes: AbstractSet[str] = frozenset()
     """Environments whose nodes, or what is known of their pools, have changed."""
 
@@ -95,6 +97,8 @@ class Snapshot:
     consumables: Mapping[str, Consumable] = field(default_factory=dict)
     parameter_sources: Mapping[SourceKey, Source] = field(default_factory=dict)
     """What has been read of the ConfigMaps that open jobs take parameters from."""
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Their labels, by name."""
     nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     """By compute environment and name."""
     daemon_sets: tuple[DaemonSet, ...] = ()

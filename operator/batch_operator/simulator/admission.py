@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from batch_operator.api import meta
 from batch_operator.api.crd import KINDS, structural
-from batch_operator.cluster.client import ApiError
+from batch_operator.cluster.client import NAMESPACES, ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,8 @@ def admitted(kind: str, body: Json, before: Json | None) -> Json:
         problem = _spec_problem(kind, body, before)
     elif problem is None and kind == "ConfigMap":
         problem = _config_map_problem(body, before)
+    elif problem is None and kind == NAMESPACES.kind:
+        body = {**body, "metadata": _with_name_label(body["metadata"])}
     elif problem is None and kind == "Pod":
         problem = _pod_problem(body)
         body = {**body, "spec": _with_requests(body.get("spec") or {})}
@@ -211,6 +214,11 @@ def _config_map_problem(body: Json, before: Json | None) -> str | None:
         if not isinstance(value, str):
             return f"data[{key}]: {value!r} is no text: put it in quotes"
     return None
+
+
+def _with_name_label(metadata: Json) -> Json:
+    labels = {**(metadata.get("labels") or {}), meta.LABEL_NAMESPACE_NAME: metadata["name"]}
+    return {**metadata, "labels": labels}
 
 
 def _pod_problem(body: Json) -> str | None:

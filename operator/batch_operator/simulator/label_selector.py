@@ -1,9 +1,16 @@
-"""Label selectors as the API server reads them: equality and existence."""
+"""Label selectors as the API server reads them from a request: equality and existence."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
+
+from batch_operator.api.label_selector import (
+    LabelRequirement,
+    LabelSelector,
+    SelectorOperator,
+    selects,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,18 +26,18 @@ def selector(text: str) -> Callable[[Labels], bool]:
         ValueError: a set-based requirement (`in`, `notin`), which nobody here asks for.
     """
     terms = [_term(term.strip()) for term in text.split(",") if term.strip()]
-    return lambda labels: all(holds(labels) for holds in terms)
+    return partial(selects, LabelSelector(match_expressions=terms))
 
 
-def _term(term: str) -> Callable[[Labels], bool]:
+def _term(term: str) -> LabelRequirement:
     if " " in term:
         raise ValueError(f"label selector {term!r}: only equality and existence are simulated")
     if "!=" in term:
         key, _, value = term.partition("!=")
-        return lambda labels: labels.get(key) != value
+        return LabelRequirement(key=key, operator=SelectorOperator.NOT_IN, values=[value])
     if "=" in term:
         key, _, value = term.replace("==", "=").partition("=")
-        return lambda labels: labels.get(key) == value
+        return LabelRequirement(key=key, operator=SelectorOperator.IN, values=[value])
     if term.startswith("!"):
-        return lambda labels: term[1:] not in labels
-    return lambda labels: term in labels
+        return LabelRequirement(key=term[1:], operator=SelectorOperator.DOES_NOT_EXIST)
+    return LabelRequirement(key=term, operator=SelectorOperator.EXISTS)

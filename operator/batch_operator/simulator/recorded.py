@@ -1,8 +1,8 @@
 """A cluster as it was at one moment, to go on from in virtual time.
 
 A snapshot is what `batch-operator snapshot`, or kubectl, prints: a List of our kinds with the
-revisions of definitions. Its moment becomes virtual time 0, and every time in it moves by as much.
-Statuses stay as they are: the operator goes on from them, as it does after a restart.
+revisions of definitions and the namespaces. Its moment becomes virtual time 0, and every time in it
+moves by as much. Statuses stay as they are: the operator goes on from them, as after a restart.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from batch_operator.cluster.client import (
     CONTROLLER_REVISIONS,
     JOB_DEFINITIONS,
     JOB_QUEUES,
+    NAMESPACES,
     SCHEDULING_POLICIES,
     ApiError,
 )
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     DefinitionKey = tuple[str, str]
 
 KINDS = (
+    NAMESPACES,
     COMPUTE_ENVIRONMENTS,
     SCHEDULING_POLICIES,
     CONSUMABLE_RESOURCES,
@@ -54,7 +56,8 @@ KINDS = (
 )
 """What a snapshot holds, in the order in which it is restored."""
 HOW_TO_TAKE = (
-    "`batch-operator snapshot` or `kubectl get batch-operator,controllerrevisions -A -o yaml`"
+    "`batch-operator snapshot` or "
+    "`kubectl get batch-operator,controllerrevisions,namespaces -A -o yaml`"
 )
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?Z")
 _IDENTITY = ("name", "namespace", "uid", "generation", "creationTimestamp", "labels")
@@ -108,7 +111,7 @@ def read_recorded(documents: Iterable[Any], where: str) -> Recorded:
     documents = list(documents)
     items = [item for one in documents for item in _items(one, where)]
     ours = [(resource, item) for item in items if (resource := _resource(item)) is not None]
-    if not any(resource is not CONTROLLER_REVISIONS for resource, _ in ours):
+    if not any(resource.group == meta.GROUP for resource, _ in ours):
         raise InvalidInputError(f"{where}: nothing of batch-operator is in it: take {HOW_TO_TAKE}")
     moment_s = _moment_s(documents, items)
     objects = [_object(resource, item, moment_s, where) for resource, item in ours]
@@ -116,6 +119,7 @@ def read_recorded(documents: Iterable[Any], where: str) -> Recorded:
     _check_identities(kept)
     kept.sort(key=lambda one: (KINDS.index(one.resource), _age(one)))
     _check_revisions(kept, where)
+    _check_namespaces(kept, where)
     return Recorded(tuple(kept), dict(_run_times(kept)))
 
 
@@ -130,8 +134,8 @@ def _items(document: Any, where: str) -> list[Json]:
 
 
 def _resource(item: Mapping[str, Any]) -> Resource | None:
-    """The kind of an object, if it is one of ours or a revision of ours."""
-    resource = BY_KIND.get(str(item.get("kind")))
+    """The kind of an object, if it is one of ours, a revision of ours, or a Namespace."""
+    resource = {**BY_KIND, NAMESPACES.kind: NAMESPACES}.get(str(item.get("kind")))
     if resource is None and item.get("kind") == CONTROLLER_REVISIONS.kind:
         labels = (item.get("metadata") or {}).get("labels") or {}
         is_ours = labels.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
@@ -238,6 +242,20 @@ def _check_revisions(objects: Sequence[Manifest], where: str) -> None:
             raise InvalidInputError(
                 f"{where}: BatchJob {one.name!r} runs revision {given}, but no ControllerRevision "
                 f"is in the snapshot: take {HOW_TO_TAKE}"
+            )
+
+
+def _check_namespaces(objects: Sequence[Manifest], where: str) -> None:
+    """Queues may choose namespaces by labels: without these nothing would start in them."""
+    if any(one.resource is NAMESPACES for one in objects):
+        return
+    for one in objects:
+        if one.resource is JOB_QUEUES and "selector" in one.body["spec"].get(
+            "allowedNamespaces", {}
+        ):
+            raise InvalidInputError(
+                f"{where}: JobQueue {one.name!r} selects namespaces by their labels, but no "
+                f"Namespace is in the snapshot: take {HOW_TO_TAKE}"
             )
 
 

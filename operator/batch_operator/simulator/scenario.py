@@ -20,7 +20,14 @@ from batch_operator.api import meta
 from batch_operator.api.common import Quantity
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.quantity import memory_bytes
-from batch_operator.cluster.client import BY_KIND, CONFIG_MAPS, NODES, ApiError, Resource
+from batch_operator.cluster.client import (
+    BY_KIND,
+    CONFIG_MAPS,
+    NAMESPACES,
+    NODES,
+    ApiError,
+    Resource,
+)
 from batch_operator.simulator.admission import admitted
 
 if TYPE_CHECKING:
@@ -31,11 +38,11 @@ if TYPE_CHECKING:
     from batch_operator.simulator.recorded import Recorded
 
 KIND = "Scenario"
-APPLICABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS}
+APPLICABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS, NAMESPACES.kind: NAMESPACES}
 """What may be applied, by kind: our own, and what they refer to."""
-CHANGEABLE = {**BY_KIND, NODES.kind: NODES}
+PATCHABLE = {**BY_KIND, NAMESPACES.kind: NAMESPACES, NODES.kind: NODES}
 """What may be patched, by kind: people do things to nodes too."""
-DELETABLE = {**APPLICABLE, **CHANGEABLE}
+DELETABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS, NODES.kind: NODES}
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -308,7 +315,7 @@ def manifest(document: Mapping[str, Any], where: str) -> Manifest:
         raise InvalidInputError(
             f"{where}: {document.get('apiVersion')} {kind} cannot be simulated: leave it out; "
             f"what can is {meta.API_VERSION} {kinds}, and {CONFIG_MAPS.api_version} "
-            f"{CONFIG_MAPS.kind}"
+            f"{CONFIG_MAPS.kind} and {NAMESPACES.kind}"
         )
     try:
         admitted(resource.kind, dict(document), None)
@@ -370,7 +377,7 @@ def _check_references(where: str, spec: ScenarioSpec, manifests: Sequence[Manife
             path = f"spec.events[{number}].interruptNodes"
             named.append((path, event.interrupt_nodes.compute_environment))
         for verb, target, kinds in (
-            ("patch", event.patch, CHANGEABLE),
+            ("patch", event.patch, PATCHABLE),
             ("delete", event.delete, DELETABLE),
         ):
             if target is not None and target.kind not in kinds:

@@ -212,7 +212,13 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                 "preemption": {"enabled": True, "minRunSeconds": 60},
                 "allowedNamespaces": {
                     "names": ["team-a"],
-                    "selector": {"matchLabels": {"batch": "yes"}},
+                    "selector": {
+                        "matchLabels": {"batch": "yes"},
+                        "matchExpressions": [
+                            {"key": "team", "operator": "In", "values": ["a", "b"]},
+                            {"key": "example.com/closed", "operator": "DoesNotExist"},
+                        ],
+                    },
                 },
             }
         ],

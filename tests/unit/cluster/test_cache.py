@@ -11,7 +11,7 @@ import pytest
 from batch_operator.api.job import BatchJobStatus, JobState
 from batch_operator.api.job_definition import JobDefinitionStatus
 from batch_operator.cluster.cache import Cache, Table, counts
-from batch_operator.cluster.decoding import Revision
+from batch_operator.cluster.decoding import Namespace, Revision
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.evaluate import Refusal
 from batch_operator.lifecycle.stops import Policy
@@ -394,6 +394,23 @@ def test_a_reply_to_our_own_status_write_counts_at_once() -> None:
     assert snapshot(cache).jobs["uid-job"] is written
 
 
+def test_a_namespace_has_changed_when_its_labels_have() -> None:
+    cache = Cache()
+
+    def changed() -> tuple[set[str], dict[str, dict[str, str]]]:
+        found = snapshot(cache)
+        return set(found.changes.namespaces), {k: dict(v) for k, v in found.namespaces.items()}
+
+    cache.namespaces.upsert(Namespace("uid-a", 1, "a", {"team": "x"}))
+    assert changed() == ({"a"}, {"a": {"team": "x"}})
+    cache.namespaces.upsert(Namespace("uid-a", 2, "a", {"team": "x"}))
+    assert changed() == (set(), {"a": {"team": "x"}})
+    cache.namespaces.upsert(Namespace("uid-a", 3, "a", {}))
+    assert changed() == ({"a"}, {"a": {}})
+    cache.namespaces.remove(Namespace("uid-a", 4, "a", {}))
+    assert changed() == ({"a"}, {})
+
+
 def test_sizes_for_the_metrics() -> None:
     cache = Cache()
     cache.jobs.upsert(job())
@@ -408,4 +425,5 @@ def test_sizes_for_the_metrics() -> None:
         "jobqueues": 1,
         "computeenvironments": 0,
         "nodes": 0,
+        "namespaces": 0,
     }

@@ -99,6 +99,16 @@ def test_a_revision_is_read_as_the_spec_that_it_keeps() -> None:
     )
 
 
+def test_of_a_namespace_its_labels_are_read() -> None:
+    body = {"metadata": {"name": "team-a", "labels": {"batch": "yes"}}, "spec": {"finalizers": []}}
+    bare = {"metadata": {"name": "team-b"}}
+
+    assert decoding.namespace(stored(body, uid="u", version=7)) == decoding.Namespace(
+        "u", 7, "team-a", {"batch": "yes"}
+    )
+    assert decoding.namespace(stored(bare, uid="u", version=8)).labels == {}
+
+
 @pytest.mark.parametrize("decode", [decoding.attempt, decoding.revision, decoding.job_decoder()])
 def test_what_is_no_object_at_all_is_an_error(decode: Any) -> None:
     with pytest.raises(msgspec.MsgspecError):

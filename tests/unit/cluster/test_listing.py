@@ -47,6 +47,7 @@ async def test_every_kind_is_listed_to_its_last_page_and_nothing_else(api: Scrip
         ("batchjobs", None, "next"),
         *((kind, None, "") for kind in KINDS[1:]),
         ("controllerrevisions", "app.kubernetes.io/managed-by=batch-operator", ""),
+        ("namespaces", None, ""),
     ]
     assert {one.verb for one in api.requests} == {"list"}
 

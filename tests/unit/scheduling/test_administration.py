@@ -255,10 +255,6 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "no job ever has the reason Late: write * for any",
     ),
-    "it wants what this version cannot do": (
-        {"allowedNamespaces": {"selector": {"matchLabels": {"team": "a"}}}},
-        "spec.allowedNamespaces.selector is not supported by this version",
-    ),
 }
 
 

@@ -130,12 +130,6 @@ HOLDS: dict[str, tuple[Queue | None, str, str, bool]] = {
         "apply it, or name one of `kubectl get jobqueues`",
         True,
     ),
-    "it wants what this version cannot do": (
-        queue(allowedNamespaces={"selector": {"matchLabels": {"team": "a"}}}),
-        "JobQueueNotReady",
-        "spec.allowedNamespaces.selector is not supported by this version",
-        True,
-    ),
     "the namespace is not allowed": (
         queue(allowedNamespaces={"names": ["team-a", "team-b"]}),
         "NamespaceNotAllowed",
@@ -146,6 +140,12 @@ HOLDS: dict[str, tuple[Queue | None, str, str, bool]] = {
         queue(allowedNamespaces={"names": []}),
         "NamespaceNotAllowed",
         "use another queue",
+        True,
+    ),
+    "the namespace has other labels": (
+        queue(allowedNamespaces={"names": ["other"], "selector": {"matchLabels": {"team": "b"}}}),
+        "NamespaceNotAllowed",
+        "label it as the queue's spec.allowedNamespaces.selector asks for, add it to the queue's",
         True,
     ),
     "it is DISABLED": (
@@ -161,13 +161,14 @@ HOLDS: dict[str, tuple[Queue | None, str, str, bool]] = {
         True,
     ),
 }
+LABELS = {"team": "a"}
 ENVIRONMENTS = known(environment("local"), environment("off", state="DISABLED"))
 
 
 @pytest.mark.parametrize("name", HOLDS)
 def test_a_queue_takes_nothing_when(name: str) -> None:
     found, reason, words, stalled = HOLDS[name]
-    hold = queue_hold("main", found, "default", ENVIRONMENTS, {})
+    hold = queue_hold("main", found, "default", LABELS, ENVIRONMENTS, {})
 
     assert hold is not None
     assert hold.reason == reason
@@ -177,7 +178,8 @@ def test_a_queue_takes_nothing_when(name: str) -> None:
 
 def test_a_queue_without_environments_says_so_in_aws_words() -> None:
     """AWS Batch, blocked queues: statusReason of the jobs at their head."""
-    hold = queue_hold("main", HOLDS["none of its environments takes work"][0], "default", {}, {})
+    bare = HOLDS["none of its environments takes work"][0]
+    hold = queue_hold("main", bare, "default", LABELS, {}, {})
 
     assert hold is not None
     assert hold.status_reason == (
@@ -188,13 +190,19 @@ def test_a_queue_without_environments_says_so_in_aws_words() -> None:
 TAKEN: dict[str, Queue] = {
     "any namespace": queue(),
     "a namespace that is named": queue(allowedNamespaces={"names": ["other", "default"]}),
+    "a namespace that has the labels": queue(
+        allowedNamespaces={"names": ["other"], "selector": {"matchLabels": {"team": "a"}}}
+    ),
+    "a namespace that is named, whatever its labels": queue(
+        allowedNamespaces={"names": ["default"], "selector": {"matchLabels": {"team": "b"}}}
+    ),
     "one environment of two": queue(computeEnvironmentOrder=ordered("off", "local")),
 }
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_queue_takes_jobs_with(name: str) -> None:
-    assert queue_hold("main", TAKEN[name], "default", ENVIRONMENTS, {}) is None
+    assert queue_hold("main", TAKEN[name], "default", LABELS, ENVIRONMENTS, {}) is None
 
 
 def never_fits(
