@@ -36,6 +36,8 @@ class Placed:
     lot: Lot
     environment: Environment
     indexes: tuple[int, ...]
+    units: tuple[tuple[str, int], ...] = ()
+    """What each of them takes of consumable resources, beside what it was granted before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Dispatch:
     releases: Callable[[], Mapping[str, Sequence[Release]]]
     """What live attempts will give back, by environment; asked for only where it is needed."""
     budget: int
+    asks_first: bool = True
+    """Who uses up units asks for them and starts once they are granted; else it takes them."""
     placed: list[Placed] = field(default_factory=list)
     wishes: Wishes = field(default_factory=dict)
     taken: Counter[str] = field(default_factory=Counter)
@@ -106,7 +110,7 @@ class Dispatch:
                 walk.done(lot)
                 continue
             order = rotated(environments, lot.moves, lot.ask.milli_cpu)
-            full = full_of_grants(lot.ask.units, lot.uid, self.resources, self.wishes)
+            full = self._full(lot)
             count, ask = 0, lot.ask
             if full is None:
                 count, wanted, ask = self._take(walk, lot, wanted, order, usable)
@@ -137,18 +141,28 @@ class Dispatch:
             wanted, ask = min(wanted, ready), self._paid(ask)
         found = self.room.take(ask, wanted, order, usable, self._ends_at(ask))
         count = sum(number for _, number in found)
-        if paid is not None and ready <= 0:
+        if paid is not None and ready <= 0 and self.asks_first:
             self._ask(walk, lot, count, paid)
         else:
-            self._place(walk, lot, found, paid or IndexSet())
+            self._place(walk, lot, found, paid or IndexSet(), ask.units)
         return count, wanted, ask
 
+    def _full(self, lot: Lot) -> str | None:
+        if not self.asks_first:
+            return None
+        return full_of_grants(lot.ask.units, lot.uid, self.resources, self.wishes)
+
     def _place(
-        self, walk: Walk, lot: Lot, found: Sequence[tuple[Environment, int]], paid: IndexSet
+        self,
+        walk: Walk,
+        lot: Lot,
+        found: Sequence[tuple[Environment, int]],
+        paid: IndexSet,
+        units: tuple[tuple[str, int], ...],
     ) -> None:
         for environment, count in found:
             indexes = walk.indexes(lot, count, paid)
-            self.placed.append(Placed(lot, environment, tuple(indexes)))
+            self.placed.append(Placed(lot, environment, tuple(indexes), units))
             walk.started(lot, count)
             self.taken[lot.uid] += count
             self.budget -= count

@@ -322,8 +322,8 @@ class _Play:
             room=Room(
                 self._used, dict(self._units), self.memo.nodes.ceilings, self.memo.nodes.suits
             ),
-            # Units that are used up are taken like others here: granting takes one cycle more.
-            resources={},
+            resources=self.snapshot.consumables,
+            asks_first=False,  # that takes one cycle more
             limit_of=self._limit,
             takes_s=lambda ask: longest_s(self.memo.run_times, ask),
             releases=self._releases,
@@ -374,7 +374,7 @@ class _Play:
         self._limits[lot.uid] = self._limit(lot.uid) - count
         self.backlogs[queue.name].take(lot.place, IndexSet.of(one.indexes))
         self.started.setdefault(lot.uid, _Started(self.now, name, len(self.freed[name])))
-        for resource, quantity in ask.units:
+        for resource, quantity in one.units:
             self._units[resource] = self._units.get(resource, 0) - quantity * count
         begins = self.now + timedelta(seconds=STARTING_S)
         if queue.name in self._books:
@@ -385,7 +385,7 @@ class _Play:
         if known is None:
             self.endless[name][ask.definition] = None
             return
-        units = tuple((resource, quantity * count) for resource, quantity in ask.units)
+        units = tuple((resource, quantity * count) for resource, quantity in one.units)
         held = ((name, ask.milli_cpu * count),)
         run = _Run(lot.uid, ask.definition, known, held, units, begins, count)
         self._ends_at(begins + timedelta(seconds=self.runs_s(known)), run)

@@ -170,3 +170,25 @@ def test_units_that_never_come_back_give_nobody_a_start() -> None:
     found = played(world, *jobs, resources=(token,))
 
     assert found["main"] == {"j2": (65, 65), "j3": None}
+
+
+def test_who_was_granted_its_units_needs_none_of_those_that_are_left() -> None:
+    """It waits for room only; what is left is for the one behind it."""
+    world = World(max_vcpus=1)
+    grant = {"jobUid": "uid-granted", "quantity": 1, "indexes": "0"}
+    token = consumable("token", 2, kind="NON_REPLENISHABLE", status={"grants": [grant]})
+    jobs = [job("first"), job("granted", at_s=1, **TOKEN), job("asks", at_s=2, **TOKEN)]
+    found = played(world, *jobs, resources=(token,))
+
+    assert found["main"] == {"granted": (65, 65), "asks": (130, 130)}
+
+
+def test_who_waits_behind_units_that_never_come_back_is_told_of_its_own_start() -> None:
+    """A job that nothing is left for stands aside."""
+    world = World(max_vcpus=1)
+    grant = {"jobUid": "uid-first", "quantity": 1, "indexes": "0"}
+    token = consumable("token", 1, kind="NON_REPLENISHABLE", status={"grants": [grant]})
+    jobs = [job("first", **TOKEN), job("none-left", at_s=1, **TOKEN), job("behind", at_s=2)]
+    found = played(world, *jobs, resources=(token,))
+
+    assert found["main"] == {"none-left": None, "behind": (65, 65)}
