@@ -342,3 +342,18 @@ def test_a_grant_waits_for_its_child_when_the_room_for_it_is_gone() -> None:
     cycle(world)
 
     assert world.starts == [("b", 0, 1), ("a", 0, 1)]
+
+
+def test_a_job_that_can_be_granted_nothing_yet_says_why_and_those_behind_it_start() -> None:
+    """Of the jobs that were granted something none is over, as far as the status says."""
+    world = token_world()
+    grants = [grant(f"uid-{number}") for number in range(GRANTS_MAX)]
+    world.cache.consumables.upsert(replace(tokens(5000, *grants), resource_version=2))
+    world.submit(asks("a"))
+    world.submit(job("b", at_s=1))
+    world.settle()
+    pending = world.jobs["uid-a"].status.pending
+
+    assert [name for name, _, _ in world.starts] == ["b"]
+    assert pending is not None
+    assert (pending.reason, pending.blocked_by) == ("ConsumableResourceBusy", ["token"])
