@@ -360,7 +360,9 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
         [
             {
                 "observedGeneration": 2,
-                "status": "INVALID",
+                "status": "UPDATING",
+                "update": {"settings": "5f3a", "startedAt": NOON},
+                "queues": ["q"],
                 "statusReason": "no node ever came",
                 "vcpus": {"used": "1.5", "max": 4, "desired": 4},
                 "nodes": {"desired": 2, "ready": 1, "draining": 1},
