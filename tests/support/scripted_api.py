@@ -82,6 +82,7 @@ class ScriptedApi:
         self,
         resource: Resource,
         *,
+        namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
         limit: int = 500,
@@ -90,6 +91,7 @@ class ScriptedApi:
         page: ListPage = await self._answer(
             "list",
             resource,
+            namespace=namespace,
             label_selector=label_selector,
             field_selector=field_selector,
             limit=limit,

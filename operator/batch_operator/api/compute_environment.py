@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from batch_operator.api.autoscalers import KarpenterProvisioner
 from batch_operator.api.common import (
     Conditions,
     Model,
@@ -118,6 +119,11 @@ class Provisioner(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("!has(self.kwok) || self.type == 'kwok'", "kwok is for type kwok: leave it out"),
+            (
+                "has(self.karpenter) == (self.type == 'karpenter')",
+                "karpenter.nodeClassRef belongs to type karpenter, which needs it: it names what "
+                "Karpenter makes nodes of",
+            ),
         )
     )
 
@@ -125,6 +131,9 @@ class Provisioner(Model):
         description="kwok (fake nodes), karpenter, scale, serverless or none."
     )
     kwok: KwokProvisioner | None = Field(default=None, description="How fake nodes behave.")
+    karpenter: KarpenterProvisioner | None = Field(
+        default=None, description="How Karpenter makes nodes."
+    )
 
 
 class NodeOverhead(Model):
@@ -188,6 +197,12 @@ class ComputeEnvironmentSpec(Model):
                 "!('spot' in self.capacityTypes)",
                 "BEST_FIT_PROGRESSIVE_ORDERED is for on-demand alone: write capacityTypes: "
                 "[on-demand], or take another allocationStrategy",
+            ),
+            (
+                "!has(self.minvCpus) || self.minvCpus == 0 || !has(self.provisioner) || "
+                "!(self.provisioner.type in ['karpenter', 'none'])",
+                "minvCpus needs a provisioner that orders nodes: with karpenter and none they "
+                "follow waiting Pods, so leave it out",
             ),
             (
                 "self.type == 'UNMANAGED' || !has(self.nodeSelector)",

@@ -17,12 +17,14 @@ from batch_operator.cluster.reflector import T
 from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.plan import Definition
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.scheduling.snapshot import Changes, Snapshot
+from batch_operator.scheduling.snapshot import Changes, ProvisionerReport, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from batch_operator.api.compute_environment import ProvisionerType
     from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
     from batch_operator.cluster.decoding import Namespace, Revision
     from batch_operator.lifecycle.array_parameters import Source, SourceKey
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
 
 
+_NO_REPORT = ProvisionerReport()
 SpecT = TypeVar("SpecT")
 StatusT = TypeVar("StatusT")
 Named = Stored[SpecT, StatusT]
@@ -109,6 +112,8 @@ class Cache:
     """Every table, the indexes that the core reads, and the changes since the last snapshot."""
 
     def __init__(self) -> None:
+        self.followers: AbstractSet[ProvisionerType] = frozenset()
+        """As a snapshot has them."""
         self.jobs: Table[Job] = Table(self._job_changed)
         self.pods: Table[PodAttempt] = Table(self._pod_changed)
         self.gang_jobs: Table[PodAttempt] = Table(self._pod_changed)
@@ -124,6 +129,7 @@ class Cache:
         self.provisioned: dict[str, Provisioned] = {}
         self.namespaces: Table[Namespace] = Table(self._namespace_changed)
         self.refused_pools: dict[str, dict[PoolKey, PoolRefusal]] = defaultdict(dict)
+        self.reports: dict[str, ProvisionerReport] = {}
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
         self._source_users: dict[SourceKey, set[str]] = defaultdict(set)
@@ -192,6 +198,8 @@ class Cache:
             provisioned=self.provisioned,
             namespaces=self._namespaces,
             refused_pools=self.refused_pools,
+            reports=self.reports,
+            followers=self.followers,
             changes=changes,
             policy=policy,
             start_budget=start_budget,
@@ -224,6 +232,12 @@ class Cache:
         before = self.provisioned.get(environment)
         self.provisioned[environment] = result
         if before is None or (before.reason, before.message) != (result.reason, result.message):
+            self._changed_nodes.add(environment)
+
+    def keep_report(self, environment: str, report: ProvisionerReport) -> None:
+        """Remember what an environment's provisioner said last."""
+        if self.reports.get(environment, _NO_REPORT) != report:
+            self.reports[environment] = report
             self._changed_nodes.add(environment)
 
     def assume(self, attempt: PodAttempt) -> None:
@@ -341,6 +355,7 @@ class Cache:
         if before is not None and after is None:
             self.refused_pools.pop(before.name, None)
             self.provisioned.pop(before.name, None)
+            self.reports.pop(before.name, None)
         if before is not None and after is not None and before.generation != after.generation:
             self.provisioned.pop(after.name, None)  # it may work now
         if before is not None and after is not None and before.status.status != after.status.status:

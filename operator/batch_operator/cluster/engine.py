@@ -118,6 +118,7 @@ class Engine:
             touch=cache.touch,
         )
         provisioners = new_provisioners(client, clock, self._saw_node)
+        cache.followers = frozenset(kind for kind, one in provisioners.items() if one.follows_pods)
         self._applier = Applier(client, clock, cache, self.statuses, provisioners, self.wake.set)
         self.reflectors: tuple[Reflector[Any], ...] = (
             self.reflector(BATCH_JOBS, cache.jobs, jobs),

@@ -125,6 +125,7 @@ class HttpApiClient:
         self,
         resource: Resource,
         *,
+        namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
         limit: int = 500,
@@ -137,7 +138,7 @@ class HttpApiClient:
             query["fieldSelector"] = field_selector
         if continue_token:
             query["continue"] = continue_token
-        reply = await self._call("GET", resource, resource.path(), query=query)
+        reply = await self._call("GET", resource, resource.path(namespace), query=query)
         try:
             page = _LIST.decode(reply)
         except msgspec.MsgspecError as error:

@@ -19,7 +19,7 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
-from batch_operator.scheduling.snapshot import PoolRefusal, Provisioned
+from batch_operator.scheduling.snapshot import PoolRefusal, Provisioned, ProvisionerReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 TRIED_AGAIN_AFTER = timedelta(minutes=5)
 """What could not work takes jobs again after so long, if nothing has shown before that it works."""
 _LOG = logging.getLogger(__name__)
+PROBLEM_MAX = 1024
+"""Characters of a condition's message."""
 
 
 class NodeWriter:
@@ -85,7 +87,8 @@ class NodeWriter:
             message = f"this operator has no provisioner {asked.type}: take another"
             self._note(environment, "ProvisionerUnknown", message)
             return
-        if plan.desired and not await self._keep(environment):
+        is_to_come = plan.desired or (provisioner.follows_pods and not environment.deleting)
+        if is_to_come and not await self._keep(environment):
             return
         free = [one for one in plan.remove if not await self._is_busy(one)]
         plan = replace(plan, remove=tuple(free))
@@ -96,7 +99,7 @@ class NodeWriter:
                 raise
             self._note(environment, "ProvisionerNotPermitted", _not_permitted(asked.type, error))
             return
-        if self._tells(environment, plan, mutation.nodes):
+        if provisioner.follows_pods or self._tells(environment, plan, mutation.nodes):
             self._note(environment)
         now = self._clock.now()
         for pool, message in provided.refused.items():
@@ -105,6 +108,11 @@ class NodeWriter:
                 environment.name, pool.capacity_type, pool.instance_type, message,
             )  # fmt: skip
             self._cache.refuse_pool(environment.name, pool, PoolRefusal(now, message))
+        for pool, refusal in provided.told.items():
+            self._cache.refuse_pool(environment.name, pool, refusal)
+        problem = provided.problem[:PROBLEM_MAX] if provided.problem else None
+        report = ProvisionerReport(problem, provided.coming)
+        self._cache.keep_report(environment.name, report)
         if mutation.is_last and not provided.is_pending:
             await self._let_go(environment)
 

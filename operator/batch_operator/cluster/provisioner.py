@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.provisioning.pools import PoolKey
-    from batch_operator.scheduling.snapshot import Environment
+    from batch_operator.scheduling.snapshot import Environment, PoolRefusal
 
 
 @dataclass(frozen=True, slots=True)
 class Provided:
-    """What came of it. `refused` says in words why a pool gave no more nodes."""
+    """What came of it. `refused` says in words why a pool gave no more nodes.
+
+    `told` are refusals that others have written down, with their times: one that is told of again
+    counts once. `problem` is what somebody has to mend, for the environment's condition. `coming`
+    counts nodes that an autoscaler has ordered and that are not there yet.
+    """
 
     refused: Mapping[PoolKey, str] = field(default_factory=dict)
+    told: Mapping[PoolKey, PoolRefusal] = field(default_factory=dict)
+    problem: str | None = None
+    coming: Mapping[PoolKey, int] = field(default_factory=dict)
     is_pending: bool = False
     """There are machines of the environment that are no Nodes yet, or not quite gone: until there
     are none, an environment that is being deleted stays."""
@@ -31,6 +39,11 @@ class Provided:
 
 class Provisioner(Protocol):
     """Adds and removes the nodes of environments of one type."""
+
+    @property
+    def follows_pods(self) -> bool:
+        """Whether nodes come and go by themselves, as Pods wait for them: none is ordered."""
+        ...
 
     async def provide(
         self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]

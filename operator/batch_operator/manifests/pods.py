@@ -86,7 +86,7 @@ def pod_template(
     return {
         "metadata": {
             "labels": {**_users(template_meta.get("labels")), **labels(start)},
-            "annotations": _users(template_meta.get("annotations")),
+            "annotations": {**_users(template_meta.get("annotations")), **start.pod_annotations},
             "finalizers": [meta.FINALIZER_TRACKING],
         },
         "spec": spec,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import ProvisionerType
+from batch_operator.provisioners.karpenter.provisioner import KarpenterProvisioner
 from batch_operator.provisioners.kwok.provisioner import KwokProvisioner
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ def provisioners(
     client: ApiClient, clock: Clock, saw: Callable[[bytes], None]
 ) -> Mapping[ProvisionerType, Provisioner]:
     """One of each. `saw` is told of every Node that they write."""
-    return {ProvisionerType.KWOK: KwokProvisioner(client, clock, saw)}
+    return {
+        ProvisionerType.KWOK: KwokProvisioner(client, clock, saw),
+        ProvisionerType.KARPENTER: KarpenterProvisioner(client),
+    }
 
 
 def simulated_provisioners(

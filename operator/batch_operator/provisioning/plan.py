@@ -111,6 +111,8 @@ class CapacityPlan:
     """By name of a node that stays, on which nothing runs and for which nothing waits."""
     surplus: Mapping[PoolKey, Surplus] = field(default_factory=dict)
     look_again_at: datetime | None = None
+    preference: tuple[PoolKey, ...] = ()
+    """Where nodes follow waiting Pods: all pools, the one to be asked first in front."""
 
 
 def plan_capacity(view: View) -> CapacityPlan:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
+from batch_operator.provisioning.followers import WAITED_FOR_EVERY, expected_capacity
 from batch_operator.provisioning.history import History, histories_of
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.plan import View, plan_capacity
@@ -22,6 +23,7 @@ from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
+from batch_operator.scheduling.snapshot import ProvisionerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +40,7 @@ EVERY = timedelta(seconds=1)
 SEEN_TO_EVERY = timedelta(seconds=30)
 """A provisioner is asked at least so often whether all is as planned."""
 _NONE = History()
+_NO_REPORT = ProvisionerReport()
 
 
 def provide(snapshot: Snapshot, memo: Memo) -> tuple[list[Mutation], datetime | None]:
@@ -98,28 +101,31 @@ def _see_to(
         known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
     if known.generation != environment.generation:
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
+    is_follower = spec.provisioner is not None and spec.provisioner.type in snapshot.followers
+    refusals = snapshot.refused_pools.get(name, {})
     load, demand = _load_and_demand(attempts)
-    learn(known, spec, nodes.values(), snapshot.refused_pools.get(name, {}), load, now)
+    learn(known, spec, nodes.values(), refusals, load, now, may_go_idle=is_follower)
     before = known.plan
     turnover = (
         dissolved(nodes) if environment.deleting else updated(spec, nodes, load, known.update, now)
     )
     known.update, known.turnover_at, nodes = turnover.update, turnover.look_again_at, turnover.nodes
-    plan = plan_capacity(
-        View(
-            spec=spec.model_copy(update={"min_vcpus": 0}) if environment.deleting else spec,
-            nodes=[nodes[one] for one in sorted(nodes)],
-            now=now,
-            load=load,
-            daemons=_daemons(environment, known, nodes, snapshot),
-            demand=demand,
-            to_come={} if environment.deleting else known.to_come,
-            idle_since=before.idle_since if before is not None else {},
-            surplus=before.surplus if before is not None else {},
-            histories=known.histories,
-            is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
-        )
+    view = View(
+        spec=spec.model_copy(update={"min_vcpus": 0}) if environment.deleting else spec,
+        nodes=[nodes[one] for one in sorted(nodes)],
+        now=now,
+        load=load,
+        daemons=_daemons(environment, known, nodes, snapshot),
+        demand=demand,
+        to_come={} if environment.deleting else known.to_come,
+        idle_since=before.idle_since if before is not None else {},
+        surplus=before.surplus if before is not None else {},
+        histories=known.histories,
+        is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
     )
+    report = snapshot.reports.get(name, _NO_REPORT)
+    plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
+    known.problem = report.problem
     known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
     note_orders(known, now)
     memo.nodes.unplanned.discard(name)
@@ -130,7 +136,9 @@ def _see_to(
     mutations += [CordonNode(one, None) for one in plan.uncordon]
     mutations += [CordonNode(one, now, given_up=True) for one in turnover.given_up]
     is_last = _is_last(environment, snapshot)
-    if is_last or _is_to_be_provided(environment, known, plan, nodes, now):
+    wait = WAITED_FOR_EVERY if is_follower and demand else SEEN_TO_EVERY
+    is_as_planned = is_follower or _is_as_planned(plan, nodes)
+    if is_last or not is_as_planned or _is_to_be_provided(environment, known, now, wait):
         known.provided_at = now
         mutations.append(Provide(environment, plan, tuple(nodes.values()), is_last))
     known.generation = environment.generation
@@ -181,26 +189,24 @@ def _daemons(
 
 
 def _is_to_be_provided(
-    environment: Environment,
-    known: Capacity,
-    plan: CapacityPlan,
-    nodes: Mapping[str, Node],
-    now: datetime,
+    environment: Environment, known: Capacity, now: datetime, wait: timedelta
 ) -> bool:
-    """Whether something differs from the plan, or was last seen to a while ago."""
+    """Whether the provisioner was last asked a while ago, or for something else."""
+    return (
+        known.provided_at is None
+        or now >= known.provided_at + wait
+        or known.generation != environment.generation
+    )
+
+
+def _is_as_planned(plan: CapacityPlan, nodes: Mapping[str, Node]) -> bool:
     called = {one.uid for one in plan.uncordon}
     there = Counter(
         one.pool
         for one in nodes.values()
         if one.pool is not None and (one.stays or one.uid in called)
     )
-    return (
-        known.provided_at is None
-        or now >= known.provided_at + SEEN_TO_EVERY
-        or known.generation != environment.generation
-        or bool(plan.remove)
-        or dict(there) != dict(plan.desired)
-    )
+    return not plan.remove and dict(there) == dict(plan.desired)
 
 
 def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], list[Demand]]:

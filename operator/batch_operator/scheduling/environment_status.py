@@ -153,6 +153,7 @@ def _degraded(environment: Environment, known: Capacity | None, snapshot: Snapsh
     if known is None:
         return []
     faults = [
+        *([NodeFault("ProvisionerProblem", known.problem)] if known.problem else ()),
         *_refused(environment, known),
         *node_faults(
             environment.name,

@@ -29,15 +29,19 @@ def learn(
     refusals: Mapping[PoolKey, PoolRefusal],
     busy: Collection[str],
     now: datetime,
+    *,
+    may_go_idle: bool = False,
 ) -> None:
     """Bring what is known of pools up to date, before the next plan is made of it.
 
-    `busy` are the names of nodes that attempts have.
+    `busy` are the names of nodes that attempts have. Where others remove idle nodes, `may_go_idle`,
+    one that is gone was lost only if it was in use.
     """
     by_uid = {one.uid: one for one in nodes}
     _learn_of_arrivals(known, by_uid, now)
     _learn_of_orders(known, now)
-    _learn_of_losses(known, by_uid, busy, now)
+    idle = known.plan.idle_since if may_go_idle and known.plan is not None else {}
+    _learn_of_losses(known, by_uid, busy, idle, now)
     _learn_of_refusals(known, refusals)
     _learn_sizes(known, spec, by_uid.values())
     known.known = by_uid
@@ -82,9 +86,16 @@ def _learn_of_orders(known: Capacity, now: datetime) -> None:
 
 
 def _learn_of_losses(
-    known: Capacity, by_uid: Mapping[str, Node], busy: Collection[str], now: datetime
+    known: Capacity,
+    by_uid: Mapping[str, Node],
+    busy: Collection[str],
+    idle: Collection[str],
+    now: datetime,
 ) -> None:
-    """Nodes that are announced to go, that are gone, and that were given up as broken."""
+    """Nodes that are announced to go, that are gone, and that were given up as broken.
+
+    Those that are gone because they were `idle` were not lost.
+    """
     for uid, node in by_uid.items():
         if node.pool is None:
             continue
@@ -102,7 +113,7 @@ def _learn_of_losses(
                 history.overdue(now) if is_new else history.interrupted(now)
             )
     for uid, node in known.known.items():
-        if uid not in by_uid and node.pool is not None and node.stays:
+        if uid not in by_uid and node.pool and node.stays and node.name not in idle:
             history = known.histories.get(node.pool, _NONE)
             known.histories[node.pool] = history.interrupted(now)
 

@@ -6,7 +6,7 @@ carried out twice, or after a restart, changes nothing the second time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,8 @@ class StartAttempt:
     node_selector: Mapping[str, str]
     memory_factor: float = 1.0
     """What the template's memory is multiplied by, after attempts that ran out of it."""
+    pod_annotations: Mapping[str, str] = field(default_factory=dict)
+    """What the environment's autoscaler is to know of its Pods."""
 
 
 @dataclass(frozen=True, slots=True)

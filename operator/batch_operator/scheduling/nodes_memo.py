@@ -30,6 +30,8 @@ class Capacity:
     planned_at: datetime | None = None
     generation: int = 0
     provided_at: datetime | None = None
+    problem: str | None = None
+    """What its provisioner needs somebody to mend."""
     daemons: Daemons | None = None
     """What DaemonSets take of its nodes."""
     update: EnvironmentUpdate | None = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
+    from batch_operator.api.compute_environment import ProvisionerType
     from batch_operator.lifecycle.array_parameters import Source, SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
@@ -77,6 +78,16 @@ class Provisioned:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvisionerReport:
+    """What an environment's provisioner said when it was last asked."""
+
+    problem: str | None = None
+    """What somebody has to mend."""
+    coming: Mapping[PoolKey, int] = field(default_factory=dict)
+    """Nodes that an autoscaler has ordered and that are not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a cycle decides from. The mappings are read, never written.
 
@@ -108,6 +119,10 @@ class Snapshot:
     """By compute environment: what came of asking its provisioner last, since the start."""
     refused_pools: Mapping[str, Mapping[PoolKey, PoolRefusal]] = field(default_factory=dict)
     """By compute environment: what its provisioner could not get lately."""
+    reports: Mapping[str, ProvisionerReport] = field(default_factory=dict)
+    """By compute environment."""
+    followers: AbstractSet[ProvisionerType] = frozenset()
+    """Provisioners whose nodes follow waiting Pods without being ordered."""
     changes: Changes = field(default_factory=Changes)
     policy: Policy = field(default_factory=Policy)
     start_budget: int = 1000

@@ -10,6 +10,7 @@ from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
+from batch_operator.provisioning.followers import pod_annotations
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
 from batch_operator.scheduling.environments import node_selector
 from batch_operator.scheduling.mutations import StartAttempt, StartGang
@@ -142,6 +143,7 @@ def _attempt(look: Evaluation, plan: Plan, index: int, environment: Environment)
         environment=environment.name,
         node_selector={**selector, **_ON_DEMAND} if on_demand else selector,
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),
+        pod_annotations=pod_annotations(environment.spec),
     )
 
 

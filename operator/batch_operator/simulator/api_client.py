@@ -54,6 +54,7 @@ class SimulatedApiClient:
         self,
         resource: Resource,
         *,
+        namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
         limit: int = 500,
@@ -77,7 +78,9 @@ class SimulatedApiClient:
             left = [
                 one
                 for one in entries
-                if matches(_labels(one.object)) and _has_field(one.object, field_selector)
+                if matches(_labels(one.object))
+                and _has_field(one.object, field_selector)
+                and namespace in {None, one.object["metadata"].get("namespace")}
             ]
         await asyncio.sleep(self._distance.reply_s)
         return self._page(left, version, limit)

@@ -115,6 +115,7 @@ class FaultyApiClient:
         self,
         resource: Resource,
         *,
+        namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
         limit: int = 500,
@@ -131,6 +132,7 @@ class FaultyApiClient:
         page = await self._call(
             lambda: self._client.list_page(
                 resource,
+                namespace=namespace,
                 label_selector=label_selector,
                 field_selector=field_selector,
                 limit=limit,

@@ -235,6 +235,7 @@ class _Mortal:
         self,
         resource: Resource,
         *,
+        namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
         limit: int = 500,
@@ -243,6 +244,7 @@ class _Mortal:
         self._check()
         return await self._client.list_page(
             resource,
+            namespace=namespace,
             label_selector=label_selector,
             field_selector=field_selector,
             limit=limit,

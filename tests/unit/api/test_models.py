@@ -258,6 +258,21 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                 "updatePolicy": {"terminateJobsOnUpdate": True, "jobExecutionTimeoutMinutes": 5},
                 "scalingPolicy": {"minScaleDownDelayMinutes": 5},
             },
+            {
+                "type": "MANAGED",
+                "maxvCpus": 64,
+                "instanceTypes": [{"name": "m5.large", "vcpus": 2, "memory": "8Gi"}],
+                "provisioner": {
+                    "type": "karpenter",
+                    "karpenter": {
+                        "nodeClassRef": {
+                            "group": "karpenter.k8s.aws",
+                            "kind": "EC2NodeClass",
+                            "name": "batch",
+                        }
+                    },
+                },
+            },
             {"type": "UNMANAGED", "maxvCpus": 1, "nodeSelector": {"pool": "batch"}},
         ],
     ),

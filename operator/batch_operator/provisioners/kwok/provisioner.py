@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 class KwokProvisioner:
     """One Node object for each node that there should be, and a cloud that is made up."""
 
+    follows_pods = False
+
     def __init__(
         self,
         client: ApiClient,

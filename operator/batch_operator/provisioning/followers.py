@@ -1,0 +1,66 @@
+"""Environments whose nodes follow waiting Pods: Karpenter's, and those of other autoscalers.
+
+There the autoscaler reads what Pods ask for, adds nodes and takes idle ones away. The operator
+orders, cordons and removes none: two who decide on one node would undo each other's work. What it
+still does is to know the nodes, learn from refusals and interruptions, and say which pools it would
+rather have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.api.compute_environment import ProvisionerType
+from batch_operator.provisioning.plan import CapacityPlan
+from batch_operator.provisioning.pools import pools_of, strategy_of
+from batch_operator.provisioning.strategies import in_order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.api.compute_environment import ComputeEnvironmentSpec
+    from batch_operator.provisioning.plan import View
+    from batch_operator.provisioning.pools import PoolKey
+
+KEEP_RUNNING: Mapping[ProvisionerType, Mapping[str, str]] = {
+    ProvisionerType.KARPENTER: {"karpenter.sh/do-not-disrupt": "true"},
+    ProvisionerType.NONE: {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+}
+"""What tells an autoscaler not to take the node of a Pod that runs: by annotation of the Pod."""
+WAITED_FOR_EVERY = timedelta(seconds=10)
+"""While Pods wait for nodes, the autoscaler's word is asked for so often."""
+
+
+def pod_annotations(spec: ComputeEnvironmentSpec) -> Mapping[str, str]:
+    """What the Pods of an environment's jobs tell its autoscaler."""
+    return KEEP_RUNNING.get(spec.provisioner.type, {}) if spec.provisioner is not None else {}
+
+
+def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan:
+    """What there is and, by the autoscaler's word, is `coming`; nothing is asked for."""
+    staying = [one for one in view.nodes if one.stays]
+    desired = Counter(one.pool for one in staying if one.pool is not None)
+    desired.update(coming)
+    sizes: dict[PoolKey | None, int] = {one.key: one.vcpus for one in pools_of(view.spec)}
+    vcpus = sum(sizes.get(one.pool, -(-one.offers.amounts.milli_cpu // 1000)) for one in staying)
+    return CapacityPlan(
+        desired={key: desired[key] for key in sorted(desired)},
+        vcpus=vcpus + sum(sizes.get(key, 0) * count for key, count in coming.items()),
+        to_come=coming,
+        idle_since={
+            one.name: view.idle_since.get(one.name, view.now)
+            for one in staying
+            if one.name not in view.load
+        },
+        preference=preference(view),
+        look_again_at=view.now + WAITED_FOR_EVERY if view.demand else None,
+    )
+
+
+def preference(view: View) -> tuple[PoolKey, ...]:
+    """All pools, the one to be asked first in front: those that are refused now come last."""
+    pools = in_order(strategy_of(view.spec), pools_of(view.spec), view.histories, view.now)
+    keys = [one.key for one in pools]
+    return tuple(sorted(keys, key=lambda key: view.history(key).is_refused(view.now)))

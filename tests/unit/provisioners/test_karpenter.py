@@ -1,0 +1,259 @@
+"""What the Karpenter provisioner writes, and what it makes of what Karpenter writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.cluster.client import MERGE_PATCH, ApiError
+from batch_operator.provisioners.karpenter.node_pools import (
+    groups_of,
+    node_pools,
+    without_absent,
+)
+from batch_operator.provisioners.karpenter.provisioner import KarpenterProvisioner
+from batch_operator.provisioning.plan import CapacityPlan
+from batch_operator.provisioning.pools import PoolKey
+from batch_operator.scheduling.snapshot import PoolRefusal
+from support.karpenter import karpenter_environment, no_capacity, node_claim, page
+from support.scripted_api import ScriptedApi
+
+if TYPE_CHECKING:
+    from batch_operator.cluster.provisioner import Provided
+    from batch_operator.scheduling.snapshot import Environment
+
+ENVIRONMENT = karpenter_environment(capacityTypes=["spot"])
+SMALL, LARGE = (PoolKey(name, CapacityType.SPOT) for name in ("small", "large"))
+[GROUP] = groups_of(ENVIRONMENT)
+NOON, LATER = "2026-01-01T12:00:00Z", "2026-01-01T12:05:00Z"
+AT_NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def stored(environment: Environment = ENVIRONMENT, **changes: Any) -> dict[str, Any]:
+    """The environment's NodePool as the API server holds it: with an uid, and defaults."""
+    body: dict[str, Any] = without_absent(node_pools(environment, (SMALL, LARGE))[0])
+    body["metadata"] |= {"uid": "uid-pool", "resourceVersion": "7"}
+    body["spec"] |= changes
+    body["spec"]["template"]["spec"]["startupTaints"] = []
+    return body
+
+
+async def provided(
+    api: ScriptedApi,
+    pools: tuple[dict[str, Any], ...] = (),
+    claims: tuple[dict[str, Any], ...] = (),
+    events: tuple[dict[str, Any], ...] = (),
+    environment: Environment = ENVIRONMENT,
+) -> Provided:
+    """Ask once, with these objects in the cluster."""
+    answers = {"nodepools": page(*pools), "nodeclaims": page(*claims), "events": page(*events)}
+    api.always["list"] = lambda request: answers[request.resource]
+    plan = CapacityPlan(desired={}, preference=(SMALL, LARGE))
+    return await KarpenterProvisioner(api).provide(environment, plan, ())
+
+
+async def test_a_missing_node_pool_is_created_as_the_environments_own() -> None:
+    api = ScriptedApi()
+    api.will("create", b"{}")
+    await provided(api)
+
+    [created] = api.asked("create")
+    assert created.body is not None
+    assert created.name == GROUP.name
+    assert created.body["metadata"]["ownerReferences"][0]["uid"] == ENVIRONMENT.uid
+    assert "terminationGracePeriod" not in created.body["spec"]["template"]["spec"]
+
+
+async def test_a_node_pool_that_is_as_it_should_be_is_left_alone() -> None:
+    api = ScriptedApi()
+    result = await provided(api, pools=(stored(),))
+
+    assert {one.verb for one in api.requests} == {"list"}
+    assert result.problem is None
+
+
+async def test_what_differs_is_put_right_and_what_must_not_be_there_is_taken_out() -> None:
+    api = ScriptedApi()
+    api.will("patch", b"{}")
+    changed = stored(limits={"cpu": "1000"})
+    changed["spec"]["template"]["spec"]["terminationGracePeriod"] = "1m"
+    await provided(api, pools=(changed,))
+
+    [patch] = api.asked("patch")
+    assert patch.body is not None
+    assert (patch.name, patch.content_type) == (GROUP.name, MERGE_PATCH)
+    assert patch.body["metadata"]["uid"] == "uid-pool"
+    assert patch.body["spec"]["limits"] == {"cpu": "64"}
+    assert patch.body["spec"]["template"]["spec"]["terminationGracePeriod"] is None
+
+
+async def test_a_node_pool_that_is_not_wanted_any_more_is_deleted() -> None:
+    api = ScriptedApi()
+    api.will("delete", ApiError(404, "NotFound", "gone already"))
+    old = stored()
+    old["metadata"] |= {"name": "karp-on-demand-000000", "uid": "uid-old"}
+    await provided(api, pools=(stored(), old))
+
+    [deleted] = api.asked("delete")
+    assert (deleted.name, deleted.uid) == ("karp-on-demand-000000", "uid-old")
+
+
+async def test_an_environment_that_is_deleted_takes_its_node_pools_with_it() -> None:
+    api = ScriptedApi()
+    api.will("delete", b"{}")
+    await provided(api, pools=(stored(),), environment=replace(ENVIRONMENT, deleting=True))
+
+    assert [one.verb for one in api.requests if one.verb != "list"] == ["delete"]
+
+
+async def test_a_foreign_node_pool_under_the_name_is_reported_and_not_touched() -> None:
+    api = ScriptedApi()
+    foreign = stored()
+    foreign["metadata"]["ownerReferences"][0]["uid"] = "uid-another"
+    api.will("create", ApiError(409, "AlreadyExists", "exists"))
+    api.will("get", json.dumps(foreign).encode())
+    result = await provided(api, pools=(foreign,))
+
+    assert not api.asked("patch") + api.asked("delete")
+    assert result.problem == (
+        f"NodePool {GROUP.name}: it exists and is not of compute environment karp: delete it"
+    )
+
+
+async def test_a_node_pool_that_lost_its_labels_is_found_by_its_name() -> None:
+    api = ScriptedApi()
+    bare = stored()
+    del bare["metadata"]["labels"]
+    api.will("create", ApiError(409, "AlreadyExists", "exists"))
+    api.will("get", json.dumps(bare).encode())
+    api.will("patch", b"{}")
+    result = await provided(api)
+
+    [patch] = api.asked("patch")
+    assert patch.body is not None
+    assert "batch-operator.io/compute-environment" in patch.body["metadata"]["labels"]
+    assert result.problem is None
+
+
+async def test_a_node_pool_that_the_api_refuses_is_a_problem_that_names_it() -> None:
+    api = ScriptedApi()
+    api.will("create", ApiError(422, "Invalid", "nodeClassRef.kind is immutable"))
+    result = await provided(api)
+
+    assert result.problem == f"NodePool {GROUP.name}: nodeClassRef.kind is immutable"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ApiError(404, "NotFound", "the server could not find"), "install Karpenter"),
+        (ApiError(403, "Forbidden", "cannot list"), "provisioners.karpenter.enabled=true"),
+    ],
+)
+async def test_what_is_missing_for_karpenter_is_said_with_what_to_do(
+    error: ApiError, advice: str
+) -> None:
+    api = ScriptedApi()
+    api.will("list", error)
+    result = await KarpenterProvisioner(api).provide(ENVIRONMENT, CapacityPlan(desired={}), ())
+
+    assert result.problem is not None
+    assert advice in result.problem
+
+
+async def test_an_api_server_in_trouble_is_asked_again() -> None:
+    api = ScriptedApi()
+    api.will("list", ApiError(503, "ServiceUnavailable", "later"))
+    with pytest.raises(ApiError, match="later"):
+        await KarpenterProvisioner(api).provide(ENVIRONMENT, CapacityPlan(desired={}), ())
+
+
+async def test_nodes_that_are_launched_and_not_registered_are_on_their_way() -> None:
+    launched = ("True", NOON, "Launched", "")
+    claims = (
+        node_claim(GROUP.name, instance_type="small", Launched=launched),
+        node_claim(GROUP.name, instance_type="small", Launched=launched, Registered=launched),
+        node_claim(GROUP.name, asked=("small", "large")),
+        node_claim("another", instance_type="small", Launched=launched),
+    )
+    result = await provided(ScriptedApi(), pools=(stored(),), claims=claims)
+
+    assert result.coming == {SMALL: 1}
+    assert result.told == {}
+
+
+async def test_a_launch_that_fails_is_refused_for_the_types_that_were_asked_for() -> None:
+    failed = node_claim(
+        GROUP.name,
+        asked=("large", "huge"),
+        Launched=("Unknown", NOON, "LaunchFailed", "creating instance, quota reached"),
+    )
+    result = await provided(ScriptedApi(), pools=(stored(),), claims=(failed,))
+
+    message = "LaunchFailed: creating instance, quota reached"
+    assert result.told == {LARGE: PoolRefusal(AT_NOON, message)}
+
+
+async def test_a_launch_that_was_not_tried_yet_is_no_refusal() -> None:
+    waiting = ("Unknown", NOON, "AwaitingReconciliation", "object is awaiting reconciliation")
+    claim = node_claim(GROUP.name, asked=("large",), Launched=waiting)
+    result = await provided(ScriptedApi(), pools=(stored(),), claims=(claim,))
+
+    assert result.told == {}
+
+
+async def test_a_lack_of_capacity_is_of_the_types_that_the_message_names_or_of_all() -> None:
+    of_large = no_capacity(GROUP.name, "insufficient capacity, no large left", NOON)
+    of_larger = no_capacity(GROUP.name, "insufficient capacity, no large.metal", NOON)
+    foreign = no_capacity("another", "insufficient capacity, no small", NOON)
+    named = await provided(ScriptedApi(), pools=(stored(),), events=(of_large, foreign))
+    unnamed = await provided(ScriptedApi(), pools=(stored(),), events=(of_larger,))
+
+    assert named.told == {LARGE: PoolRefusal(AT_NOON, "insufficient capacity, no large left")}
+    assert set(unnamed.told) == {SMALL, LARGE}
+
+
+async def test_of_several_refusals_the_latest_is_told() -> None:
+    events = (
+        no_capacity(GROUP.name, "large: again", LATER),
+        no_capacity(GROUP.name, "large: first", NOON),
+    )
+    result = await provided(ScriptedApi(), pools=(stored(),), events=events)
+
+    assert result.told[LARGE].message == "large: again"
+
+
+async def test_events_are_asked_for_where_karpenter_writes_them_and_by_their_reason() -> None:
+    api = ScriptedApi()
+    await provided(api, pools=(stored(),))
+
+    [asked] = [one for one in api.asked("list") if one.resource == "events"]
+    assert asked.namespace == "default"
+    assert asked.field_selector == (
+        "reason=InsufficientCapacityError,involvedObject.kind=NodeClaim"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("NodeClassReady", "Karpenter does not use NodePool"),
+        ("ValidationSucceeded", "Karpenter does not use NodePool"),
+        ("NodeRegistrationHealthy", "do not come up"),
+    ],
+)
+async def test_what_karpenter_says_against_a_node_pool_is_the_environments_problem(
+    kind: str, sentence: str
+) -> None:
+    pool = stored()
+    pool["status"] = {"conditions": [{"type": kind, "status": "False", "message": "no such class"}]}
+    result = await provided(ScriptedApi(), pools=(pool,))
+
+    assert result.problem is not None
+    assert sentence in result.problem
+    assert result.problem.endswith("no such class")

@@ -1,0 +1,138 @@
+"""Environments whose autoscaler follows waiting Pods, in the cycle: known, and left alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.api.amounts import Amounts
+from batch_operator.api.compute_environment import CapacityType, ProvisionerType
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.provisioning.nodes import Node
+from batch_operator.provisioning.pools import PoolKey, Space
+from batch_operator.scheduling.capacity import provide
+from batch_operator.scheduling.environment_status import environment_status
+from batch_operator.scheduling.memo import Memo
+from batch_operator.scheduling.mutations import Mutation, Provide
+from batch_operator.scheduling.snapshot import (
+    Changes,
+    PoolRefusal,
+    ProvisionerReport,
+    Snapshot,
+)
+from support.builders import START, attempt
+from support.karpenter import karpenter_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from batch_operator.api.compute_environment import ComputeEnvironmentStatus
+
+SMALL = PoolKey("small", CapacityType.ON_DEMAND)
+NODE = Node(
+    name="n1",
+    uid="uid-n1",
+    resource_version=1,
+    environment="karp",
+    claimed_by="karp",
+    pool=SMALL,
+    offers=Space(Amounts(4000, 16 << 30), 110),
+    ready=True,
+    created_at=START,
+    ready_at=START,
+)
+
+
+@dataclass(slots=True)
+class Cycles:
+    """One environment of Karpenter's, looked at again and again."""
+
+    memo: Memo = field(default_factory=Memo)
+
+    def at(
+        self,
+        seconds: int,
+        *attempts: PodAttempt,
+        nodes: tuple[Node, ...] = (),
+        refused: Mapping[PoolKey, PoolRefusal] | None = None,
+        report: ProvisionerReport | None = None,
+    ) -> list[Mutation]:
+        """What follows, so many seconds after the start."""
+        snapshot = Snapshot(
+            now=START + timedelta(seconds=seconds),
+            jobs={},
+            job_uids={},
+            attempts={"uid-job": {one.pod_name: one for one in attempts}},
+            definitions={},
+            queues={},
+            environments={"karp": karpenter_environment()},
+            refusals={},
+            nodes={"karp": {one.name: one for one in nodes}},
+            refused_pools={"karp": refused or {}},
+            reports={"karp": report} if report else {},
+            followers={ProvisionerType.KARPENTER},
+            changes=Changes(nodes={"karp"}),
+        )
+        return provide(snapshot, self.memo)[0]
+
+    def status(self) -> ComputeEnvironmentStatus:
+        return environment_status(karpenter_environment(), self.memo, START).status
+
+
+def waiting() -> PodAttempt:
+    return attempt(Phase.UNBOUND, environment="karp", node_name=None)
+
+
+def running() -> PodAttempt:
+    return attempt(Phase.RUNNING, environment="karp", node_name="n1")
+
+
+def test_nothing_is_cordoned_or_removed_however_long_it_is_idle() -> None:
+    cycles = Cycles()
+    found = [one for at in (0, 600, 6000) for one in cycles.at(at, nodes=(NODE,))]
+
+    assert {type(one) for one in found} == {Provide}
+    assert all(not one.plan.remove for one in found if isinstance(one, Provide))
+
+
+def test_the_provisioner_is_asked_more_often_while_pods_wait() -> None:
+    quiet, waited_for = Cycles(), Cycles()
+    asked = [at for at in range(31) if quiet.at(at)]
+    asked_more = [at for at in range(31) if waited_for.at(at, waiting())]
+
+    assert asked == [0, 30]
+    assert asked_more == [0, 10, 20, 30]
+
+
+def test_what_is_on_its_way_is_desired_and_a_problem_is_in_the_condition() -> None:
+    cycles = Cycles()
+    cycles.at(0, report=ProvisionerReport("NodePool x: mend it", {SMALL: 2}))
+    status = cycles.status()
+
+    assert status.nodes is not None
+    assert (status.nodes.desired, status.nodes.ready) == (2, 0)
+    assert [(one.type, one.status, one.message) for one in status.conditions] == [
+        ("Ready", "False", "NodePool x: mend it"),
+        ("Stalled", "True", "NodePool x: mend it"),
+    ]
+
+
+def test_a_refusal_that_is_told_again_counts_once() -> None:
+    cycles = Cycles()
+    for seconds in (0, 10, 20):
+        cycles.at(seconds, refused={SMALL: PoolRefusal(START, "no capacity")})
+    [row] = cycles.status().pools
+
+    assert (row.refusals, row.message) == (1.0, "no capacity")
+
+
+def test_an_idle_node_that_goes_was_not_interrupted_and_one_in_use_was() -> None:
+    idle, used = Cycles(), Cycles()
+    idle.at(0, nodes=(NODE,))
+    idle.at(10)
+    used.at(0, running(), nodes=(NODE,))
+    used.at(10)
+
+    assert [one.interruptions for one in idle.status().pools] == [0.0]
+    assert [one.interruptions for one in used.status().pools] == [1.0]
