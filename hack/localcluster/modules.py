@@ -1,0 +1,45 @@
+"""Files of Go modules that are not built: other projects' CRDs, for the end-to-end tests.
+
+Their versions and checksums stand in go.mod and go.sum, as those of the programs do; their texts
+are fetched when they are needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from localcluster.layout import GO_MODULES, ClusterError
+from localcluster.programs import go_env, go_toolchain
+
+KARPENTER_CRDS = ("karpenter", "pkg/apis/crds")
+"""Where Karpenter keeps its CRDs: of which pins, and in which folder of the module."""
+
+
+def folder_of(pins: str, inside: str) -> Path:
+    """A folder of the one module that hack/go/PINS/go.mod requires.
+
+    Raises:
+        ClusterError: it cannot be fetched, or is not what go.sum says.
+    """
+    folder = GO_MODULES / pins
+    required = re.search(
+        r"^require (\S+) (\S+)$", (folder / "go.mod").read_text("utf-8"), re.MULTILINE
+    )
+    assert required is not None  # the file is ours
+    done = subprocess.run(
+        [go_toolchain(), "mod", "download", "-json", "@".join(required.groups())],
+        cwd=folder,
+        env=go_env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ClusterError(
+            f"{required[1]} cannot be fetched; is the Go module proxy reachable?\n"
+            f"{done.stdout}{done.stderr}"
+        )
+    return Path(json.loads(done.stdout)["Dir"]) / inside
