@@ -6,11 +6,14 @@ Karpenter itself needs a cloud; its part, NodeClaims, Events and nodes, is playe
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from batch_operator.api.compute_environment import CapacityType
 from batch_operator.provisioners.karpenter.node_pools import node_pools, without_absent
 from batch_operator.provisioners.kwok.nodes import fake_node
 from batch_operator.provisioning.pools import PoolKey, pools_of
@@ -67,9 +70,11 @@ def under_its_role(
     crds: Kube, kube: Kube, operator_process: OperatorProcess, tmp_path: Any
 ) -> Iterator[Kube]:
     """The operator with the chart's rights; meanwhile the suite's own stands still."""
-    crds("create", "namespace", RELEASE)
+    everywhere = replace(crds, namespace="")
+    everywhere("delete", "namespace", RELEASE, "--ignore-not-found", "--wait=true")
+    everywhere("create", "namespace", RELEASE)
     role = chart_role(RELEASE, "provisioners.karpenter.enabled=true")
-    crds("apply", "-f", "-", stdin=role)
+    everywhere("apply", "-f", "-", stdin=role)
     log = tmp_path / "operator.log"
     mine = OperatorProcess(kubeconfig_of_role(crds, RELEASE, tmp_path), log)
     operator_process.stop()
@@ -79,8 +84,8 @@ def under_its_role(
     finally:
         mine.stop()
         operator_process.start()
-        crds("delete", "-f", "-", "--ignore-not-found", stdin=role)
-        crds("delete", "namespace", RELEASE, "--wait=false")
+        everywhere("delete", "-f", "-", "--ignore-not-found", stdin=role)
+        everywhere("delete", "namespace", RELEASE, "--wait=false")
     text = log.read_text(encoding="utf-8")
 
     assert "Traceback" not in text, text
@@ -108,8 +113,8 @@ def test_an_environment_lives_with_karpenter_under_the_operators_own_role(
         made = wait_for("two NodePools", lambda: len(pools(kube)) == 2 and pools(kube))
         assert made["small"]["spec"]["weight"] > made["large"]["spec"]["weight"]
 
-        _is_told_of_launches_that_fail(kube, made)
         _runs_on_a_node_that_karpenter_makes(kube)
+        _is_told_of_launches_that_fail(kube, made)
         _follows_a_change_of_the_environment(kube)
     finally:
         kube("delete", "jobqueue", NAME)
@@ -119,7 +124,7 @@ def test_an_environment_lives_with_karpenter_under_the_operators_own_role(
 
 def _is_told_of_launches_that_fail(kube: Kube, made: dict[str, dict[str, Any]]) -> None:
     """By an Event where there is no capacity, by a NodeClaim where there is another reason."""
-    now = kube("get", "computeenvironment", NAME, "-o=jsonpath={.metadata.creationTimestamp}")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251  # a real cluster's time
     small, large = (made[one]["metadata"]["name"] for one in ("small", "large"))
     event = no_capacity(small, "insufficient capacity, no small left", now)
     failed = node_claim(
@@ -129,7 +134,11 @@ def _is_told_of_launches_that_fail(kube: Kube, made: dict[str, dict[str, Any]]) 
     failed["spec"]["nodeClassRef"] = NODE_CLASS
     failed |= {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim"}
     text = yaml.safe_dump(failed)
-    kube.apply({"apiVersion": "v1", "kind": "Event", "type": "Warning", **event}, failed)
+    weight = made["small"]["spec"]["weight"]
+    event |= {"apiVersion": "v1", "kind": "Event", "type": "Warning"}
+    replace(kube, namespace="default").apply(event)
+    wait_for("a lower weight", lambda: pools(kube)["small"]["spec"]["weight"] < weight)
+    kube.apply(failed)
     kube("replace", "--subresource=status", "-f", "-", stdin=text)
 
     def refused() -> dict[str, str]:
@@ -149,11 +158,8 @@ def _runs_on_a_node_that_karpenter_makes(kube: Kube) -> None:
     [pod] = wait_for("the Pod", lambda: kube.pods_of("followed"))
     assert pod["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
 
-    environment = karpenter_environment(NAME, **SPEC)
-    node = fake_node(
-        f"{NAME}-1", environment, PoolKey("large", pools_of(environment.spec)[0].key[1])
-    )
-    kube.apply(node)
+    pool = PoolKey("large", CapacityType.ON_DEMAND)
+    kube.apply(fake_node(f"{NAME}-1", karpenter_environment(NAME, **SPEC), pool, start_up_s=0))
     try:
         kube.wait_for_state("followed", "SUCCEEDED")
     finally:

@@ -19,6 +19,7 @@ from batch_operator.provisioning.strategies import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.provisioning.plan import View
@@ -55,8 +56,15 @@ def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan
             if one.name not in view.load
         },
         preference=preference(view),
-        look_again_at=view.now + WAITED_FOR_EVERY if view.demand else None,
+        look_again_at=min(_times(view), default=None),
     )
+
+
+def _times(view: View) -> list[datetime]:
+    """When the autoscaler is to be asked again, or may be told to prefer another pool."""
+    back_offs = (one.refused_until for one in view.histories.values())
+    times = [one for one in back_offs if one is not None and one > view.now]
+    return [*times, view.now + WAITED_FOR_EVERY] if view.demand else times
 
 
 def preference(view: View) -> tuple[PoolKey, ...]:

@@ -137,7 +137,10 @@ def _see_to(
     mutations += [CordonNode(one, now, given_up=True) for one in turnover.given_up]
     is_last = _is_last(environment, snapshot)
     wait = WAITED_FOR_EVERY if is_follower and demand else SEEN_TO_EVERY
-    is_as_planned = is_follower or _is_as_planned(plan, nodes)
+    if is_follower:
+        is_as_planned = before is not None and before.preference == plan.preference
+    else:
+        is_as_planned = _is_as_planned(plan, nodes)
     if is_last or not is_as_planned or _is_to_be_provided(environment, known, now, wait):
         known.provided_at = now
         mutations.append(Provide(environment, plan, tuple(nodes.values()), is_last))

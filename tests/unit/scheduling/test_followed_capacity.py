@@ -105,6 +105,17 @@ def test_the_provisioner_is_asked_more_often_while_pods_wait() -> None:
     assert asked_more == [0, 10, 20, 30]
 
 
+def test_the_provisioner_is_told_at_once_when_another_pool_is_preferred() -> None:
+    cycles = Cycles()
+    cycles.at(0)
+    refused = {SMALL: PoolRefusal(START + timedelta(seconds=5), "no capacity")}
+    [told] = cycles.at(6, refused=refused)
+
+    assert isinstance(told, Provide)
+    assert [key.instance_type for key in told.plan.preference] == ["large", "small"]
+    assert [at for at in range(7, 37) if cycles.at(at, refused=refused)] == [35]
+
+
 def test_what_is_on_its_way_is_desired_and_a_problem_is_in_the_condition() -> None:
     cycles = Cycles()
     cycles.at(0, report=ProvisionerReport("NodePool x: mend it", {SMALL: 2}))

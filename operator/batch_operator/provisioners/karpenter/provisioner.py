@@ -81,7 +81,7 @@ class KarpenterProvisioner:
             told=latest(launches),
             problem=next(filter(None, problems), None),
             coming=coming(claims, groups),
-            is_pending=bool(found or claims),
+            is_pending=bool(claims),
         )
 
     async def _bring_up_to_date(
