@@ -49,6 +49,7 @@ class Cycles:
     """One environment of Karpenter's, looked at again and again."""
 
     memo: Memo = field(default_factory=Memo)
+    seen: list[Snapshot] = field(default_factory=list)
 
     def at(
         self,
@@ -74,10 +75,11 @@ class Cycles:
             followers={ProvisionerType.KARPENTER},
             changes=Changes(nodes={"karp"}),
         )
+        self.seen.append(snapshot)
         return provide(snapshot, self.memo)[0]
 
     def status(self) -> ComputeEnvironmentStatus:
-        return environment_status(karpenter_environment(), self.memo, START).status
+        return environment_status(karpenter_environment(), self.seen[-1], self.memo).status
 
 
 def waiting() -> PodAttempt:
@@ -123,9 +125,9 @@ def test_what_is_on_its_way_is_desired_and_a_problem_is_in_the_condition() -> No
 
     assert status.nodes is not None
     assert (status.nodes.desired, status.nodes.ready) == (2, 0)
-    assert [(one.type, one.status, one.message) for one in status.conditions] == [
-        ("Ready", "False", "NodePool x: mend it"),
-        ("Stalled", "True", "NodePool x: mend it"),
+    assert [(one.type, one.status, one.reason, one.message) for one in status.conditions] == [
+        ("Ready", "True", "Ready", "takes work"),
+        ("Degraded", "True", "ProvisionerProblem", "NodePool x: mend it"),
     ]
 
 
