@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api import meta
 from batch_operator.api.crd import custom_resource_definitions
 from batch_operator.provisioners.karpenter.node_pools import groups_of, node_pools
 from batch_operator.provisioning.followers import pod_annotations
 from conformance.rules import rule
-from support.karpenter import karpenter_environment
+from support.karpenter import SMALL_AND_LARGE, karpenter_environment
 
 if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment
@@ -78,11 +79,12 @@ def test_the_limit_is_karpenters_too() -> None:
 
 
 @rule("follow.update")
-def test_nodes_in_use_are_replaced_only_by_an_update_policy() -> None:
-    """Followed environments: running jobs are replaced by an updatePolicy only."""
-    [kept] = written(karpenter_environment())
-    [replaced] = written(karpenter_environment(updatePolicy={"jobExecutionTimeoutMinutes": 45}))
+def test_karpenter_leaves_updates_to_the_rules_of_all_environments() -> None:
+    """Followed environments: nodes tell their settings, and no drift takes one that is in use."""
+    [before] = written(karpenter_environment())
+    [after] = written(karpenter_environment(instanceTypes=SMALL_AND_LARGE[:1]))
+    labels = [one["template"]["metadata"]["labels"][meta.LABEL_SETTINGS] for one in (before, after)]
 
-    assert "Drifted" in kept["disruption"]["budgets"][0]["reasons"]
-    assert "Drifted" not in replaced["disruption"]["budgets"][0]["reasons"]
-    assert replaced["template"]["spec"]["terminationGracePeriod"] == "45m"
+    assert labels[0] != labels[1]
+    assert "Drifted" in before["disruption"]["budgets"][0]["reasons"]
+    assert before["template"]["spec"]["terminationGracePeriod"] is None

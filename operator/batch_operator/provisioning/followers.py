@@ -1,9 +1,9 @@
 """Environments whose nodes follow waiting Pods: Karpenter's, and those of other autoscalers.
 
 There the autoscaler reads what Pods ask for, adds nodes and takes idle ones away. The operator
-orders, cordons and removes none: two who decide on one node would undo each other's work. What it
-still does is to know the nodes, learn from refusals and interruptions, and say which pools it would
-rather have.
+orders and removes none: two who decide on one node would undo each other's work. What it still does
+is to know the nodes, cordon those that are announced to go or were made with older settings, learn
+from refusals and interruptions, and say which pools it would rather have.
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan
     return CapacityPlan(
         desired={key: desired[key] for key in sorted(desired)},
         vcpus=vcpus + sum(sizes.get(key, 0) * count for key, count in coming.items()),
+        cordon=tuple(
+            one for one in view.nodes if one.notice and not (one.draining_since or one.deleting)
+        ),
+        uncordon=tuple(
+            one for one in view.nodes if one.draining_since and not (one.notice or one.deleting)
+        ),
         to_come=coming,
         idle_since={
             one.name: view.idle_since.get(one.name, view.now)

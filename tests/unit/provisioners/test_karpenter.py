@@ -92,23 +92,55 @@ async def test_what_differs_is_put_right_and_what_must_not_be_there_is_taken_out
     assert patch.body["spec"]["template"]["spec"]["terminationGracePeriod"] is None
 
 
-async def test_a_node_pool_that_is_not_wanted_any_more_is_deleted() -> None:
-    api = ScriptedApi()
-    api.will("delete", ApiError(404, "NotFound", "gone already"))
-    old = stored()
+def unwanted(limit: str) -> dict[str, Any]:
+    old = stored(limits={"cpu": limit})
     old["metadata"] |= {"name": "karp-on-demand-000000", "uid": "uid-old"}
-    await provided(api, pools=(stored(), old))
+    return old
 
-    [deleted] = api.asked("delete")
+
+@pytest.mark.parametrize("has_nodes", [True, False])
+async def test_a_node_pool_that_is_not_wanted_any_more_gets_no_more_nodes(
+    *, has_nodes: bool
+) -> None:
+    api = ScriptedApi()
+    api.will("patch", b"{}")
+    claims = (node_claim("karp-on-demand-000000"),) if has_nodes else ()
+    await provided(api, pools=(stored(), unwanted("64")), claims=claims)
+
+    [closed] = api.asked("patch")
+    assert closed.name == "karp-on-demand-000000"
+    assert closed.body == {
+        "metadata": {"uid": "uid-old"},
+        "spec": {"limits": {"cpu": "0"}},
+    }
+    assert not api.asked("delete")
+
+
+async def test_it_stays_for_the_nodes_that_it_has_and_is_deleted_after_the_last() -> None:
+    used, empty = ScriptedApi(), ScriptedApi()
+    empty.will("delete", ApiError(404, "NotFound", "gone already"))
+    pools = (stored(), unwanted("0"))
+    await provided(used, pools=pools, claims=(node_claim("karp-on-demand-000000"),))
+    await provided(empty, pools=pools)
+
+    assert {one.verb for one in used.requests} == {"list"}
+    [deleted] = empty.asked("delete")
     assert (deleted.name, deleted.uid) == ("karp-on-demand-000000", "uid-old")
 
 
-async def test_an_environment_that_is_deleted_takes_its_node_pools_with_it() -> None:
-    api = ScriptedApi()
-    api.will("delete", b"{}")
-    await provided(api, pools=(stored(),), environment=replace(ENVIRONMENT, deleting=True))
+async def test_an_environment_that_is_deleted_waits_for_its_nodes_and_takes_the_rest() -> None:
+    ending = replace(ENVIRONMENT, deleting=True)
+    used, empty = ScriptedApi(), ScriptedApi()
+    used.will("patch", b"{}")
+    empty.will("delete", b"{}")
+    waits = await provided(
+        used, pools=(stored(),), claims=(node_claim(GROUP.name),), environment=ending
+    )
+    goes = await provided(empty, pools=(stored(),), environment=ending)
 
-    assert [one.verb for one in api.requests if one.verb != "list"] == ["delete"]
+    assert [one.verb for one in used.requests if one.verb != "list"] == ["patch"]
+    assert [one.verb for one in empty.requests if one.verb != "list"] == ["delete"]
+    assert (waits.is_pending, goes.is_pending) == (True, False)
 
 
 async def test_a_foreign_node_pool_under_the_name_is_reported_and_not_touched() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.provisioners.karpenter.node_pools import (
     agrees,
@@ -36,10 +34,9 @@ def test_each_capacity_type_has_a_node_pool_that_labels_and_taints_its_nodes() -
 
     assert sorted(specs) == ["karp-on-demand", "karp-spot"]
     template = specs["karp-spot"]["template"]
-    assert template["metadata"]["labels"] == {
-        "batch-operator.io/compute-environment": "karp",
-        "batch-operator.io/capacity-type": "spot",
-    }
+    labels = template["metadata"]["labels"]
+    assert labels["batch-operator.io/compute-environment"] == "karp"
+    assert labels["batch-operator.io/capacity-type"] == "spot"
     assert template["spec"]["taints"] == [
         {"key": "batch-operator.io/compute-environment", "value": "karp", "effect": "NoSchedule"}
     ]
@@ -105,21 +102,13 @@ def test_only_idle_nodes_are_taken_away_after_the_scale_down_delay() -> None:
     assert spec["template"]["spec"]["terminationGracePeriod"] is None
 
 
-@pytest.mark.parametrize(
-    ("policy", "grace"),
-    [
-        ({}, "30m"),
-        ({"jobExecutionTimeoutMinutes": 90}, "90m"),
-        ({"terminateJobsOnUpdate": True}, "30s"),
-    ],
-)
-def test_nodes_with_older_settings_are_replaced_where_a_policy_says_how(
-    policy: dict[str, Any], grace: str
-) -> None:
-    spec = written(karpenter_environment(updatePolicy=policy))["karp-on-demand"]
+def test_nodes_tell_the_settings_that_they_were_made_with() -> None:
+    def label(**spec: Any) -> str:
+        labels = written(karpenter_environment(**spec))["karp-on-demand"]["template"]["metadata"]
+        return str(labels["labels"]["batch-operator.io/infrastructure-settings"])
 
-    assert spec["disruption"]["budgets"][0] == {"nodes": "0", "reasons": ["Underutilized"]}
-    assert spec["template"]["spec"]["terminationGracePeriod"] == grace
+    assert label() == label(maxvCpus=8)
+    assert label() != label(instanceTypes=SMALL_AND_LARGE[:1])
 
 
 def test_a_spot_price_above_the_bid_leaves_the_type_out() -> None:

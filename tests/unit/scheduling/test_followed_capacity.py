@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from batch_operator.provisioning.pools import PoolKey, Space
 from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.memo import Memo
-from batch_operator.scheduling.mutations import Mutation, Provide
+from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.snapshot import (
     Changes,
     PoolRefusal,
@@ -96,6 +96,19 @@ def test_nothing_is_cordoned_or_removed_however_long_it_is_idle() -> None:
 
     assert {type(one) for one in found} == {Provide}
     assert all(not one.plan.remove for one in found if isinstance(one, Provide))
+
+
+def test_a_node_of_older_settings_takes_no_more_pods_and_its_jobs_have_their_time() -> None:
+    cycles = Cycles()
+    old = replace(NODE, settings="of-before")
+    begun = cycles.at(0, running(), nodes=(old,))
+    cordoned = replace(old, cordoned=True, draining_since=START)
+    later = [one for at in (1, 1799) for one in cycles.at(at, running(), nodes=(cordoned,))]
+    ended = cycles.at(1800, running(), nodes=(cordoned,))
+
+    assert [one.given_up for one in begun if isinstance(one, CordonNode)] == [False]
+    assert not [one for one in later if isinstance(one, CordonNode)]
+    assert [one.given_up for one in ended if isinstance(one, CordonNode)] == [True]
 
 
 def test_the_provisioner_is_asked_more_often_while_pods_wait() -> None:

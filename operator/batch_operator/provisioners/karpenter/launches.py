@@ -90,6 +90,11 @@ _CLAIM = msgspec.json.Decoder(_NodeClaim)
 _EVENT = msgspec.json.Decoder(_Event)
 
 
+def node_pools_of(claims: Iterable[msgspec.Raw]) -> set[str]:
+    """Names of NodePools that have nodes, or nodes on their way."""
+    return {one.metadata.labels.get(LABEL_NODE_POOL, "") for one in map(_CLAIM.decode, claims)}
+
+
 def coming(claims: Iterable[msgspec.Raw], groups: Sequence[Group]) -> Counter[PoolKey]:
     """Nodes that are launched and have not registered yet, by pool."""
     by_name = {one.name: one for one in groups}

@@ -4,9 +4,10 @@ One for each capacity type, for it is the NodePool that labels its nodes. Which 
 the Pods that wait best, and costs least, Karpenter decides; where the order of `instanceTypes`
 decides, each has a NodePool of its own, since Karpenter knows an order only between NodePools.
 
-No running job is ever evicted: idle nodes go and no others, Pods of jobs carry `DO_NOT_DISRUPT`,
-and nodes do not expire. Nodes made with older settings are replaced only where the environment has
-an `updatePolicy`, which says how long their jobs may still run.
+Karpenter takes no node from a running job: idle nodes go and no others, Pods of jobs say that they
+are not to be disrupted, and nodes do not expire. A node made with older settings goes when it is
+empty: until when its jobs may run is the core's to decide (`provisioning.turnover`), which knows
+such nodes by a label.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, AllocationStrategy
 from batch_operator.provisioning.pools import capacity_types, pools_of, strategy_of
+from batch_operator.provisioning.settings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +33,6 @@ WEIGHT_MAX = 100
 """Karpenter's; of two NodePools that could serve a Pod the heavier one does."""
 NAME_MAX = 57
 """A NodePool's name is the value of a label, and its NodeClaims add six characters."""
-_AT_ONCE = "30s"
-"""What Pods are given to end in when running jobs are not waited for (Kubernetes' default)."""
 
 
 class Group(NamedTuple):
@@ -100,6 +100,7 @@ def _node_pool(environment: Environment, group: Group, weight: int) -> dict[str,
                     "labels": {
                         meta.LABEL_COMPUTE_ENVIRONMENT: environment.name,
                         meta.LABEL_CAPACITY_TYPE: group.capacity_type.value,
+                        meta.LABEL_SETTINGS: settings_of(spec),
                     }
                 },
                 "spec": _template_spec(environment, group),
@@ -143,7 +144,7 @@ def _template_spec(environment: Environment, group: Group) -> dict[str, Any]:
             }
         ],
         "expireAfter": "Never",
-        "terminationGracePeriod": _grace_period(spec),
+        "terminationGracePeriod": None,  # at its end Karpenter would evict
     }
 
 
@@ -155,22 +156,11 @@ def _disruption(spec: ComputeEnvironmentSpec) -> dict[str, Any]:
     """When Karpenter may take nodes away by itself. Budgets are shares of a NodePool's nodes."""
     policy = spec.scaling_policy
     minutes = policy.min_scale_down_delay_minutes if policy is not None else 1
-    kept = ["Underutilized"] if spec.update_policy is not None else ["Underutilized", "Drifted"]
     return {
         "consolidationPolicy": "WhenEmpty",
         "consolidateAfter": f"{minutes}m",
-        "budgets": [{"nodes": "0", "reasons": kept}, {"nodes": "100%"}],
+        "budgets": [{"nodes": "0", "reasons": ["Underutilized", "Drifted"]}, {"nodes": "100%"}],
     }
-
-
-def _grace_period(spec: ComputeEnvironmentSpec) -> str | None:
-    """How long Karpenter waits for the jobs of a node that it replaces; None: until they end."""
-    policy = spec.update_policy
-    if policy is None:
-        return None
-    if policy.terminate_jobs_on_update:
-        return _AT_ONCE
-    return f"{policy.job_execution_timeout_minutes}m"
 
 
 def without_absent(value: Any) -> Any:

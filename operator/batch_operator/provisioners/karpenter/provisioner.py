@@ -15,6 +15,7 @@ from batch_operator.provisioners.karpenter.launches import (
     failed_launches,
     lacks_of_capacity,
     latest,
+    node_pools_of,
     problem_of,
 )
 from batch_operator.provisioners.karpenter.node_pools import (
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 NODE_POOLS = Resource("karpenter.sh", "v1", "nodepools", "NodePool", namespaced=False)
 NODE_CLAIMS = Resource("karpenter.sh", "v1", "nodeclaims", "NodeClaim", namespaced=False)
+NO_MORE = {"limits": {"cpu": "0"}}
+"""In the spec of a NodePool that is to have no new nodes."""
 EVENTS_NAMESPACE = "default"
 """Where Events about objects without a namespace are."""
 _NOT_SERVED = (
@@ -61,9 +64,9 @@ class KarpenterProvisioner:
             page = await self._client.list_page(NODE_POOLS, label_selector=ours, limit=0)
             found = [msgspec.json.decode(raw) for raw in page.items]
             found = [one for one in found if is_owned(one, environment)]
-            problem = await self._bring_up_to_date(environment, plan, found)
             page = await self._client.list_page(NODE_CLAIMS, label_selector=ours, limit=0)
             claims = page.items
+            problem = await self._bring_up_to_date(environment, plan, found, claims)
             page = await self._client.list_page(
                 EVENTS,
                 namespace=EVENTS_NAMESPACE,
@@ -85,7 +88,11 @@ class KarpenterProvisioner:
         )
 
     async def _bring_up_to_date(
-        self, environment: Environment, plan: CapacityPlan, found: Sequence[Mapping[str, Any]]
+        self,
+        environment: Environment,
+        plan: CapacityPlan,
+        found: Sequence[Mapping[str, Any]],
+        claims: Sequence[msgspec.Raw],
     ) -> str | None:
         """Write what differs; what stands in the way."""
         wanted = [] if environment.deleting else node_pools(environment, plan.preference)
@@ -100,9 +107,13 @@ class KarpenterProvisioner:
                     problems.append(f"NodePool {name}: {error.message}")
                 else:
                     raise
-        # Karpenter lets what runs on a deleted NodePool's nodes end, and adds none.
+        in_use = node_pools_of(claims)
         for name in sorted(by_name.keys() - {one["metadata"]["name"] for one in wanted}):
-            await self._delete(by_name[name])
+            old = by_name[name]
+            if name not in in_use and (environment.deleting or agrees(NO_MORE, old["spec"])):
+                await self._delete(old)
+            else:
+                await self._close(old)
         return problems[0] if problems else None
 
     async def _write(
@@ -128,6 +139,14 @@ class KarpenterProvisioner:
             return
         body = {"metadata": {"uid": found["metadata"]["uid"], "labels": labels}, "spec": spec}
         await self._client.patch(NODE_POOLS, None, name, body, content_type=MERGE_PATCH)
+
+    async def _close(self, node_pool: Mapping[str, Any]) -> None:
+        """Let it have no more nodes. Those that it has go with it, so it has to stay for them."""
+        if agrees(NO_MORE, node_pool["spec"]):
+            return
+        metadata = node_pool["metadata"]
+        body = {"metadata": {"uid": metadata["uid"]}, "spec": NO_MORE}
+        await self._client.patch(NODE_POOLS, None, metadata["name"], body, content_type=MERGE_PATCH)
 
     async def _delete(self, node_pool: Mapping[str, Any]) -> None:
         metadata = node_pool["metadata"]
