@@ -6,6 +6,7 @@ capacity a spot pool has, this operator goes by what it has learned of it (`hist
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import AllocationStrategy, CapacityType
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     Rank = Callable[[Pool, float, int], tuple[float, ...]]
     """Of a pool, its risk, and how many vCPUs of one of its nodes would be used."""
 
-RISK_GRAIN = 1.0
-"""Risks that differ by less than one recent event are the same to the prioritized strategy."""
 UNPRICED = float("inf")
 """What has no price comes after what has one."""
 _PRICE_DIGITS = 9
@@ -95,7 +94,8 @@ def _price_and_capacity(pool: Pool, risk: float, used: int) -> tuple[float, ...]
 
 
 def _capacity_then_listed(pool: Pool, risk: float, _: int) -> tuple[float, ...]:
-    return _is_not_spot(pool), risk // RISK_GRAIN, pool.order
+    """Risk in whole events, half of one being none, so that the list has a say."""
+    return _is_not_spot(pool), ceil(risk - 0.5), pool.order
 
 
 def _is_not_spot(pool: Pool) -> bool:

@@ -1,0 +1,250 @@
+"""The cycle's look at the nodes of MANAGED environments: what is asked, planned, kept and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from batch_operator.api.amounts import Amounts
+from batch_operator.api.compute_environment import ComputeEnvironmentStatus, PoolStatus
+from batch_operator.api.objects import Toleration
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.provisioning.daemons import DaemonSet
+from batch_operator.provisioning.history import History
+from batch_operator.provisioning.pools import Space
+from batch_operator.scheduling.capacity import provide
+from batch_operator.scheduling.environment_status import environment_status
+from batch_operator.scheduling.memo import Memo
+from batch_operator.scheduling.mutations import CordonNode, Provide
+from batch_operator.scheduling.snapshot import Changes, PoolRefusal, Snapshot
+from support.builders import attempt, environment
+from support.environments import (
+    GIB,
+    NOON,
+    ON_DEMAND,
+    at,
+    instance_type,
+    managed,
+    node,
+    pool,
+    space,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.scheduling.snapshot import Environment
+
+SMALL = instance_type("small", 4)
+
+
+def elastic(status: ComputeEnvironmentStatus | None = None, **fields: Any) -> Environment:
+    made = environment("elastic")
+    return replace(made, spec=managed(SMALL, **fields), status=status or ComputeEnvironmentStatus())
+
+
+def waiting(number: int, phase: Phase = Phase.UNBOUND, **fields: Any) -> PodAttempt:
+    """The Pod of a job of its own that asks for 1 vCPU and has no node."""
+    return attempt(
+        phase,
+        **{
+            "job_uid": f"uid-{number}",
+            "pod_name": f"pod-{number}",
+            "environment": "elastic",
+            "node_name": None,
+            "memory": GIB,
+            **fields,
+        },
+    )
+
+
+def look(
+    memo: Memo,
+    *attempts: PodAttempt,
+    of: Environment | None = None,
+    nodes: Iterable[Node] = (),
+    now: datetime = NOON,
+    **world: Any,
+) -> list[CordonNode | Provide]:
+    """One cycle's mutations; something about the nodes is said to have changed."""
+    mutations, _ = provide(world_of(*attempts, of=of, nodes=nodes, now=now, **world), memo)
+    return [one for one in mutations if isinstance(one, CordonNode | Provide)]
+
+
+def world_of(
+    *attempts: PodAttempt,
+    of: Environment | None = None,
+    nodes: Iterable[Node] = (),
+    now: datetime = NOON,
+    **world: Any,
+) -> Snapshot:
+    by_job: dict[str, dict[str, PodAttempt]] = {}
+    for one in attempts:
+        by_job.setdefault(one.job_uid, {})[one.pod_name] = one
+    return Snapshot(
+        now=now,
+        jobs={},
+        job_uids={},
+        attempts=by_job,
+        definitions={},
+        queues={},
+        environments={"elastic": of or elastic()},
+        refusals={},
+        nodes={"elastic": {one.name: one for one in nodes}},
+        changes=Changes(nodes={"elastic"}),
+        **world,
+    )
+
+
+def status_of(memo: Memo, now: datetime = NOON) -> ComputeEnvironmentStatus:
+    status = environment_status(elastic(), world_of(now=now), memo).status
+    assert isinstance(status, ComputeEnvironmentStatus)
+    return status
+
+
+def desired(memo: Memo) -> int:
+    plan = memo.nodes.capacities["elastic"].plan
+    assert plan is not None
+    return plan.desired.get(pool(), 0)
+
+
+def test_what_was_placed_and_has_no_node_is_demand() -> None:
+    memo = Memo()
+    running = waiting(9, node_name="n1", phase=Phase.RUNNING)
+    ended = waiting(8, phase=Phase.SUCCEEDED)
+    elsewhere = waiting(7, environment="other")
+    look(memo, *map(waiting, range(4)), running, ended, elsewhere, nodes=[node("n1")])
+
+    assert desired(memo) == 2  # three beside the one that runs, and one more
+
+
+def test_pods_of_a_gang_that_are_still_to_be_made_are_demand_too() -> None:
+    """Its Job stands in for the third Pod; there are nodes for all of them or for none."""
+    group = {"job_uid": "uid-gang", "node_group": 1, "milli_cpu": 3000}
+    made = [waiting(number, **group) for number in range(2)]
+    stand_in = waiting(2, **{**group, "milli_cpu": 9000, "members": 3, "phase": Phase.ASSUMED})
+    roomy, narrow = Memo(), Memo()
+    look(roomy, *made, stand_in)
+    look(narrow, *made, stand_in, of=elastic(maxvCpus=8, allocationStrategy="BEST_FIT"))
+
+    assert (desired(roomy), desired(narrow)) == (3, 0)
+
+
+def test_a_provisioner_is_asked_when_something_differs_and_now_and_then() -> None:
+    memo = Memo()
+    [first] = look(memo, waiting(1))
+    assert isinstance(first, Provide)
+    bare = replace(node("bare"), pool=None)
+    there = [node("n1"), bare]
+
+    assert len(look(memo, waiting(1), now=at(2))) == 1
+    assert look(memo, waiting(1), nodes=there, now=at(4)) == []
+    assert look(memo, waiting(1), nodes=there, now=at(31)) == []
+    assert len(look(memo, waiting(1), nodes=there, now=at(34))) == 1
+
+
+def test_an_environment_is_planned_once_a_second_at_most() -> None:
+    memo = Memo()
+    look(memo)
+
+    assert look(memo, waiting(1), now=at(0.5)) == []
+    assert len(look(memo, waiting(1), now=at(1))) == 1
+
+
+def test_a_restart_forgets_no_order() -> None:
+    """The status has that three are desired; one is there: two are on their way."""
+    row = PoolStatus(instance_type="small", capacity_type=ON_DEMAND, desired=3, ready=1)
+    memo = Memo()
+    look(memo, of=elastic(ComputeEnvironmentStatus(pools=[row])), nodes=[node("n1")])
+
+    assert desired(memo) == 3
+    assert memo.nodes.capacities["elastic"].to_come == {pool(): 2}
+
+
+def test_a_restart_decides_as_if_there_had_been_none() -> None:
+    """All that the histories hold is in the status: refusals, their clock, sizes, waiting."""
+    memo = Memo()
+    refused = {"elastic": {pool(): PoolRefusal(at(0.25), "none left")}}
+    look(memo, waiting(1), nodes=[node("n1", offers=space(3.9, 60))], refused_pools=refused)
+    written = status_of(memo, at(1))
+    again = Memo()
+    look(again, waiting(1), of=elastic(written), now=at(2))
+    before, after = (one.nodes.capacities["elastic"].histories for one in (memo, again))
+
+    assert after == before
+    assert before[pool()] != History()
+
+
+def test_what_is_lost_is_not_ordered_again_for_nobody() -> None:
+    memo = Memo()
+    busy = waiting(1, node_name="n1", phase=Phase.RUNNING)
+    look(memo, busy, nodes=[node("n1"), node("n2")])
+    look(memo, busy, nodes=[node("n1")], now=at(2))
+
+    assert desired(memo) == 1
+
+
+def test_an_environment_whose_pools_all_refuse_holds_what_its_nodes_do() -> None:
+    memo = Memo()
+    refused = {"elastic": {pool(): PoolRefusal(NOON, "none left")}}
+    look(memo, nodes=[node("n1")], refused_pools=refused)
+    assert memo.nodes.ceilings == {"elastic": 4000}
+    look(memo, nodes=[node("n1")], refused_pools=refused, now=at(30))
+
+    assert memo.nodes.ceilings == {}
+
+
+def test_daemon_sets_make_nodes_smaller_from_when_they_are_there() -> None:
+    memo = Memo()
+    look(memo, *map(waiting, range(4)))
+    assert desired(memo) == 1
+    agent = DaemonSet(
+        uid="agent",
+        resource_version=1,
+        space=Space(Amounts(100, GIB), 1),
+        node_selector={},
+        terms=(),
+        tolerations=(Toleration(operator="Exists"),),
+    )
+    look(memo, *map(waiting, range(4)), daemon_sets=(agent,), now=at(2))
+
+    assert desired(memo) == 2
+
+
+def test_a_node_that_is_idle_is_cordoned_and_one_that_is_needed_again_is_not() -> None:
+    memo, there = Memo(), node("n1")
+    look(memo, nodes=[there])
+    cordoned = look(memo, nodes=[there], now=at(60))
+    draining = replace(there, cordoned=True, draining_since=at(60))
+    called = look(memo, waiting(1), nodes=[draining], now=at(62))
+
+    assert CordonNode(there, at(60)) in cordoned
+    assert CordonNode(draining, None) in called
+    assert desired(memo) == 1
+
+
+def test_the_status_tells_how_many_vcpus_and_nodes_are_desired() -> None:
+    memo = Memo()
+    look(memo, *map(waiting, range(6)), nodes=[node("n1")])
+    status = status_of(memo)
+    assert status.vcpus is not None
+    assert status.nodes is not None
+
+    assert status.vcpus.desired == 8
+    assert (status.nodes.desired, status.nodes.ready) == (2, 1)
+    [row] = status.pools
+    assert (row.desired, row.ready, row.waiting_since) == (2, 1, NOON)
+    assert row.allocatable is not None
+    assert row.allocatable.milli_cpu == 4000
+
+
+def test_pods_count_against_what_a_node_takes() -> None:
+    memo = Memo()
+    busy = [waiting(n, node_name="n1", phase=Phase.RUNNING, milli_cpu=100) for n in range(3)]
+    full = node("n1", offers=Space(space(4).amounts, pods=3))
+    look(memo, *busy, waiting(9, milli_cpu=100), nodes=[full])
+
+    assert desired(memo) == 2
