@@ -68,6 +68,10 @@ class Played:
         """The status of a JobQueue."""
         return self.outcome.statuses["JobQueue", "", name]
 
+    def environment(self, name: str = "local") -> Spec:
+        """The status of a ComputeEnvironment."""
+        return self.outcome.statuses["ComputeEnvironment", "", name]
+
     def rows(self, job: str) -> list[dict[str, Any]]:
         """The rows of a job's attempts."""
         rows: list[dict[str, Any]] = self.outcome.statuses["BatchJob", "default", job]["attempts"]
