@@ -90,6 +90,17 @@ def near(seconds: float) -> Any:
     return pytest.approx(seconds, abs=PROMPT_S)
 
 
+def test_what_lies_in_the_future_does_not_say_when_a_snapshot_was_taken() -> None:
+    snapshot, refused = busy(), busy()
+    row = {"instanceType": "a", "capacityType": "spot", "refusedUntil": "2099-01-01T00:00:00Z"}
+    job_of(refused, "local").setdefault("status", {})["pools"] = [row]
+    before, after = (
+        read_recorded([one], "snapshot").objects[-1].body["metadata"] for one in (snapshot, refused)
+    )
+
+    assert after == before
+
+
 # What a change makes of it
 
 

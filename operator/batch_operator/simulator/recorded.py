@@ -64,8 +64,8 @@ _IDENTITY = ("name", "namespace", "uid", "generation", "creationTimestamp", "lab
 """Of metadata. Owners and finalizers are others': nobody here would ever take them off."""
 _CREATED = "creationTimestamp"
 _REQUIRED = ("name", "uid", _CREATED)
-_TO_COME = "nextLookAt"
-"""The one time in a status that lies in the future."""
+_TO_COME = frozenset({"nextLookAt", "refusedUntil"})
+"""The times in a status that lie in the future."""
 _OVER = frozenset({"SUCCEEDED", "FAILED"})
 
 
@@ -163,7 +163,7 @@ def _times(value: Any) -> Iterator[float]:
         yield seconds_of(value.replace(tzinfo=value.tzinfo or UTC).isoformat())
     elif isinstance(value, dict):
         for name, one in value.items():
-            if name != _TO_COME:
+            if name not in _TO_COME:
                 yield from _times(one)
     elif isinstance(value, list):
         for one in value:
