@@ -74,6 +74,15 @@ class PodCondition(_Struct, frozen=True):
 
 class Resources(_Struct, frozen=True):
     requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """Requests; limits where there are none.
+
+        The API server writes these into Pods, not into the templates of Pods.
+        """
+        return {**self.limits, **self.requests} if self.limits else self.requests
 
 
 class Container(_Struct, frozen=True):

@@ -356,16 +356,16 @@ def _gang_owner(pod: Pod, number: int) -> str:
 
 
 def requested(spec: PodSpec) -> Amounts:
-    """What a Pod holds; the API server has filled in what the template left out."""
+    """What a Pod holds, or will hold that is made of a template."""
 
     def total(read: Callable[[Mapping[str, str]], int]) -> int:
         return total_request(
-            [read(one.resources.requests) for one in spec.containers],
+            [read(one.resources.asked) for one in spec.containers],
             [
-                (one.restart_policy == "Always", read(one.resources.requests))
+                (one.restart_policy == "Always", read(one.resources.asked))
                 for one in spec.init_containers
             ],
-            read(spec.resources.requests),
+            read(spec.resources.asked),
         )
 
     return Amounts(

@@ -720,6 +720,15 @@ def test_a_job_holds_what_all_its_nodes_ask_for(cpu: str, expected: int) -> None
     assert made_by(spec={"completions": 3, "template": template}).milli_cpu == expected
 
 
+def test_a_template_with_limits_alone_asks_for_these() -> None:
+    """The API server writes requests into Pods, not into the template of a Job."""
+    resources = {"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "1"}}
+    template = {"spec": {"containers": [{"name": "main", "resources": resources}]}}
+    found = made_by(spec={"completions": 3, "template": template})
+
+    assert (found.milli_cpu, found.memory) == (3000, 1 << 30)
+
+
 ON_THEIR_WAY: dict[str, tuple[PodAttempt, bool]] = {
     "a Pod": (attempt(Phase.ASSUMED), True),
     "a Pod that is there": (attempt(Phase.UNBOUND), False),

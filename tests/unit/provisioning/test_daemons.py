@@ -130,6 +130,14 @@ def test_all_of_them_together_are_taken_with_a_pod_for_each() -> None:
     assert taken(*agents) == Space(Amounts(220, 100 * MIB), 2)
 
 
+def test_a_limit_is_a_request_where_there_is_none() -> None:
+    """The API server writes it so into Pods; a template is as it was written."""
+    resources = {"limits": {"cpu": "1", "memory": "50Mi"}, "requests": {"cpu": "100m"}}
+    container = {"name": "main", "image": "agent:1", "resources": resources}
+
+    assert taken(daemon(tolerations=[HERE], containers=[container])) == ASKED
+
+
 def test_of_a_node_without_labels_only_the_environment_is_known() -> None:
     everywhere = daemon("a", tolerations=[HERE])
     spot = daemon("b", tolerations=[HERE], nodeSelector={"batch-operator.io/capacity-type": "spot"})
