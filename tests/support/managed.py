@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from batch_operator.api.amounts import Amounts
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.provisioning.nodes import Node
+from batch_operator.provisioning.pools import PoolKey, Space
+from support.builders import START
 from support.play import play, written
 
 if TYPE_CHECKING:
@@ -15,6 +20,23 @@ NODE = "elastic-small-on-demand-"
 """How the names of nodes begin; the first of them is the oldest."""
 SMALL = {"name": "small", "vcpus": 4, "memory": "16Gi", "pricePerHour": 0.2}
 LARGE = {"name": "large", "vcpus": 8, "memory": "32Gi", "pricePerHour": 0.4}
+
+
+def a_node(name: str = "n", **fields: Any) -> Node:
+    """A node of `elastic` that has been ready since the start."""
+    known = {
+        "name": name,
+        "uid": f"uid-{name}",
+        "resource_version": 1,
+        "environment": "elastic",
+        "claimed_by": "elastic",
+        "pool": PoolKey("small", CapacityType.ON_DEMAND),
+        "offers": Space(Amounts(4000, 16 << 30), 110),
+        "ready": True,
+        "created_at": START,
+        "ready_at": START,
+    }
+    return Node(**{**known, **fields})
 
 
 def elastic(name: str = "elastic", **spec: Any) -> dict[str, Any]:

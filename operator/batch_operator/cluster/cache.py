@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         Job,
         Key,
         PoolRefusal,
-        Provisioned,
+        ProvisionerReport,
         Queue,
         SharePolicy,
     )
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
 
 
-_NO_REPORT = ProvisionerReport()
 SpecT = TypeVar("SpecT")
 StatusT = TypeVar("StatusT")
 Named = Stored[SpecT, StatusT]
@@ -126,7 +125,6 @@ class Cache:
         self.consumables: Table[Consumable] = Table(self._consumable_changed)
         self.nodes: Table[Node] = Table(self._node_changed)
         self.daemon_sets: Table[DaemonSet] = Table(self._daemon_set_changed)
-        self.provisioned: dict[str, Provisioned] = {}
         self.namespaces: Table[Namespace] = Table(self._namespace_changed)
         self.refused_pools: dict[str, dict[PoolKey, PoolRefusal]] = defaultdict(dict)
         self.reports: dict[str, ProvisionerReport] = {}
@@ -195,7 +193,6 @@ class Cache:
             nodes=self._nodes,
             daemon_sets=self._daemon_sets,
             stray_nodes=self._stray_nodes,
-            provisioned=self.provisioned,
             namespaces=self._namespaces,
             refused_pools=self.refused_pools,
             reports=self.reports,
@@ -227,16 +224,9 @@ class Cache:
         self.refused_pools[environment][pool] = refusal
         self._changed_nodes.add(environment)
 
-    def note_provisioned(self, environment: str, result: Provisioned) -> None:
-        """Remember what came of asking a provisioner; only news calls for a new decision."""
-        before = self.provisioned.get(environment)
-        self.provisioned[environment] = result
-        if before is None or (before.reason, before.message) != (result.reason, result.message):
-            self._changed_nodes.add(environment)
-
     def keep_report(self, environment: str, report: ProvisionerReport) -> None:
         """Remember what an environment's provisioner said last."""
-        if self.reports.get(environment, _NO_REPORT) != report:
+        if self.reports.get(environment) != report:
             self.reports[environment] = report
             self._changed_nodes.add(environment)
 
@@ -354,10 +344,9 @@ class Cache:
         _keep(self._environments, self._changed_environments, before, after)
         if before is not None and after is None:
             self.refused_pools.pop(before.name, None)
-            self.provisioned.pop(before.name, None)
             self.reports.pop(before.name, None)
         if before is not None and after is not None and before.generation != after.generation:
-            self.provisioned.pop(after.name, None)  # it may work now
+            self.reports.pop(after.name, None)  # it may work now
         if before is not None and after is not None and before.status.status != after.status.status:
             self._changed_environments.add(after.name)  # one that is INVALID takes no work
 

@@ -19,10 +19,11 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
-from batch_operator.scheduling.snapshot import PoolRefusal, Provisioned, ProvisionerReport
+from batch_operator.scheduling.snapshot import PoolRefusal, ProvisionerReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from batch_operator.cluster.cache import Cache
     from batch_operator.cluster.client import ApiClient
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
+    from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.mutations import CordonNode, Provide
     from batch_operator.scheduling.snapshot import Environment
 
@@ -55,6 +57,8 @@ class NodeWriter:
         self._cache = cache
         self._provisioners = provisioners
         self._read = decoding.environment_decoder()
+        self._failed_at: dict[str, datetime] = {}
+        """By uid of an environment whose provisioner is refused what it does."""
 
     async def cordon(self, mutation: CordonNode) -> None:
         """Let a node take no more Pods, or again; or say that its time is up."""
@@ -84,8 +88,7 @@ class NodeWriter:
         if asked is None or asked.type is ProvisionerType.NONE:
             return
         if provisioner is None:
-            message = f"this operator has no provisioner {asked.type}: take another"
-            self._note(environment, "ProvisionerUnknown", message)
+            self._report(environment, f"there is no provisioner {asked.type}: take another")
             return
         is_to_come = plan.desired or (provisioner.follows_pods and not environment.deleting)
         if is_to_come and not await self._keep(environment):
@@ -97,10 +100,12 @@ class NodeWriter:
         except ApiError as error:
             if error.status not in {403, 404}:
                 raise
-            self._note(environment, "ProvisionerNotPermitted", _not_permitted(asked.type, error))
+            self._failed_at[environment.uid] = self._clock.now()
+            self._report(environment, _not_permitted(asked.type, error))
             return
         if provisioner.follows_pods or self._tells(environment, plan, mutation.nodes):
-            self._note(environment)
+            self._failed_at.pop(environment.uid, None)
+            self._report(environment, provided.problem, provided.coming)
         now = self._clock.now()
         for pool, message in provided.refused.items():
             _LOG.warning(
@@ -110,28 +115,28 @@ class NodeWriter:
             self._cache.refuse_pool(environment.name, pool, PoolRefusal(now, message))
         for pool, refusal in provided.told.items():
             self._cache.refuse_pool(environment.name, pool, refusal)
-        problem = provided.problem[:PROBLEM_MAX] if provided.problem else None
-        report = ProvisionerReport(problem, provided.coming)
-        self._cache.keep_report(environment.name, report)
         if mutation.is_last and not provided.is_pending:
             await self._let_go(environment)
 
     def _tells(self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]) -> bool:
-        """Whether success means anything: one that had nothing to do may fail again at once."""
-        known = self._cache.provisioned.get(environment.name)
-        if known is None or known.reason is None:
+        """Whether success means anything after a failure: there may have been nothing to do."""
+        failed_at = self._failed_at.get(environment.uid)
+        if failed_at is None or self._clock.now() >= failed_at + TRIED_AGAIN_AFTER:
             return True
         there = Counter(one.pool for one in nodes if one.stays)
-        is_asked = bool(plan.remove) or there != Counter(plan.desired)
-        return is_asked or self._clock.now() >= known.at + TRIED_AGAIN_AFTER
+        return bool(plan.remove) or there != Counter(plan.desired)
 
-    def _note(self, environment: Environment, reason: str | None = None, message: str = "") -> None:
-        """Have the core know what came of it, and the log what is new of that."""
-        result = Provisioned(self._clock.now(), reason, message)
-        known = self._cache.provisioned.get(environment.name)
-        if reason and (known is None or known.message != message):
-            _LOG.warning("compute environment %s: %s", environment.name, message)
-        self._cache.note_provisioned(environment.name, result)
+    def _report(
+        self,
+        environment: Environment,
+        problem: str | None,
+        coming: Mapping[PoolKey, int] | None = None,
+    ) -> None:
+        """Have the core know what is wrong and what is coming, and the log what is new of that."""
+        report = ProvisionerReport(problem[:PROBLEM_MAX] if problem else None, coming or {})
+        if problem and self._cache.reports.get(environment.name) != report:
+            _LOG.warning("compute environment %s: %s", environment.name, problem)
+        self._cache.keep_report(environment.name, report)
 
     async def _keep(self, environment: Environment) -> bool:
         """Put our finalizer on an environment; whether it has it."""

@@ -63,7 +63,9 @@ def environment_status(environment: Environment, snapshot: Snapshot, memo: Memo)
     status = ComputeEnvironmentStatus(
         observed_generation=environment.generation,
         status=fare.status,
-        status_reason=HEALTHY if fare.status is EnvironmentStatus.VALID else fare.sentence,
+        status_reason=HEALTHY
+        if fare.status is EnvironmentStatus.VALID
+        else fare.sentence[:_TEXT_MAX],
         vcpus=VcpuUsage(
             used=vcpus(memo.used_milli[environment.name]),
             max=spec.max_vcpus,
@@ -111,14 +113,14 @@ def _invalidity(
         return "SpecContradictory", sentence
     if known is None:
         return None
-    result = snapshot.provisioned.get(environment.name)
-    if result is None and is_invalid(environment):
+    report = snapshot.reports.get(environment.name)
+    if report is None and is_invalid(environment):
         # Found before a restart, and not yet tried again since.
         reason = environment.status.status_reason or ""
         ready = next((one for one in environment.status.conditions if one.type == "Ready"), None)
         return (ready.reason, reason) if ready is not None else None
-    if result is not None and result.reason is not None:
-        return result.reason, result.message
+    if report is not None and report.problem is not None:
+        return "ProvisionerNotReady", report.problem
     if is_without_nodes(known.histories, snapshot.now):
         return "NoNodeJoined", NONE_JOINED
     return None

@@ -65,19 +65,6 @@ class PoolRefusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Provisioned:
-    """What came of asking a provisioner last: nothing wrong, or why it cannot work at all.
-
-    `reason` is a CamelCase word for the condition, `message` a sentence. What a pool has no more of
-    is not meant: see `PoolRefusal`.
-    """
-
-    at: datetime
-    reason: str | None = None
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ProvisionerReport:
     """What an environment's provisioner said when it was last asked."""
 
@@ -115,12 +102,10 @@ class Snapshot:
     daemon_sets: tuple[DaemonSet, ...] = ()
     stray_nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     """By compute environment that label or taint names, and name: nodes that none counts."""
-    provisioned: Mapping[str, Provisioned] = field(default_factory=dict)
-    """By compute environment: what came of asking its provisioner last, since the start."""
     refused_pools: Mapping[str, Mapping[PoolKey, PoolRefusal]] = field(default_factory=dict)
     """By compute environment: what its provisioner could not get lately."""
     reports: Mapping[str, ProvisionerReport] = field(default_factory=dict)
-    """By compute environment."""
+    """By compute environment whose provisioner has been asked since the operator's start."""
     followers: AbstractSet[ProvisionerType] = frozenset()
     """Provisioners whose nodes follow waiting Pods without being ordered."""
     changes: Changes = field(default_factory=Changes)
