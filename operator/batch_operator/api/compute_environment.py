@@ -166,6 +166,19 @@ class UpdatePolicy(Model):
     )
 
 
+_MAKE_ANOTHER = "make another environment, and name it in the queues' computeEnvironmentOrder"
+_NAMES = "has({0}.instanceTypes) ? {0}.instanceTypes.map(t, t.name) : []"
+_SIZES = "has({0}.instanceTypes) ? {0}.instanceTypes.map(t, t.vcpus * 1000 + t.gpus) : []"
+_CAPACITY = (
+    "has({0}.capacityTypes) && size({0}.capacityTypes) > 0 ? {0}.capacityTypes : ['on-demand']"
+)
+
+
+def _is_best_fit(spec: str) -> str:
+    """AWS: an environment with this strategy has no infrastructure updates."""
+    return f"has({spec}.allocationStrategy) && {spec}.allocationStrategy == 'BEST_FIT'"
+
+
 class ComputeEnvironmentSpec(Model):
     """Which nodes, and how much of them."""
 
@@ -207,6 +220,25 @@ class ComputeEnvironmentSpec(Model):
             (
                 "self.type == 'UNMANAGED' || !has(self.nodeSelector)",
                 "nodeSelector is for type UNMANAGED: a MANAGED environment labels its own nodes",
+            ),
+            ("self.type == oldSelf.type", f"type cannot be changed: {_MAKE_ANOTHER}"),
+            (
+                "!has(self.provisioner) || !has(oldSelf.provisioner) || "
+                "self.provisioner.type == oldSelf.provisioner.type",
+                f"provisioner.type cannot be changed: {_MAKE_ANOTHER}",
+            ),
+            (
+                f"({_is_best_fit('self')}) == ({_is_best_fit('oldSelf')})",
+                f"BEST_FIT can be neither set nor left by an update: {_MAKE_ANOTHER}",
+            ),
+            (
+                f"!({_is_best_fit('oldSelf')}) || "
+                + " && ".join(
+                    f"({one.format('self')}) == ({one.format('oldSelf')})"
+                    for one in (_NAMES, _SIZES, _CAPACITY)
+                ),
+                f"with BEST_FIT neither the names and sizes of instanceTypes nor capacityTypes can "
+                f"be changed: {_MAKE_ANOTHER}",
             ),
         )
     )

@@ -12,7 +12,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
-from batch_operator.api.compute_environment import EnvironmentUpdate, UpdatePolicy
+from batch_operator.api.compute_environment import (
+    AllocationStrategy,
+    EnvironmentUpdate,
+    UpdatePolicy,
+)
+from batch_operator.provisioning.pools import strategy_of
 from batch_operator.provisioning.settings import settings_of
 
 if TYPE_CHECKING:
@@ -49,8 +54,8 @@ def updated(
 ) -> Turnover:
     """What an infrastructure update does to nodes; `busy` are names of those with jobs on them."""
     old = outdated(spec, nodes)
-    if not old:
-        return Turnover(nodes)
+    if not old or strategy_of(spec) is AllocationStrategy.BEST_FIT:
+        return Turnover(nodes)  # AWS: with BEST_FIT there are no infrastructure updates
     update = before
     if update is None or update.settings != settings_of(spec):
         update = EnvironmentUpdate(

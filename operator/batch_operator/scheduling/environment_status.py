@@ -157,6 +157,7 @@ def _degraded(environment: Environment, known: Capacity | None, snapshot: Snapsh
     faults = [
         *([NodeFault("ProvisionerProblem", known.problem)] if known.problem else ()),
         *_refused(environment, known),
+        *_not_updated(environment, known, snapshot),
         *node_faults(
             environment.name,
             snapshot.nodes.get(environment.name, {}).values(),
@@ -179,6 +180,18 @@ def _refused(environment: Environment, known: Capacity) -> list[NodeFault]:
     if not (is_short and messages and all(messages)):
         return []
     return [NodeFault("CapacityRefused", f"no pool has more nodes to give: {_some(messages)}")]
+
+
+def _not_updated(environment: Environment, known: Capacity, snapshot: Snapshot) -> list[NodeFault]:
+    """AWS: with BEST_FIT there are no infrastructure updates."""
+    old = outdated(environment.spec, snapshot.nodes.get(environment.name, {}))
+    if known.update is not None or environment.deleting or not old:
+        return []
+    sentence = (
+        f"BEST_FIT replaces no nodes: {_count(len(old))} with the settings of before stay; undo "
+        f"the change, or make another environment"
+    )
+    return [NodeFault("UpdateNotSupported", sentence)]
 
 
 def _nodes(environment: Environment, known: Capacity | None, snapshot: Snapshot) -> dict[str, Any]:

@@ -194,6 +194,8 @@ def _change_problem(kind: str, body: Json, before: Json) -> str | None:
     old, new = before["spec"], body["spec"]
     if kind == "ConsumableResource" and old["resourceType"] != new["resourceType"]:
         return "spec: resourceType cannot be changed: make another ConsumableResource"
+    if kind == "ComputeEnvironment":
+        return _environment_change_problem(old, new)
     if kind != "BatchJob":
         return None
     for field in sorted({*old, *new} - _CHANGEABLE):
@@ -202,6 +204,20 @@ def _change_problem(kind: str, body: Json, before: Json) -> str | None:
     for field in _KEPT_REQUESTS:
         if field in old and field not in new:
             return f"spec.{field}: the request cannot be taken back: submit a new job"
+    return None
+
+
+def _environment_change_problem(old: Json, new: Json) -> str | None:
+    another = "make another environment, and name it in the queues' computeEnvironmentOrder"
+    if old["type"] != new["type"]:
+        return f"spec: type cannot be changed: {another}"
+    types = [one["provisioner"]["type"] for one in (old, new) if "provisioner" in one]
+    if len(set(types)) > 1:
+        return f"spec: provisioner.type cannot be changed: {another}"
+    if (old.get("allocationStrategy") == "BEST_FIT") != (
+        new.get("allocationStrategy") == "BEST_FIT"
+    ):
+        return f"spec: BEST_FIT can be neither set nor left by an update: {another}"
     return None
 
 

@@ -101,6 +101,13 @@ def test_jobs_are_waited_for_from_the_beginning_of_the_update() -> None:
     assert (idle.given_up, idle.look_again_at) == ((), None)
 
 
+def test_with_best_fit_nodes_are_not_replaced() -> None:
+    """AWS: there are no infrastructure updates with this strategy."""
+    found = updated(spec(allocationStrategy="BEST_FIT"), nodes(OLD), {"old"}, None, START)
+
+    assert (found.nodes, found.update) == ({"old": OLD}, None)
+
+
 def test_another_update_begins_the_time_anew() -> None:
     began = EnvironmentUpdate(settings="in-between", started_at=START - timedelta(hours=1))
     found = updated(spec(), nodes(OLD), {"old"}, began, START)

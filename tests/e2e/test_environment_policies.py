@@ -1,0 +1,126 @@
+"""The role and the policies of the plain manifest, on a real API server."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from support.kube import ROOT, Kube, wait_for
+from support.managed import LARGE, SMALL, elastic
+from support.play import written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPERATOR = "system:serviceaccount:batch-operator:batch-operator"
+KINDS = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+NAME = "changing"
+
+
+@pytest.fixture(scope="module")
+def secured(installed: Kube) -> Iterator[Kube]:
+    """The cluster with what the manifest says about rights; the suite's own operator has all."""
+    text = (ROOT / "charts/batch-operator.yaml").read_text(encoding="utf-8")
+    found = [one for one in yaml.safe_load_all(text) if one and one["kind"] in KINDS]
+    rights = yaml.safe_dump_all(found)
+    installed("apply", "-f", "-", stdin=rights)
+    yield installed
+    installed("delete", "-f", "-", stdin=rights)
+
+
+@pytest.fixture
+def environment(secured: Kube) -> Iterator[Kube]:
+    """With an environment that nothing else touches."""
+    spec = {"allocationStrategy": "BEST_FIT", "provisioner": {"type": "none"}}
+    secured("apply", "-f", "-", stdin=yaml.safe_dump(elastic(NAME, **spec)))
+    yield secured
+    secured("delete", "computeenvironment", NAME, "--ignore-not-found")
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "answer"),
+    [
+        ("patch", "nodes", "yes"),
+        ("create", "nodes", "no"),
+        ("delete", "nodes", "no"),
+        ("patch", "computeenvironments.batch-operator.io", "yes"),
+        ("delete", "computeenvironments.batch-operator.io", "no"),
+        ("update", "jobqueues.batch-operator.io", "no"),
+        ("get", "secrets", "no"),
+        ("create", "pods/exec", "no"),
+    ],
+)
+def test_what_the_operator_may_do(secured: Kube, verb: str, resource: str, answer: str) -> None:
+    done = secured.run("auth", "can-i", verb, resource, "--as", OPERATOR, "-A")
+
+    assert done.stdout.strip() == answer
+
+
+def test_the_operator_changes_finalizers_of_an_environment_and_nothing_else(
+    environment: Kube,
+) -> None:
+    patch = ("patch", "computeenvironment", NAME, "--type=merge", "--as", OPERATOR, "-p")
+    environment(*patch, '{"metadata": {"finalizers": ["batch-operator.io/nodes"]}}')
+    environment(*patch, '{"metadata": {"finalizers": null}}')
+    done = environment.run(*patch, '{"spec": {"maxvCpus": 9}}')
+
+    assert "the operator does not change the spec" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ({"type": "UNMANAGED"}, "type cannot be changed"),
+        ({"provisioner": {"type": "kwok"}}, "provisioner.type cannot be changed"),
+        ({"allocationStrategy": "BEST_FIT_PROGRESSIVE"}, "BEST_FIT can be neither set nor left"),
+        ({"instanceTypes": [{**SMALL, "vcpus": 8}]}, "with BEST_FIT neither the names and sizes"),
+        ({"instanceTypes": [SMALL, LARGE]}, "with BEST_FIT neither the names and sizes"),
+        ({"capacityTypes": ["spot"]}, "with BEST_FIT neither the names and sizes"),
+        ({"instanceTypes": [{**SMALL, "pricePerHour": 9}]}, None),
+        ({"capacityTypes": ["on-demand"]}, None),
+        ({"maxvCpus": 8}, None),
+    ],
+    ids=str,
+)
+def test_an_update_is_taken_or_refused_with_what_to_do(
+    environment: Kube, spec: dict[str, Any], sentence: str | None
+) -> None:
+    """AWS: an environment with BEST_FIT has no infrastructure updates."""
+    patch = json.dumps({"spec": spec})
+    done = environment.run("patch", "computeenvironment", NAME, "--type=merge", "-p", patch)
+
+    assert (sentence or "") in done.stderr
+    assert (done.returncode == 0) == (sentence is None)
+
+
+def test_an_environment_that_a_queue_names_cannot_be_deleted_and_then_goes_with_its_nodes(
+    secured: Kube, kube: Kube
+) -> None:
+    """AWS: "found existing JobQueue relationship". Here it says which queue is to be changed."""
+    order = [{"order": 1, "computeEnvironment": "leaving"}]
+    queue = {"priority": 1, "computeEnvironmentOrder": order}
+    kube.apply(elastic("leaving", minvCpus=8), written("JobQueue", "leaving", queue))
+    selector = ("-l", "batch-operator.io/compute-environment=leaving")
+    wait_for("two nodes", lambda: len(kube.items("nodes", *selector)) == 2)
+    wait_for(
+        "the queue's name",
+        lambda: (kube.get("computeenvironment", "leaving") or {})["status"].get("queues"),
+    )
+    refused = secured.run("delete", "computeenvironment", "leaving", "--wait=false")
+    kube("delete", "jobqueue", "leaving")
+    wait_for(
+        "its deletion",
+        lambda: kube.run("delete", "computeenvironment", "leaving", "--wait=false").returncode == 0,
+    )
+    wait_for("its end", lambda: kube.get("computeenvironment", "leaving") is None)
+
+    assert "take it out of spec.computeEnvironmentOrder of JobQueue leaving first" in refused.stderr
+    assert kube.items("nodes", *selector) == []
