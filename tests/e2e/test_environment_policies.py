@@ -55,7 +55,7 @@ def environment(secured: Kube) -> Iterator[Kube]:
         ("delete", "computeenvironments.batch-operator.io", "no"),
         ("update", "jobqueues.batch-operator.io", "no"),
         ("get", "secrets", "no"),
-        ("create", "pods/exec", "no"),
+        ("impersonate", "users", "no"),
     ],
 )
 def test_what_the_operator_may_do(secured: Kube, verb: str, resource: str, answer: str) -> None:
