@@ -45,7 +45,7 @@ _SHUTTING_DOWN = "node is shutting down"
 
 
 def notice_of(node: Node) -> str | None:
-    """What announces the node's end: a taint or condition of others, or that we wait no longer."""
+    """What announces the node's end: a taint, a condition, or our own word that it is given up."""
     if meta.ANNOTATION_GIVEN_UP in node.metadata.annotations:
         return meta.ANNOTATION_GIVEN_UP
     taint = next((one.key for one in node.spec.taints if one.key in _TAINTS), None)

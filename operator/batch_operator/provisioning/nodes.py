@@ -136,12 +136,15 @@ def is_interruption(node: Node, before: Node | None, history: History, *, is_bus
 
     What has a notice is counted when its cordon is seen, which stays on the node: who has no state
     of it from `before`, after a restart, can tell by the time of it whether that is in the history.
-    An idle node that an autoscaler or Karpenter has no use for is not taken away from anybody.
+    An idle node that an autoscaler or Karpenter has no use for is not taken away from anybody, and
+    what is given up by our own choice tells nothing of its pool.
     """
     if node.notice is None:
         was_there = before is not None and not before.deleting
         return node.deleting and was_there and is_busy and not node.draining_since
-    if node.draining_since is None or (node.notice == SCALE_DOWN and not is_busy):
+    if node.draining_since is None or node.notice == meta.ANNOTATION_GIVEN_UP:
+        return False
+    if node.notice == SCALE_DOWN and not is_busy:
         return False
     if before is not None:
         return before.notice is None or before.draining_since is None

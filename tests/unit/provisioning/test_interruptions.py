@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from batch_operator.api import meta
 from batch_operator.api.objects import Metadata, NodeCondition, NodeSpec, NodeStatus, Taint
 from batch_operator.api.objects import Node as NodeObject
 from batch_operator.provisioning.history import History
@@ -119,6 +120,7 @@ COUNTED_AT_START = NEVER.interrupted(START)
         ),
         (node(notice=SCALE_DOWN, draining_since=START), NOTICED, NEVER, True, True),
         (node(notice=SCALE_DOWN, draining_since=START), NOTICED, NEVER, False, False),
+        (node(notice=meta.ANNOTATION_GIVEN_UP, draining_since=START), node(), NEVER, True, False),
         (node(deleting=True), node(), NEVER, True, True),
         (node(deleting=True), node(), NEVER, False, False),
         (node(deleting=True), node(deleting=True), NEVER, True, False),
