@@ -70,3 +70,31 @@ def test_a_job_that_waits_for_its_first_node_is_not_called_too_large() -> None:
 
     assert played.state("a") == "RUNNABLE"
     assert played.reason("a") != TOO_LARGE
+
+
+@rule("order.no-capacity")
+def test_a_job_goes_on_to_the_next_environment_when_the_first_gets_no_instances() -> None:
+    """The order of compute environments: capacity."""
+    refuses = {"computeEnvironment": "first", "for": "1h"}
+    played = of_8_vcpus(
+        cloud("first", 8), cloud("second", 8), events=[{"at": "0s", "refuseCapacity": refuses}]
+    )
+
+    assert [one["computeEnvironment"] for one in played.rows("a")] == ["first", "second"]
+    assert played.state("a") == "SUCCEEDED"
+
+
+@rule("order.max-wait")
+def test_a_wait_for_instances_can_be_limited() -> None:
+    """The order of compute environments: instances that are slow to come."""
+    order = [
+        {"order": 1, "computeEnvironment": "slow", "maxWaitSeconds": 20},
+        {"order": 2, "computeEnvironment": "sure"},
+    ]
+    played = play(
+        {"a": {}},
+        others=[cloud("slow", 8), cloud("sure", 8)],
+        queue={"computeEnvironmentOrder": order},
+    )
+
+    assert [one["computeEnvironment"] for one in played.rows("a")] == ["slow", "sure"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.builders import pod_template
+from support.builders import multi_node_spec, pod_template
 from support.play import Played, later, play, written
 
 LONG = {"job": "*", "runtime": "60s"}
@@ -132,3 +132,115 @@ def test_nothing_is_called_too_large_while_an_environment_scales_from_zero() -> 
     )
 
     assert played.state("a") == "SUCCEEDED"
+
+
+def refused(name: str, lasts: str = "2h", at: str = "0s") -> dict[str, Any]:
+    return {"at": at, "refuseCapacity": {"computeEnvironment": name, "for": lasts}}
+
+
+def test_a_pod_that_waits_for_too_long_moves_on_in_order() -> None:
+    slow = cloud("slow", provisioner={"type": "kwok", "kwok": {"startUpSeconds": 590}})
+    played = played_in(
+        {"a": {"retryStrategy": {"attempts": 1}}},
+        slow,
+        cloud("next"),
+        queue=ordered("slow", "next", slow=120),
+    )
+    first = played.rows("a")[0]
+
+    assert played.state("a") == "SUCCEEDED"
+    assert environments_of(played) == ["slow", "next"]
+    assert first["statusReason"] == (
+        "Moved to the next compute environment: in slow no node took it for 120 s"
+    )
+    assert 150 < played.at("RUNNING", "a") < 170
+
+
+def test_the_last_environment_is_waited_in_and_nobody_goes_in_circles() -> None:
+    """All take ten times as long as they are given: each is tried once, in order."""
+    slow = {"type": "kwok", "kwok": {"startUpSeconds": 300}}
+    names = ("one", "two", "three")
+    played = played_in(
+        {"a": {}},
+        *(cloud(name, provisioner=slow) for name in names),
+        queue=ordered(*names, one=30, two=30, three=30),
+    )
+
+    assert played.state("a") == "SUCCEEDED"
+    assert environments_of(played) == ["one", "two", "three"]
+
+
+def test_an_environment_without_suitable_machines_is_not_moved_on_to() -> None:
+    slow = cloud("slow", "8", provisioner={"type": "kwok", "kwok": {"startUpSeconds": 300}})
+    large = {"podTemplate": pod_template(cpu="8")}
+    played = played_in(
+        {"a": {}}, slow, cloud("small"), definition=large, queue=ordered("slow", "small", slow=30)
+    )
+
+    assert environments_of(played) == ["slow"]
+
+
+def test_refused_pods_go_on_at_once_and_only_as_many_as_have_no_node_to_come() -> None:
+    two_nodes = {"computeEnvironment": "first", "nodes": 2, "startUp": "30s"}
+    played = played_in(
+        {"a": {"arrayProperties": {"size": 12}, "retryStrategy": {"attempts": 1}}},
+        cloud("first"),
+        cloud("second"),
+        pools=[two_nodes, {"computeEnvironment": "second", "startUp": "30s"}],
+    )
+    first, second = (
+        sum(
+            one.environment == name and one.after == "RUNNING" for one in played.outcome.transitions
+        )
+        for name in ("first", "second")
+    )
+
+    assert played.counts("a") == {"SUCCEEDED": 12}
+    assert (first, second) == (8, 4)
+    assert played.at("RUNNING", "a", 11) < 40
+
+
+def test_with_nowhere_else_to_go_refused_pods_wait_where_they_are() -> None:
+    """Each environment is asked once; a full one is no place to go."""
+    both = played_in(
+        {"a": {}}, cloud("first"), cloud("second"), events=[refused("*", "20m")], until="5m"
+    )
+    full = played_in(
+        {"a": {}, "b": {}},
+        cloud("first"),
+        cloud("tiny", max_vcpus=1),
+        events=[refused("first", "20m")],
+        behaviors=[{"runtime": "1h"}],
+        until="10m",
+    )
+
+    assert both.state("a") == "RUNNABLE"
+    assert environments_of(both) == ["first", "second"]
+    assert sorted((full.state("a"), full.state("b"))) == ["RUNNABLE", "RUNNING"]
+
+
+def test_pools_that_refuse_in_turns_do_not_send_a_job_to_and_fro() -> None:
+    """Ten minutes here, ten minutes there: two moves at once, then one in five minutes at most."""
+    turns = [
+        refused("first" if number % 2 == 0 else "second", "10m", at=f"{number * 10}m")
+        for number in range(24)
+    ]
+    unlucky = [{"computeEnvironment": name, "startUp": "11m"} for name in ("first", "second")]
+    played = played_in(
+        {"a": {}}, cloud("first"), cloud("second"), events=turns, pools=unlucky, until="4h"
+    )
+
+    assert 3 <= len(environments_of(played)) <= 11
+
+
+def test_a_gang_that_is_refused_goes_on_as_a_whole() -> None:
+    spec = multi_node_spec("0:1", cpu="4").model_dump(mode="json", by_alias=True, exclude_none=True)
+    played = played_in(
+        {"a": {"jobDefinition": "gang", "retryStrategy": {"attempts": 1}}},
+        cloud("first"),
+        cloud("second"),
+        definitions={"gang": spec},
+        pools=[{"computeEnvironment": "first", "nodes": 1}, {"startUp": "30s"}],
+    )
+
+    assert (played.state("a"), environments_of(played)) == ("SUCCEEDED", ["first", "second"])

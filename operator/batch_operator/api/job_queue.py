@@ -29,6 +29,13 @@ class EnvironmentOrder(Model):
 
     order: int = Field(ge=0, le=1_000_000, description="Lower is tried first.")
     compute_environment: Name = Field(description="The ComputeEnvironment.")
+    max_wait_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        le=31_536_000,
+        description="Beyond AWS Batch: a Pod that no node took for so long moves on to the next "
+        "environment that could run it. It has no effect in the last one.",
+    )
 
 
 class TimeLimitAction(StrEnum):

@@ -31,11 +31,19 @@ from batch_operator.lifecycle.gang import (
 )
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.interruptions import with_interrupted
-from batch_operator.lifecycle.limits import TimeLimits, due, notice_of, stays_of, waits_of
+from batch_operator.lifecycle.limits import (
+    NO_LIMITS,
+    TimeLimits,
+    due,
+    limits_of,
+    notice_of,
+    stays_of,
+    waits_of,
+)
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
-from batch_operator.lifecycle.stops import NO_LIMITS, Policy, Stop, review, stop_by_limit, stop_of
+from batch_operator.lifecycle.stops import Policy, Stop, review, stop_by_limit, stop_of
 from batch_operator.lifecycle.surroundings import NOWHERE
 
 if TYPE_CHECKING:
@@ -251,7 +259,7 @@ def evaluate(
         around: its queue's time limits, and what becomes of environments and nodes.
     """
     stored = counted_in(job, gate.members)
-    limits = TimeLimits(tuple(around.rules), stored.pinned) if around.rules else NO_LIMITS
+    limits = limits_of(around, stored)
     stop = stop_of(job.spec, stored)
     retry, timeout = _rules(job, plan)
     gangs = gangs_of(attempts)

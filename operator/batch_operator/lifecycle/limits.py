@@ -9,7 +9,7 @@ its timeout ended is: change a rule in between, and it counts by the new one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,14 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.holds import AWS_CODES, CAPACITY, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from batch_operator.api.job import BatchJobStatus
     from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.lifecycle.attempt import PodAttempt
-    from batch_operator.lifecycle.children import FailureKey
+    from batch_operator.lifecycle.children import Counted, FailureKey
+    from batch_operator.lifecycle.surroundings import Surroundings
 
 CANCELED = "Canceled by JobStateTimeLimit action due to reason: "
 TERMINATED = "Terminated by JobStateTimeLimit action due to reason: "
@@ -40,10 +41,16 @@ _REASONS = frozenset({ANY_REASON, *AWS_CODES, *Reason})
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """The rules of a job's queue. `pinned`: children that have been requeued too often to move."""
+    """The rules of a job's queue. `pinned`: children that have been requeued too often to move.
+
+    `max_waits` are the seconds that a Pod waits for a node, by compute environment; `settled` are
+    the children that no longer move on for that.
+    """
 
     rules: tuple[JobStateTimeLimitAction, ...] = ()
     pinned: IndexSet = IndexSet()
+    max_waits: Mapping[str, int] = field(default_factory=dict)
+    settled: IndexSet = IndexSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,30 @@ class Notice:
 
     token: str
     message: str
+
+
+NO_LIMITS = TimeLimits()
+
+
+def limits_of(around: Surroundings, counted: Counted) -> TimeLimits:
+    """The limits on the time that a job's children may spend in a state."""
+    if not around.rules and not around.max_waits:
+        return NO_LIMITS
+    settled = IndexSet()
+    for moves, those in counted.moved.items():
+        if moves >= around.moves_max:
+            settled |= those
+    return TimeLimits(tuple(around.rules), counted.pinned, around.max_waits, settled)
+
+
+def moves_on_at(limits: TimeLimits, attempt: PodAttempt) -> datetime | None:
+    """When an attempt that no node has taken moves on to the next environment."""
+    max_wait_s = limits.max_waits.get(attempt.environment)
+    waits = attempt.phase is Phase.UNBOUND and not (attempt.is_job or attempt.gated)
+    is_settled = attempt.index in limits.settled or attempt.index in limits.pinned
+    if max_wait_s is None or attempt.created_at is None or not waits or is_settled:
+        return None
+    return attempt.created_at + timedelta(seconds=max_wait_s)
 
 
 def unknown_reason(rules: Iterable[JobStateTimeLimitAction]) -> str | None:

@@ -17,11 +17,13 @@ from batch_operator.lifecycle.attempt import FAILED_TO_START, MOVED, Phase
 from batch_operator.lifecycle.limits import (
     CANCELED,
     EXCEEDED,
+    NO_LIMITS,
     TimeLimits,
     due,
     ended_by,
     ends,
     limit_behind,
+    moves_on_at,
     stays_of,
 )
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.limits import Due
 
 TIMED_OUT = "Job attempt duration exceeded timeout"
-NO_LIMITS = TimeLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +122,19 @@ def review(
             continue
         if attempt.deleting or attempt.stopping or attempt.is_on_its_way:
             continue
+        moves_at = moves_on_at(limits, attempt)
         found = due(limits, stays_of([attempt]))
         late = [one for one in found if one.at <= now]
         deadlines += [one.at for one in found if one.at > now]
+        deadlines += [moves_at] if moves_at and moves_at > now else []
         if _must_end(attempt, stop, timeout, now) or any(ends(one) for one in late):
             to_stop.append(attempt)
         elif move := _move(attempt, late, limits):
             to_move.append((attempt, move))
+        elif moves_at is not None and moves_at <= now:
+            max_wait_s = limits.max_waits[attempt.environment]
+            mark = f"{MOVED}: in {attempt.environment} no node took it for {max_wait_s} s"
+            to_move.append((attempt, mark))
         else:
             given_up = _given_up(attempt, stop, policy, now)
             if given_up is not None:

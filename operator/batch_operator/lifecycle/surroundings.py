@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from batch_operator.api.job_queue import JobStateTimeLimitAction
 
@@ -16,6 +16,10 @@ class Surroundings:
     """`rules` are the queue's time limits."""
 
     rules: Sequence[JobStateTimeLimitAction] = ()
+    max_waits: Mapping[str, int] = field(default_factory=dict)
+    """By compute environment with others behind it: for how many seconds a Pod waits for a node."""
+    moves_max: int = 0
+    """So often a child is moved on by these: after that it has been offered to all of them."""
     gone: Collection[str] = ()
     """Compute environments of its attempts that are no more."""
     going: Collection[str] = ()

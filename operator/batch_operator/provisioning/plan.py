@@ -105,6 +105,8 @@ class CapacityPlan:
     """Cordoned for long enough, and nothing runs there."""
     unmet: tuple[Demand, ...] = ()
     """What no node is ordered for: its pools are refused, or maxvCpus is reached."""
+    refused: tuple[Demand, ...] = ()
+    """The part of it for which no pool may be asked that is large enough, whatever maxvCpus."""
     to_come: Mapping[PoolKey, int] = field(default_factory=dict)
     """How many of the desired nodes are not there."""
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -162,6 +164,7 @@ class _Planner:
             uncordon=tuple(one.node for one in called if one.node is not None),
             remove=tuple(self._to_remove({one.name for one in called if one.name})),
             unmet=tuple(unmet),
+            refused=tuple(one for one in unmet if not self._candidates(one)),
             to_come=_counted(to_come),
             idle_since=idle_since,
             surplus=surplus,

@@ -23,6 +23,7 @@ from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.changed import LOOKS_MAX, to_look_at
 from batch_operator.scheduling.composition import job_status
+from batch_operator.scheduling.fallthrough import fall_through
 from batch_operator.scheduling.forecast import look_ahead
 from batch_operator.scheduling.look import after_fault, look_at
 from batch_operator.scheduling.queues import serve_queues
@@ -71,6 +72,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
     provided, provide_at = provide(snapshot, memo)
     mutations += provided
+    mutations += fall_through(snapshot, memo)
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(memo.to_look or memo.to_compose)
     wake_at = min(filter(None, (memo.next_deadline(), forecast_at, provide_at)), default=None)

@@ -10,7 +10,7 @@ from batch_operator.api.job_queue import TimeLimitAction
 from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.scheduling_policy import FairsharePolicy
@@ -118,6 +118,25 @@ def time_limits(
         move = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
         return [one for one in rules if one.action is not move]
     return rules
+
+
+def max_waits(
+    queue: Queue, environments: Mapping[str, Environment], suits: Callable[[Environment], bool]
+) -> dict[str, int]:
+    """For how many seconds a Pod waits for a node, by environment with a suitable one behind it."""
+    given = {
+        one.compute_environment: one.max_wait_seconds
+        for one in queue.spec.compute_environment_order
+        if one.max_wait_seconds is not None
+    }
+    if not given:
+        return {}
+    usable = usable_environments(queue, environments)
+    return {
+        one.name: given[one.name]
+        for number, one in enumerate(usable)
+        if one.name in given and any(suits(other) for other in usable[number + 1 :])
+    }
 
 
 def vcpus(milli_cpu: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,11 @@ from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
 from batch_operator.scheduling.composition import write_job
 from batch_operator.scheduling.consumables import consumable_hold
-from batch_operator.scheduling.environments import time_limits
+from batch_operator.scheduling.environments import (
+    max_waits,
+    time_limits,
+    usable_environments,
+)
 from batch_operator.scheduling.mutations import (
     DeleteJob,
     DeletePod,
@@ -50,7 +55,8 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.holds import Hold
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.snapshot import Job, Snapshot
+    from batch_operator.scheduling.snapshot import Job, Queue, Snapshot
+    from batch_operator.scheduling.suitability import Needs
 
 DEPENDENT_TTL_S = 30.0
 
@@ -150,18 +156,13 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
     )
     plan = _plan(snapshot, memo, job, attempts)
     milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0
+    needs = needs_of_next(job, plan) if isinstance(plan, Plan) else ()
     if held is None and queue is not None:
         held = share_hold(queue, job.spec)
         if isinstance(plan, Plan):
             held = (
                 held
-                or never_fits_hold(
-                    queue,
-                    snapshot.environments,
-                    milli_cpu,
-                    needs_of_next(job, plan),
-                    memo.nodes.suits,
-                )
+                or never_fits_hold(queue, snapshot.environments, milli_cpu, needs, memo.nodes.suits)
                 or consumable_hold(plan.units, snapshot.consumables)
             )
     return evaluate(
@@ -173,11 +174,30 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         now=snapshot.now,
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
-        around=Surroundings(
-            rules=time_limits(queue, snapshot.environments, milli_cpu) if queue else (),
-            gone={one.environment for one in attempts} - snapshot.environments.keys(),
-            going={name for one in attempts if (name := _going_node(snapshot, one))},
-        ),
+        around=_around(snapshot, memo, queue, attempts, milli_cpu, needs),
+    )
+
+
+def _around(
+    snapshot: Snapshot,
+    memo: Memo,
+    queue: Queue | None,
+    attempts: list[PodAttempt],
+    milli_cpu: int,
+    needs: Needs,
+) -> Surroundings:
+    environments = snapshot.environments
+    found = Surroundings(
+        gone={one.environment for one in attempts} - environments.keys(),
+        going={name for one in attempts if (name := _going_node(snapshot, one))},
+    )
+    if queue is None:
+        return found
+    return replace(
+        found,
+        rules=time_limits(queue, environments, milli_cpu),
+        max_waits=max_waits(queue, environments, lambda one: memo.nodes.suits(one, needs)),
+        moves_max=len(usable_environments(queue, environments)) - 1,
     )
 
 

@@ -11,6 +11,7 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import BatchJobStatus, JobState
 from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.children import Counted
 from batch_operator.lifecycle.holds import CAPACITY
 from batch_operator.lifecycle.limits import (
     Stay,
@@ -19,11 +20,14 @@ from batch_operator.lifecycle.limits import (
     ended_by,
     is_of_limit,
     limit_behind,
+    limits_of,
+    moves_on_at,
     notice_of,
     stays_of,
     unknown_reason,
     waits_of,
 )
+from batch_operator.lifecycle.surroundings import Surroundings
 from support.builders import START, attempt
 
 S = JobState
@@ -221,6 +225,30 @@ def test_the_rule_that_ended_an_attempt(name: str) -> None:
     found = ended_by(rules, ended)
 
     assert (found and found.stay.state) == expected
+
+
+AROUND = Surroundings(max_waits={"local": 30}, moves_max=2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "moved", "moves_on"),
+    [
+        (attempt(Phase.UNBOUND, node_name=None, created_at=START), 0, True),
+        (attempt(Phase.UNBOUND, node_name=None, created_at=START), 1, True),
+        (attempt(Phase.UNBOUND, node_name=None, created_at=START), 2, False),
+        (attempt(Phase.UNBOUND, node_name=None, created_at=START, gated=True), 0, False),
+        (attempt(Phase.UNBOUND, node_name=None, created_at=START, environment="b"), 0, False),
+        (attempt(Phase.STARTING, created_at=START), 0, False),
+        (attempt(Phase.ASSUMED, node_name=None), 0, False),
+    ],
+)
+def test_a_pod_that_no_node_takes_moves_on_so_often_as_there_are_others(
+    seen: PodAttempt, moved: int, *, moves_on: bool
+) -> None:
+    counted = Counted(IndexSet.range(1), moved={moved: IndexSet.range(1)} if moved else {})
+    at = moves_on_at(limits_of(AROUND, counted), seen)
+
+    assert at == (START + timedelta(seconds=30) if moves_on else None)
 
 
 def test_only_children_without_an_attempt_tell_of_a_limit_that_ended_their_job() -> None:

@@ -11,6 +11,7 @@ from batch_operator.scheduling.backlog import Ask
 from batch_operator.scheduling.dispatch import Blocked
 from batch_operator.scheduling.environments import (
     capacity_milli,
+    max_waits,
     node_selector,
     rotated,
     time_limits,
@@ -67,6 +68,17 @@ def test_what_is_too_small_for_a_job_is_no_stop_on_its_way(moves: int, expected:
 
     assert "".join(one.name for one in rotated(three, moves, 2000)) == expected
     assert rotated(three, moves, 9000) == three
+
+
+def test_a_pod_waits_for_so_long_as_its_environment_is_given_unless_none_is_behind_it() -> None:
+    rows = [{**one, "maxWaitSeconds": 60 + one["order"]} for one in ordered("a", "b", "off", "c")]
+    rows[-1].pop("maxWaitSeconds")
+    of = queue(computeEnvironmentOrder=rows)
+    there = known(*map(environment, "abc"), environment("off", state="DISABLED"))
+
+    assert max_waits(of, there, lambda _: True) == {"b": 61}
+    assert max_waits(of, there, lambda one: one.name != "c") == {}
+    assert max_waits(queue(), there, lambda _: True) == {}
 
 
 def test_a_queue_moves_nothing_where_there_is_nowhere_to_go() -> None:

@@ -1,0 +1,160 @@
+"""Pods that wait where no more nodes can be had now: on to an environment where it is otherwise.
+
+Dispatch passes over what has no room, but it places before it is known that a pool refuses. So an
+attempt moves on whose plan has found no node for it because all pools that suit it are refused,
+as if a time limit had ended it (ADR 14): it costs no try. One that waits for maxvCpus stays.
+
+A child goes through its environments once, as fast as they refuse. After that it moves only when
+it has waited for `SECOND_ROUND`, and never more than ten times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.lifecycle.attempt import MOVED, Phase
+from batch_operator.lifecycle.children import REQUEUES_MAX
+from batch_operator.provisioning.history import History
+from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.pools import is_managed, pools_of
+from batch_operator.scheduling.environments import capacity_milli, rotated, usable_environments
+from batch_operator.scheduling.mutations import StopPod
+from batch_operator.scheduling.starts import needs_of_next
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.snapshot import Environment, Snapshot
+    from batch_operator.scheduling.suitability import Needs
+
+SECOND_ROUND = timedelta(minutes=5)
+_NONE = History()
+
+
+def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
+    """The marks for attempts that move on; each is ended when its mark is seen."""
+    short = {
+        name: known.plan.refused
+        for name, known in sorted(memo.nodes.capacities.items())
+        if known.plan is not None and known.planned_at == snapshot.now and known.plan.refused
+    }
+    if not short:
+        return []
+    waiting = _waiting(snapshot, short)
+    movers = _Movers(snapshot, memo)
+    return [
+        stop
+        for name in short
+        for demand in short[name]
+        for stop in movers.of(demand, waiting[name, _kind(demand)])
+    ]
+
+
+def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: Memo) -> bool:
+    """Whether nodes for all of these Pods can be asked for now, as far as is known."""
+    known = memo.nodes.capacities.get(environment.name)
+    if known is None or not environment.spec.instance_types or not is_managed(environment.spec):
+        return True
+    open_ = [
+        one
+        for one in pools_of(environment.spec)
+        if not known.histories.get(one.key, _NONE).is_refused(snapshot.now)
+    ]
+    return all(
+        any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_)
+        for one in needs
+    )
+
+
+def _kind(of: Demand) -> Demand:
+    return replace(of, count=1)
+
+
+def _waiting(
+    snapshot: Snapshot, short: Mapping[str, Sequence[Demand]]
+) -> Mapping[tuple[str, Demand], list[PodAttempt]]:
+    """Attempts that no node has, by environment and kind; of a gang its main node."""
+    found: dict[tuple[str, Demand], list[PodAttempt]] = defaultdict(list)
+    for attempts in snapshot.attempts.values():
+        for one in attempts.values():
+            if one.environment not in short or one.phase is not Phase.UNBOUND:
+                continue
+            if one.is_job or one.gated:
+                continue
+            gang = None if one.node_group is None else f"{one.job_uid}/{one.number}"
+            kind = Demand(one.amounts, 1, one.on_demand, one.instance_type, gang)
+            found[one.environment, kind].append(one)
+    return found
+
+
+class _Movers:
+    """Chooses who moves on, and keeps count of the room that they will take."""
+
+    def __init__(self, snapshot: Snapshot, memo: Memo) -> None:
+        self._snapshot = snapshot
+        self._memo = memo
+        self._used = Counter(memo.used_milli)
+
+    def of(self, demand: Demand, waiting: Iterable[PodAttempt]) -> list[StopPod]:
+        """So many as have no node to come, the newest first."""
+        newest = sorted(waiting, key=lambda one: (one.created_at, one.pod_uid), reverse=True)
+        under_way = sum(bool(one.requeued or one.deleting) for one in newest)
+        missing = (demand.count if demand.gang is None else 1) - under_way
+        stops: list[StopPod] = []
+        for one in newest:
+            if len(stops) >= missing:
+                break
+            if (target := self._target(one)) is not None:
+                look = self._memo.looks[one.job_uid]
+                self._used[target.name] += _held(one, look)
+                mark = f"{MOVED}: {one.environment} gets no more nodes for it now"
+                stops.append(StopPod(one, mark))
+        return stops
+
+    def _target(self, attempt: PodAttempt) -> Environment | None:
+        """Where the next attempt would begin, if that is elsewhere and has nodes and room."""
+        look = self._memo.looks.get(attempt.job_uid)
+        if look is None or attempt.requeued or attempt.deleting or attempt.stopping:
+            return None
+        queue = self._snapshot.queues.get(look.job.spec.job_queue)
+        if queue is None or look.plan is None or attempt.created_at is None:
+            return None
+        usable = usable_environments(queue, self._snapshot.environments)
+        moves = sum(
+            times for times, those in look.children.counted.moved.items() if attempt.index in those
+        )
+        is_second_round = moves >= len(usable) - 1
+        if look.children.counted.times_requeued(attempt.index) >= REQUEUES_MAX or (
+            is_second_round and self._snapshot.now < attempt.created_at + SECOND_ROUND
+        ):
+            return None
+        needs: Needs = (Demand(attempt.amounts, 1, attempt.on_demand, attempt.instance_type),)
+        if attempt.node_group is not None:
+            needs = needs_of_next(look.job, look.plan)
+        held = _held(attempt, look)
+        for one in rotated(usable, moves + 1):
+            if one.name == attempt.environment:
+                if one.name in self._memo.nodes.ceilings:
+                    continue  # dispatch passes over it
+                return None
+            has_room = capacity_milli(one) - self._used[one.name] >= held
+            if (
+                has_room
+                and self._memo.nodes.suits(one, needs)
+                and _is_open(one, needs, self._snapshot, self._memo)
+            ):
+                return one
+        return None
+
+
+def _held(attempt: PodAttempt, look: Evaluation) -> int:
+    """What the attempt will hold elsewhere: the main node of a gang stands for all of it."""
+    if attempt.node_group is None or look.plan is None:
+        return attempt.milli_cpu
+    return look.plan.milli_cpu
