@@ -16,6 +16,7 @@ from batch_operator.api.common import (
     Time,
     rules,
 )
+from batch_operator.api.cost import EnvironmentCost, PriceCatalogue
 
 LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 """Kubernetes' own, on nodes."""
@@ -272,16 +273,22 @@ class ComputeEnvironmentSpec(Model):
     instance_types: list[InstanceType] = Field(
         default=[],
         max_length=100,
-        description="MANAGED: sizes of node to choose from.",
+        description="MANAGED: sizes of node to choose from. UNMANAGED: sizes and prices of its "
+        "nodes, for what jobs cost.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
         },
     )
+    price_catalogue: PriceCatalogue | None = Field(
+        default=None,
+        description="Where prices are of those instanceTypes that give none themselves.",
+    )
     capacity_types: list[CapacityType] = Field(
         default=[],
         max_length=2,
-        description="MANAGED: on-demand (also when omitted), spot or both.",
+        description="MANAGED: on-demand (also when omitted), spot or both. UNMANAGED: spot says "
+        "that it has spot nodes, for budgets.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     allocation_strategy: AllocationStrategy | None = Field(
@@ -430,5 +437,8 @@ class ComputeEnvironmentStatus(Model):
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["instanceType", "capacityType"],
         },
+    )
+    cost: EnvironmentCost | None = Field(
+        default=None, description="What it has cost; omitted while no price is known."
     )
     conditions: Conditions = Field(default=[])

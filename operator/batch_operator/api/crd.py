@@ -75,6 +75,8 @@ KINDS = (
             _AGE,
             ("Definition", "string", ".status.jobDefinition", 1),
             ("Environment", "string", ".status.computeEnvironment", 1),
+            ("Cost", "string", ".status.cost.total", 1),
+            ("Wasted", "string", ".status.cost.wasted", 1),
             ("Status-Reason", "string", ".status.statusReason", 1),
             ("Message", "string", ".status.pending.message", 1),
         ),
@@ -129,6 +131,8 @@ KINDS = (
             ("Running", "integer", ".status.jobs.RUNNING"),
             _READY,
             _AGE,
+            ("Cost", "string", ".status.cost.total", 1),
+            ("Wasted", "string", ".status.cost.wasted", 1),
         ),
     ),
     Kind(
@@ -146,6 +150,9 @@ KINDS = (
             ("Max", "integer", ".spec.maxvCpus"),
             _READY,
             _AGE,
+            ("Cost", "string", ".status.cost.nodes", 1),
+            ("Cost-Used", "string", ".status.cost.used", 1),
+            ("Cost-Idle", "string", ".status.cost.idle", 1),
         ),
     ),
     Kind(

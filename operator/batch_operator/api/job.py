@@ -28,6 +28,8 @@ from batch_operator.api.common import (
     Timeout,
     rules,
 )
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.cost import JobCost, Money
 
 
 class JobState(StrEnum):
@@ -318,6 +320,15 @@ class Attempt(Model):
     status_reason: str | None = Field(
         default=None, max_length=1024, description="Why the attempt is over, in AWS Batch's words."
     )
+    instance_type: str | None = Field(
+        default=None, max_length=63, description="The instance type of its node, if it has a price."
+    )
+    capacity_type: CapacityType | None = Field(
+        default=None, description="on-demand or spot, of such a node."
+    )
+    cost: Money | None = Field(
+        default=None, description="What it has cost, once it is over; of all nodes of a gang."
+    )
 
 
 class EstimatedStart(Model):
@@ -489,5 +500,9 @@ class BatchJobStatus(Model):
     share_usage: ShareUsage | None = Field(
         default=None,
         description="What its attempts that are over count against its share identifier.",
+    )
+    cost: JobCost | None = Field(
+        default=None,
+        description="What its attempts have cost that are over; omitted while nothing is known.",
     )
     conditions: Conditions = Field(default=[])

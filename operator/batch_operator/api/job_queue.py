@@ -15,6 +15,7 @@ from batch_operator.api.common import (
     Time,
     rules,
 )
+from batch_operator.api.cost import SHARES_OF_BUDGETS, Budgets, BudgetStatus, QueueCost
 from batch_operator.api.job import JobState, StateCounts
 from batch_operator.api.label_selector import LabelSelector
 
@@ -129,7 +130,8 @@ class JobQueueSpec(Model):
                 "has(self.schedulingPolicy) == has(oldSelf.schedulingPolicy)",
                 "schedulingPolicy can be neither added nor removed, only replaced: make another "
                 "queue",
-            )
+            ),
+            SHARES_OF_BUDGETS,
         )
     )
 
@@ -179,6 +181,7 @@ class JobQueueSpec(Model):
     preemption: Preemption | None = Field(
         default=None, description="Beyond AWS Batch: take capacity back from other jobs."
     )
+    budgets: Budgets = Field(default=[])
     allowed_namespaces: AllowedNamespaces | None = Field(
         default=None, description="Which namespaces may submit; omitted: all."
     )
@@ -249,5 +252,17 @@ class JobQueueStatus(Model):
     )
     front_updated_at: Time | None = Field(
         default=None, description="When front was written last; small moves are not written."
+    )
+    cost: QueueCost | None = Field(
+        default=None, description="What its jobs have cost; omitted while nothing is known."
+    )
+    budgets: list[BudgetStatus] = Field(
+        default=[],
+        max_length=20,
+        description="How its budgets stand.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
     )
     conditions: Conditions = Field(default=[])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 from batch_operator.api import meta
 from batch_operator.api.names import gang_job_name, pod_name
 from batch_operator.cluster import decoding
+from batch_operator.cluster.catalogues import Catalogues
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     CONTROLLER_REVISIONS,
@@ -40,6 +41,7 @@ from batch_operator.scheduling.mutations import (
     Mutation,
     OpenGate,
     Provide,
+    ReadCatalogue,
     ReadConfigMap,
     ReleasePod,
     StartAttempt,
@@ -88,6 +90,7 @@ class Applier:
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._creates = 0
         self._sources = ParameterSources(client, clock, cache)
+        self._catalogues = Catalogues(client, clock, cache)
         self._nodes = NodeWriter(client, clock, cache, provisioners)
 
     @property
@@ -106,8 +109,8 @@ class Applier:
                     self._start_gang(mutation)
                 case OpenGate() | ReleasePod() | DeletePod() | StopPod():
                     self._change_pod(mutation)
-                case ReadConfigMap(source=source):
-                    self._begin(f"read {source}", mutation.job_uid, self._sources.read, source)
+                case ReadConfigMap() | ReadCatalogue():
+                    self._read(mutation)
                 case DeleteJob():
                     self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job, mutation)
                 case CreateRevision() | DeleteRevision():
@@ -116,6 +119,19 @@ class Applier:
                     self._change_nodes(mutation)
                 case _:
                     assert_never(mutation)
+
+    async def read_prices(self) -> None:
+        """Read every catalogue once: what is counted without its price stays without a cost."""
+        for key in self._cache.named_catalogues():
+            await self._catalogues.read(key)
+
+    def _read(self, mutation: ReadConfigMap | ReadCatalogue) -> None:
+        key = f"{type(mutation).__name__} {mutation.source}"
+        match mutation:
+            case ReadConfigMap(source=source, job_uid=uid):
+                self._begin(key, uid, self._sources.read, source)
+            case ReadCatalogue(source=source, environment_uid=uid):
+                self._begin(key, uid, self._catalogues.read, source)
 
     def _change_pod(self, mutation: OpenGate | ReleasePod | DeletePod | StopPod) -> None:
         target = mutation.pod

@@ -17,6 +17,8 @@ from batch_operator.cluster.reflector import T
 from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.plan import Definition
 from batch_operator.lifecycle.states import FINAL
+from batch_operator.provisioning.prices import priced
+from batch_operator.scheduling.catalogues import catalogue_of
 from batch_operator.scheduling.snapshot import Changes, ProvisionerReport, Snapshot
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.stops import Policy
+    from batch_operator.provisioning.catalogue import Catalogue, CatalogueKey
     from batch_operator.provisioning.daemons import DaemonSet
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
@@ -130,6 +133,7 @@ class Cache:
         self.reports: dict[str, ProvisionerReport] = {}
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
+        self.catalogues: dict[CatalogueKey, Catalogue] = {}
         self._source_users: dict[SourceKey, set[str]] = defaultdict(set)
         self._job_uids: dict[Key, str] = {}
         self._attempts: dict[str, dict[str, PodAttempt]] = defaultdict(dict)
@@ -190,6 +194,7 @@ class Cache:
             consumables=self._consumables,
             refusals=self.refusals,
             parameter_sources=self.parameter_sources,
+            catalogues=self.catalogues,
             nodes=self._nodes,
             daemon_sets=self._daemon_sets,
             stray_nodes=self._stray_nodes,
@@ -264,6 +269,33 @@ class Cache:
             source = replace(source, lines=known.lines)
         self.parameter_sources[key] = source
         self._changed_jobs |= users
+
+    def named_catalogues(self) -> list[CatalogueKey]:
+        """The price catalogues that environments name."""
+        keys = (catalogue_of(one.spec) for one in self._environments.values())
+        return sorted({one for one in keys if one is not None})
+
+    def keep_catalogue(self, key: CatalogueKey, catalogue: Catalogue) -> None:
+        """Remember a price catalogue as long as an environment names it, and price by it."""
+        users = [one.name for one in self._environments.values() if catalogue_of(one.spec) == key]
+        before = self.catalogues.pop(key, None)
+        if not users:
+            return
+        self.catalogues[key] = catalogue
+        said = before and (before.prices, before.problem)
+        if said != (catalogue.prices, catalogue.problem):
+            for name in users:
+                self._price(name)
+            self._changed_environments.update(users)
+
+    def _price(self, name: str) -> None:
+        """Give an environment the prices of the catalogue that it names."""
+        stored = next(one for one in self.environments.items.values() if one.name == name)
+        key = catalogue_of(stored.spec)
+        catalogue = self.catalogues.get(key) if key is not None else None
+        if catalogue is not None:
+            spec = priced(stored.spec, catalogue.prices)
+            self._environments[name] = replace(stored, spec=spec)
 
     def _use_source(self, job: Job, *, is_open: bool) -> None:
         key = source_of(job)
@@ -342,6 +374,10 @@ class Cache:
 
     def _environment_changed(self, before: Environment | None, after: Environment | None) -> None:
         _keep(self._environments, self._changed_environments, before, after)
+        if after is not None and self._environments[after.name] is after:
+            self._price(after.name)
+        for key in self.catalogues.keys() - set(self.named_catalogues()):
+            del self.catalogues[key]
         if before is not None and after is None:
             self.refused_pools.pop(before.name, None)
             self.reports.pop(before.name, None)

@@ -158,6 +158,7 @@ class Engine:
         for event in (*synced, *(one.synced for one in self.reflectors)):
             await event.wait()
         _LOG.info("everything has been listed once: %s", dict(counts(self.cache)))
+        await self._applier.read_prices()
         self.has_begun = True
         wait_s = 0.0
         while True:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Job,
         Metadata,
         Pod,
+        PodCondition,
         PodSpec,
     )
 
@@ -145,6 +146,8 @@ class PodAttempt:
     gpus: int = 0
     on_demand: bool = False
     """It goes to on-demand nodes only."""
+    spot: bool = False
+    """It goes to spot nodes only."""
     instance_type: str | None = None
     """It goes to nodes of this type only."""
     requeued: str | None = None
@@ -206,6 +209,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     # A Pod that ran no container (deleted unbound, refused by its node) has no end of its own.
     stopped_at = (
         stopped_at
+        or _disrupted_at(pod)
         or pod.metadata.deletion_timestamp
         or pod.status.start_time
         or pod.metadata.creation_timestamp
@@ -380,6 +384,7 @@ def _where(spec: PodSpec) -> dict[str, Any]:
     selector = spec.node_selector
     return {
         "on_demand": selector.get(meta.LABEL_CAPACITY_TYPE) == CapacityType.ON_DEMAND,
+        "spot": selector.get(meta.LABEL_CAPACITY_TYPE) == CapacityType.SPOT,
         "instance_type": selector.get(LABEL_INSTANCE_TYPE),
     }
 
@@ -410,7 +415,7 @@ def _outcome(pod: Pod, phase: Phase) -> _Outcome:
         return _Outcome(exit_code=0, status_reason=EXITED)
     told = _cut(pod.status.message or pod.status.reason)
     if not pod.spec.node_name:  # it had no host to lose, whoever evicted it
-        why = told or _disruption(pod) or "Pod was deleted before it started"
+        why = told or _told_by(_disruption(pod)) or "Pod was deleted before it started"
         return _Outcome(reason=why, status_reason=FAILED_TO_START)
     exit_code, reason = _first_failure(pod)
     if _host_lost(pod):
@@ -447,12 +452,22 @@ def _host_lost(pod: Pod) -> bool:
     return pod.status.reason in _HOST_REASONS or _disruption(pod) is not None
 
 
-def _disruption(pod: Pod) -> str | None:
-    """Why the control plane ended the Pod (eviction, a lost node), if it did; maybe ""."""
-    for one in pod.status.conditions:
-        if one.type == "DisruptionTarget" and one.status == "True":
-            return _cut(one.message or one.reason) or ""
-    return None
+def _disruption(pod: Pod) -> PodCondition | None:
+    """The condition with which the control plane ends a Pod (eviction, a lost node)."""
+    conditions = pod.status.conditions
+    return next(
+        (one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None
+    )
+
+
+def _told_by(condition: PodCondition | None) -> str | None:
+    return _cut(condition.message or condition.reason) if condition is not None else None
+
+
+def _disrupted_at(pod: Pod) -> datetime | None:
+    """When its node was given up; nobody is left there who could say when its containers ended."""
+    condition = _disruption(pod)
+    return condition.last_transition_time if condition is not None else None
 
 
 def _times(containers: Sequence[ContainerStatus]) -> tuple[datetime | None, datetime | None]:

@@ -34,6 +34,7 @@ class Reason(StrEnum):
 
     ARRAY_IN_PROGRESS = "ArrayInProgress"
     BEHIND_OTHERS = "BehindOthers"
+    BUDGET_SPENT = "BudgetSpent"
     COMPUTE_ENVIRONMENT_MAX_RESOURCE = "ComputeEnvironmentMaxResource"
     COMPUTE_RESERVATION = "ComputeReservation"
     CONTAINERS_STARTING = "ContainersStarting"

@@ -141,6 +141,7 @@ def _idle_state(look: Evaluation) -> JobState:
 
 _QUEUE_HOLDS = frozenset(
     {
+        Reason.BUDGET_SPENT,
         Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
         Reason.CONSUMABLE_RESOURCE_NOT_FOUND,
         Reason.CONSUMABLE_RESOURCE_TOO_SMALL,

@@ -32,13 +32,16 @@ class Demand:
     """They go to nodes of this type only."""
     gang: str | None = None
     """They are of use together only, with all others of that name: nodes of a multi-node job."""
+    spot: bool = False
+    """They go to spot nodes only."""
 
     def suits(self, key: PoolKey | None) -> bool:
         """Whether its node selector allows nodes of a pool."""
         if key is None:
-            return not (self.on_demand or self.instance_type)
+            return not (self.on_demand or self.spot or self.instance_type)
+        is_spot = key.capacity_type is CapacityType.SPOT
         is_type = self.instance_type in {None, key.instance_type}
-        return is_type and not (self.on_demand and key.capacity_type is CapacityType.SPOT)
+        return is_type and not (self.on_demand and is_spot) and not (self.spot and not is_spot)
 
 
 @dataclass(slots=True)

@@ -73,25 +73,32 @@ def pools_of(spec: ComputeEnvironmentSpec) -> list[Pool]:
 
     AWS: a spot price above `bidPercentage` of the on-demand price rules a pool out.
     """
-    overhead = Amounts()
-    if spec.node_overhead is not None:
-        overhead = Amounts(
-            milli_cpu(spec.node_overhead.cpu), memory_bytes(spec.node_overhead.memory)
-        )
+    sizes = sizes_of(spec)
     return [
         Pool(
             key=PoolKey(one.name, capacity_type),
             order=order,
             vcpus=one.vcpus,
-            offers=Space(
-                Amounts(one.vcpus * 1000, memory_bytes(one.memory), one.gpus) - overhead, PODS_MAX
-            ),
+            offers=Space(sizes[one.name], PODS_MAX),
             price=price_of(one, capacity_type),
         )
         for order, one in enumerate(spec.instance_types)
         for capacity_type in capacity_types(spec)
         if not (capacity_type is CapacityType.SPOT and _is_above_bid(one, spec.bid_percentage))
     ]
+
+
+def sizes_of(spec: ComputeEnvironmentSpec) -> dict[str, Amounts]:
+    """By instance type: what a node of it can give to jobs, `nodeOverhead` taken off."""
+    overhead = Amounts()
+    if spec.node_overhead is not None:
+        overhead = Amounts(
+            milli_cpu(spec.node_overhead.cpu), memory_bytes(spec.node_overhead.memory)
+        )
+    return {
+        one.name: Amounts(one.vcpus * 1000, memory_bytes(one.memory), one.gpus) - overhead
+        for one in spec.instance_types
+    }
 
 
 def price_of(instance_type: InstanceType, capacity_type: CapacityType) -> float | None:

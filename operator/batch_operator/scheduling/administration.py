@@ -12,8 +12,9 @@ from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
 from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPolicyStatus
 from batch_operator.lifecycle.limits import unknown_reason
 from batch_operator.lifecycle.plan import latest_active
+from batch_operator.scheduling import budgets
 from batch_operator.scheduling.charges import usage_to
-from batch_operator.scheduling.conditions import conditions_of, urgency_of, write_status
+from batch_operator.scheduling.conditions import conditions_of, dated, urgency_of, write_status
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
 from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.environments import (
@@ -226,20 +227,31 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     _note_environments(queue, memo)
     totals: Mapping[JobState, int] = memo.queue_totals.get(queue.name, {})
     front, updated_at = front_of(queue, snapshot, memo)
+    cost = memo.ledger.queue_cost(queue.name)
     status = JobQueueStatus(
         observed_generation=queue.generation,
         jobs={state: totals[state] for state in OPEN_STATES if totals.get(state)},
         shares=_shares(queue, snapshot, memo),
         front=list(front),
         front_updated_at=updated_at,
-        conditions=conditions_of(
-            _queue_problem(queue, snapshot),
-            f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "
-            f"compute environments take work",
-            queue.status.conditions,
-            queue.generation,
-            snapshot.now,
-        ),
+        cost=cost,
+        budgets=budgets.rows_of(queue, memo, cost),
+        conditions=[
+            *conditions_of(
+                _queue_problem(queue, snapshot),
+                f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "
+                f"compute environments take work",
+                queue.status.conditions,
+                queue.generation,
+                snapshot.now,
+            ),
+            *dated(
+                budgets.spent_budgets(queue, memo),
+                queue.status.conditions,
+                queue.generation,
+                snapshot.now,
+            ),
+        ],
     )
     return write_status(
         "JobQueue", queue, status, urgency_of(queue.status.conditions, status.conditions)

@@ -43,6 +43,8 @@ class Ask:
     """Whose run times tell how long it may take."""
     needs: Needs = ()
     """What its Pods ask of a node: an environment without such nodes is passed over."""
+    spot_only: bool = False
+    """A budget lets it have spot capacity only."""
 
 
 @dataclass(frozen=True, slots=True)

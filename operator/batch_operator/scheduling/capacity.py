@@ -215,7 +215,7 @@ def _is_as_planned(plan: CapacityPlan, nodes: Mapping[str, Node]) -> bool:
 def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], list[Demand]]:
     """What attempts hold by node, and what those ask for that have none yet."""
     load: dict[str, Space] = {}
-    counts: Counter[tuple[Amounts, bool, str | None, str | None]] = Counter()
+    counts: Counter[tuple[Amounts, bool, bool, str | None, str | None]] = Counter()
     made: Counter[tuple[str, int, int | None]] = Counter()
     stand_ins: list[PodAttempt] = []
     for one in attempts:
@@ -224,16 +224,16 @@ def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], 
             continue
         made[one.job_uid, one.number, one.node_group] += 1
         if one.node_name is None:
-            counts[one.amounts, one.on_demand, one.instance_type, _gang(one)] += 1
+            counts[one.amounts, one.on_demand, one.spot, one.instance_type, _gang(one)] += 1
         else:
             load[one.node_name] = load.get(one.node_name, Space()) + Space(one.amounts, 1)
     for one in stand_ins:
         missing = one.members - made[one.job_uid, one.number, one.node_group]
         if missing > 0:
-            counts[one.amounts, one.on_demand, one.instance_type, _gang(one)] += missing
+            counts[one.amounts, one.on_demand, one.spot, one.instance_type, _gang(one)] += missing
     return load, [
-        Demand(amounts, count, on_demand, instance_type, gang)
-        for (amounts, on_demand, instance_type, gang), count in counts.items()
+        Demand(amounts, count, on_demand, instance_type, gang, spot)
+        for (amounts, on_demand, spot, instance_type, gang), count in counts.items()
     ]
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from batch_operator.scheduling.charges import never_charged
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Job, Key, Snapshot
 
@@ -23,10 +25,22 @@ def to_look_at(snapshot: Snapshot, memo: Memo) -> list[str]:
         dict.fromkeys(sorted(found, key=lambda uid: _order(snapshot.jobs.get(uid), uid)))
     )
     memo.is_empty = False
+    return _taken(memo)
+
+
+def _taken(memo: Memo) -> list[str]:
     now = list(islice(memo.to_look, LOOKS_MAX))
     for uid in now:
         del memo.to_look[uid]
     return now
+
+
+def look_again(memo: Memo, uids: Collection[str]) -> list[str]:
+    """Those of jobs to look at in this cycle, too; nothing of the others starts before."""
+    for uid in sorted(uids, key=lambda uid: _order(memo.looks[uid].job, uid)):
+        memo.to_look[uid] = None
+        memo.set_aside(uid)
+    return _taken(memo) if uids else []
 
 
 def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.status import status_of
 from batch_operator.scheduling.charges import book_of, share_usage
+from batch_operator.scheduling.costs import cost_to, with_costs
 from batch_operator.scheduling.front import with_estimate
 from batch_operator.scheduling.mutations import Urgency, WriteStatus
 from batch_operator.scheduling.obstacles import capacity_hold
@@ -30,6 +31,9 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     book = book_of(snapshot, memo, queue) if queue is not None else None
     usage = share_usage(look, book.half_life) if book is not None else job.status.share_usage
     status = status_of(look, hold, snapshot.now).model_copy(update={"share_usage": usage})
+    if (costs := memo.ledger.jobs.get(job.uid)) is not None:
+        known = {"cost": cost_to(costs), "attempts": with_costs(status.attempts, costs)}
+        status = status.model_copy(update=known)
     pending = with_estimate(status, job.status, memo, job.uid)
     status = status.model_copy(update={"pending": pending})
     memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling import administration, run_times
+from batch_operator.scheduling import administration, budgets, ledger, run_times
 from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.capacity import provide
-from batch_operator.scheduling.changed import LOOKS_MAX, to_look_at
+from batch_operator.scheduling.catalogues import read_catalogues
+from batch_operator.scheduling.changed import LOOKS_MAX, look_again, to_look_at
 from batch_operator.scheduling.composition import job_status
 from batch_operator.scheduling.fallthrough import fall_through
 from batch_operator.scheduling.forecast import look_ahead
@@ -29,6 +30,7 @@ from batch_operator.scheduling.look import after_fault, look_at
 from batch_operator.scheduling.queues import serve_queues
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from batch_operator.scheduling.memo import Memo
@@ -55,28 +57,41 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     faults: list[Fault] = []
     mutations: list[Mutation] = []
     run_times.recall(snapshot, memo)
+    ledger.recall(snapshot, memo)
     looked = to_look_at(snapshot, memo)
-    for uid in looked:
-        try:
-            mutations += look_at(snapshot, memo, uid)
-        except Exception as error:  # noqa: BLE001  # one broken job must not stop the others
-            mutations += after_fault(snapshot, memo, uid)
-            faults.append(_fault(snapshot, uid, error))
+    mutations += _look(snapshot, memo, looked, faults)
     if memo.to_look and not memo.is_surveyed:
         return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
     memo.is_surveyed = True
+    turned = look_again(memo, budgets.review(snapshot, memo))
+    mutations += _look(snapshot, memo, turned, faults)
     forecast_at = look_ahead(snapshot, memo, faults)
     served = serve_queues(snapshot, memo, faults)
     mutations += [*served.starts, *served.stops]
     memo.to_compose.update(dict.fromkeys(served.moved))
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
     provided, provide_at = provide(snapshot, memo)
-    mutations += provided
-    mutations += fall_through(snapshot, memo)
+    reads, read_at = read_catalogues(snapshot)
+    mutations += [*provided, *reads, *fall_through(snapshot, memo)]
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(memo.to_look or memo.to_compose)
-    wake_at = min(filter(None, (memo.next_deadline(), forecast_at, provide_at)), default=None)
-    return CycleResult(tuple(mutations), wake_at, len(looked), tuple(faults), has_more)
+    times = (memo.next_deadline(), forecast_at, provide_at, read_at, budgets.next_at(memo))
+    wake_at = min(filter(None, times), default=None)
+    looks = len(looked) + len(turned)
+    return CycleResult(tuple(mutations), wake_at, looks, tuple(faults), has_more)
+
+
+def _look(
+    snapshot: Snapshot, memo: Memo, uids: Iterable[str], faults: list[Fault]
+) -> list[Mutation]:
+    mutations: list[Mutation] = []
+    for uid in uids:
+        try:
+            mutations += look_at(snapshot, memo, uid)
+        except Exception as error:  # noqa: BLE001  # one broken job must not stop the others
+            mutations += after_fault(snapshot, memo, uid)
+            faults.append(_fault(snapshot, uid, error))
+    return mutations
 
 
 def _fault(snapshot: Snapshot, uid: str, error: Exception) -> Fault:

@@ -26,6 +26,7 @@ from batch_operator.provisioning.pools import is_managed, pools_of
 from batch_operator.provisioning.turnover import outdated
 from batch_operator.provisioning.validity import NONE_JOINED, contradiction, is_without_nodes
 from batch_operator.scheduling.conditions import dated, urgency_of, write_status
+from batch_operator.scheduling.environment_costs import environment_cost, unknown_prices
 from batch_operator.scheduling.environments import is_invalid, vcpus
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def environment_status(environment: Environment, snapshot: Snapshot, memo: Memo)
     known = memo.nodes.capacities.get(environment.name) if is_managed(spec) else None
     plan = known.plan if known is not None else None
     fare = _fare(environment, known, snapshot)
-    wanted = [*_kstatus(fare), *_degraded(environment, known, snapshot)]
+    wanted = [
+        *_kstatus(fare),
+        *_degraded(environment, known, snapshot),
+        *unknown_prices(environment, memo.ledger),
+    ]
     before = environment.status.conditions
     status = ComputeEnvironmentStatus(
         observed_generation=environment.generation,
@@ -74,6 +79,7 @@ def environment_status(environment: Environment, snapshot: Snapshot, memo: Memo)
         queues=_queues(environment, memo),
         update=known.update if known is not None else None,
         **_nodes(environment, known, snapshot),
+        cost=environment_cost(environment, memo.ledger, snapshot.now),
         conditions=dated(wanted, before, environment.generation, snapshot.now),
     )
     return write_status(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
-from batch_operator.api.compute_environment import EnvironmentState, EnvironmentStatus
+from batch_operator.api.compute_environment import CapacityType, EnvironmentState, EnvironmentStatus
 from batch_operator.api.job_queue import TimeLimitAction
 from batch_operator.scheduling.shares import overlap
 
@@ -41,6 +41,10 @@ def is_invalid(environment: Environment) -> bool:
         status.status is EnvironmentStatus.INVALID
         and status.observed_generation == environment.generation
     )
+
+
+def has_spot(environment: Environment) -> bool:
+    return CapacityType.SPOT in environment.spec.capacity_types
 
 
 def capacity_milli(environment: Environment) -> int:

@@ -25,7 +25,8 @@ from batch_operator.lifecycle.rerun import rerun_gate
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.lifecycle.surroundings import Surroundings
-from batch_operator.scheduling import run_times
+from batch_operator.scheduling import ledger, run_times
+from batch_operator.scheduling.budgets import budget_hold, is_spot_only
 from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
 from batch_operator.scheduling.composition import write_job
@@ -73,14 +74,18 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
         look = evaluate_final(job, attempts, snapshot.now)
         memo.forget(uid, look.usage)
         charge(snapshot, memo, look, is_open=False)
+        ledger.enter(memo, look)
         mutations += _last_things(snapshot, memo, look)
     else:
         look = _evaluation(snapshot, memo, job, attempts)
         run_times.learn(memo, look)
         queue = snapshot.queues.get(job.spec.job_queue)
         is_fair = queue is not None and queue.spec.scheduling_policy is not None
-        memo.remember(look, lots_of(look, is_fair=is_fair))
+        share = job.spec.share_identifier
+        spot_only = queue is not None and is_spot_only(queue, share, memo)
+        memo.remember(look, lots_of(look, is_fair=is_fair, spot_only=spot_only))
         charge(snapshot, memo, look, is_open=True)
+        ledger.enter(memo, look)
         memo.to_compose[uid] = None
     mutations += [ReleasePod(one) for one in look.children.releasable]
     mutations += [DeletePod(one) for one in look.children.overdue]
@@ -131,6 +136,7 @@ def _look_at_orphans(
             usage[one.environment] += one.milli_cpu
     memo.forget(uid, usage)
     memo.uncharge_deleted(uid, now)
+    ledger.forget_deleted(memo, uid, now)
     return _let_go(attempts)
 
 
@@ -158,7 +164,9 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
     milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0
     needs = needs_of_next(job, plan) if isinstance(plan, Plan) else ()
     if held is None and queue is not None:
-        held = share_hold(queue, job.spec)
+        held = share_hold(queue, job.spec) or budget_hold(
+            queue, job.spec.share_identifier, memo, snapshot.environments
+        )
         if isinstance(plan, Plan):
             held = (
                 held

@@ -16,6 +16,7 @@ from batch_operator.api.job import JobState
 from batch_operator.lifecycle.dependencies import names_of
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.backlog import Backlog
+from batch_operator.scheduling.ledger import Ledger
 from batch_operator.scheduling.nodes_memo import NodesMemo
 from batch_operator.scheduling.run_times import RunTimes
 
@@ -68,8 +69,8 @@ class Memo:
         """Units that the last cycle wants to have granted."""
         self.books: dict[str, ShareBook] = {}
         """By queue that has a scheduling policy."""
-        self._charged_in: dict[str, str] = {}
-        """By job: the queue in whose book it is."""
+        self.ledger = Ledger()
+        self._charged_in: dict[str, str] = {}  # by job: the queue in whose book it is
         self.dependents: dict[Key, set[str]] = defaultdict(set)
         self.outcomes: dict[Key, tuple[object, ...] | None] = {}
         """What those who depend on a job were last told of it."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.array_parameters import SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.plan import Plan
+    from batch_operator.provisioning.catalogue import CatalogueKey
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.snapshot import Environment, Job
@@ -119,6 +120,14 @@ class ReadConfigMap:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadCatalogue:
+    """Get the prices of a ConfigMap that an environment names."""
+
+    source: CatalogueKey
+    environment_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteJob:
     """Forget a job whose ttlSecondsAfterFinished has passed."""
 
@@ -202,6 +211,7 @@ Mutation = (
     | StopPod
     | DeletePod
     | ReadConfigMap
+    | ReadCatalogue
     | DeleteJob
     | CreateRevision
     | DeleteRevision

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.plan import Definition
+    from batch_operator.provisioning.catalogue import Catalogue, CatalogueKey
     from batch_operator.provisioning.daemons import DaemonSet
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
@@ -97,6 +98,8 @@ class Snapshot:
     """What has been read of the ConfigMaps that open jobs take parameters from."""
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Their labels, by name."""
+    catalogues: Mapping[CatalogueKey, Catalogue] = field(default_factory=dict)
+    """What has been read of price catalogues; their prices are in the environments' specs."""
     nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     """By compute environment and name."""
     daemon_sets: tuple[DaemonSet, ...] = ()

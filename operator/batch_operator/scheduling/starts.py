@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.suitability import Needs
 
 Start = StartAttempt | StartGang
+_SPOT = {meta.LABEL_CAPACITY_TYPE: CapacityType.SPOT.value}
 _ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
 
 
-def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
+def lots_of(look: Evaluation, *, is_fair: bool, spot_only: bool = False) -> tuple[Lot, ...]:
     """A job's places in its queue: its retries in front, the rest behind those.
 
     Children share a place if they were moved on equally often, for they try environments in one
@@ -41,9 +42,11 @@ def lots_of(look: Evaluation, *, is_fair: bool) -> tuple[Lot, ...]:
         return ()
     timeout_s = plan.timeout.attempt_duration_seconds if plan.timeout else None
     name = plan.definition.partition(":")[0]
-    ask = Ask(plan.milli_cpu, plan.units, timeout_s, (job.namespace, name))
+    ask = Ask(plan.milli_cpu, plan.units, timeout_s, (job.namespace, name), spot_only=spot_only)
     retries = look.startable & look.children.retrying
-    parts = [(RETRY, kind, those) for kind, those in _retried(look, plan, retries)]
+    parts = [
+        (RETRY, kind, those) for kind, those in _retried(look, plan, retries, spot_only=spot_only)
+    ]
     parts.append((FIRST_TRY, _Kind(), look.startable - retries))
     priority = plan.priority if is_fair else 0
     return tuple(
@@ -71,15 +74,20 @@ class _Kind(NamedTuple):
         return needs_of(plan, on_demand=self.on_demand, memory_factor=factor)
 
 
-def _retried(look: Evaluation, plan: Plan, retries: IndexSet) -> Iterable[tuple[_Kind, IndexSet]]:
-    """Children that are tried again, by what has happened to them; those moved least in front."""
+def _retried(
+    look: Evaluation, plan: Plan, retries: IndexSet, *, spot_only: bool
+) -> Iterable[tuple[_Kind, IndexSet]]:
+    """Children that are tried again, by what has happened to them; those moved least in front.
+
+    A budget stands above a rule to leave spot capacity.
+    """
     counted = look.children.counted
     parts = [(_Kind(), retries)]
     parts = _split(parts, counted.moved, lambda kind, times: kind._replace(moves=times))
     on_demand = {
         times: those
         for times, those in counted.hosts_lost.items()
-        if needs_on_demand(plan.retry, times)
+        if needs_on_demand(plan.retry, times) and not spot_only
     }
     parts = _split(parts, on_demand, lambda kind, _: kind._replace(on_demand=True))
     lost = counted.out_of_memory if plan.retry.on_out_of_memory else {}
@@ -124,16 +132,22 @@ def starts_of(placed: Iterable[Placed], looks: Mapping[str, Evaluation]) -> list
         assert plan is not None  # what has no plan is in no backlog
         whole = tuple(range(len(plan.groups)))
         for index in one.indexes:
-            start = _attempt(look, plan, index, one.environment)
+            spot_only = one.lot.ask.spot_only
+            start = _attempt(look, plan, index, one.environment, spot_only=spot_only)
             starts.append(StartGang(start, whole) if plan.groups else start)
     return starts
 
 
-def _attempt(look: Evaluation, plan: Plan, index: int, environment: Environment) -> StartAttempt:
-    """The next attempt of a child."""
+def _attempt(
+    look: Evaluation, plan: Plan, index: int, environment: Environment, *, spot_only: bool
+) -> StartAttempt:
+    """The next attempt of a child. A budget stands above a rule to leave spot capacity."""
     counted = look.children.counted
     selector = node_selector(environment)
-    on_demand = needs_on_demand(plan.retry, counted.times_host_lost(index))
+    if spot_only:
+        selector = {**selector, **_SPOT}
+    elif needs_on_demand(plan.retry, counted.times_host_lost(index)):
+        selector = {**selector, **_ON_DEMAND}
     return StartAttempt(
         job=look.job,
         plan=plan,
@@ -141,7 +155,7 @@ def _attempt(look: Evaluation, plan: Plan, index: int, environment: Environment)
         number=counted.used(index) + 1,
         array_size=len(counted.members) if look.job.spec.array_properties else None,
         environment=environment.name,
-        node_selector={**selector, **_ON_DEMAND} if on_demand else selector,
+        node_selector=selector,
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),
         pod_annotations=pod_annotations(environment.spec),
     )
@@ -152,5 +166,6 @@ def rest_of_gang(snapshot: Snapshot, look: Evaluation) -> list[StartGang]:
     main = look.gangs[-1].main
     assert look.plan is not None  # without one nothing is known to be missing
     assert main is not None  # what has none is over
-    start = _attempt(look, look.plan, main.index, snapshot.environments[main.environment])
+    environment = snapshot.environments[main.environment]
+    start = _attempt(look, look.plan, main.index, environment, spot_only=main.spot)
     return [StartGang(start, look.to_complete)]

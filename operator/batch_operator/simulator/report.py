@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODES, PODS
+from batch_operator.simulator.bill import Bill, amount, by_job
 from batch_operator.simulator.checkers.checker import attempt_pod
 from batch_operator.simulator.nodes import LABEL_CAPACITY_TYPE, LABEL_INSTANCE_TYPE
 from batch_operator.simulator.pod_scheduler import pod_request
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Waits = Mapping[str, tuple[Sequence[float], int]]
 
-_HOUR_S = 3600.0
 _FINAL = frozenset({"SUCCEEDED", "FAILED"})
 
 
@@ -65,10 +65,12 @@ class Account:
         self._open: dict[str, _Use] = {}
         self._closed: list[tuple[_Use, float]] = []
         self._largest = 0
+        self._bill = Bill()
 
     def see(self, write: Write) -> None:
         """Take one accepted write."""
         value = write.object
+        self._bill.see(write)
         self._largest = max(self._largest, len(write.raw))
         if write.resource is BATCH_JOBS:
             uid = value["metadata"]["uid"]
@@ -118,7 +120,7 @@ class Account:
 
     def finals(self, at_s: float) -> list[Json]:
         """One line per job, in order of submission."""
-        costs = self._costs(at_s)
+        costs = {uid: amount(cost) for uid, cost in by_job(self._bill.items(at_s)).items()}
         return [self._final(uid, job, costs.get(uid)) for uid, job in self._jobs.items()]
 
     def _final(self, uid: str, job: Mapping[str, Any], cost: float | None) -> Json:
@@ -147,8 +149,9 @@ class Account:
         ends += [until_s for _, until_s in self._uses(at_s)]
         makespan_s = max(ends, default=begun_s) - begun_s
         states = Counter(job.get("status", {}).get("state") for job in self._jobs.values())
-        lifetimes = self._lifetimes(begun_s + makespan_s)
-        known = [cost for cost in lifetimes.values() if cost[1] is not None]
+        end_s = begun_s + makespan_s
+        nodes = self._bill.nodes(end_s)
+        known = [tally.total for tally in nodes.values() if tally is not None]
         return {
             "jobs": {state: states[state] for state in sorted(states, key=str)},
             "makespan": round(makespan_s, 3),
@@ -156,9 +159,13 @@ class Account:
             "largestObjectBytes": self._largest,
             "waiting": {queue: _waiting(*those) for queue, those in sorted(waits.items())},
             "utilisation": self._utilisation(makespan_s, at_s),
-            "nodeSeconds": round(sum(seconds for seconds, _ in lifetimes.values()), 3),
-            "cost": round(sum(cost for _, cost in known if cost), 6) if known else None,
-            "costs": self._costs_of_environments(lifetimes),
+            "nodeSeconds": round(self._node_seconds(end_s), 3),
+            "cost": amount(sum(known)) if known else None,
+            "costs": {
+                name: None if tally is None else amount(tally.total)
+                for name, tally in nodes.items()
+            },
+            "bill": self._bill.summary(at_s, end_s),
             "decisionsPerSecond": (
                 round(sum(self._pods_of.values()) / makespan_s, 3) if makespan_s else 0.0
             ),
@@ -181,49 +188,13 @@ class Account:
         for use in self._open.values():
             yield use, at_s
 
-    def _lifetimes(self, end_s: float) -> dict[str, tuple[float, float | None]]:
-        """Seconds and cost of every node up to `end_s`; no cost where the price is not known."""
-        found: dict[str, tuple[float, float | None]] = {}
-        for name, node in self._nodes.items():
-            until_s = end_s if node.until_s is None else min(node.until_s, end_s)
-            seconds = max(0.0, until_s - node.since_s)
-            price = self._price(node)
-            found[name] = seconds, None if price is None else price * seconds / _HOUR_S
-        return found
-
-    def _costs_of_environments(
-        self, lifetimes: Mapping[str, tuple[float, float | None]]
-    ) -> dict[str, float | None]:
-        """What each environment's nodes cost; None unless all of their prices are known."""
-        costs: dict[str, float | None] = {}
-        for name, value in sorted(self._environments.items()):
-            nodes = [one for one, node in self._nodes.items() if node.environment == name]
-            known = [cost for one in nodes if (cost := lifetimes[one][1]) is not None]
-            types = value["spec"].get("instanceTypes", ())
-            has_prices = len(known) == len(nodes) and any("pricePerHour" in one for one in types)
-            costs[name] = round(sum(known), 6) if has_prices else None
-        return costs
-
-    def _price(self, node: _Node) -> float | None:
-        environment = self._environments.get(node.environment)
-        types = environment["spec"].get("instanceTypes", ()) if environment else ()
-        for one in types:
-            if one["name"] == node.instance_type:
-                spot = one.get("spotPricePerHour") if node.capacity_type == "spot" else None
-                price: float | None = one.get("pricePerHour") if spot is None else spot
-                return price
-        return None
-
-    def _costs(self, at_s: float) -> dict[str, float]:
-        """By job: its attempts' shares of their nodes' price."""
-        costs: dict[str, float] = defaultdict(float)
-        for use, until_s in self._uses(at_s):
-            node = self._nodes[use.node]
-            price = self._price(node)
-            if price is not None:
-                share = use.milli_cpu / 1000 / node.vcpus
-                costs[use.job_uid] += price * share * (until_s - use.since_s) / _HOUR_S
-        return {uid: round(cost, 6) for uid, cost in costs.items()}
+    def _node_seconds(self, end_s: float) -> float:
+        """What all nodes stood for, up to `end_s`."""
+        ends = (
+            (one.since_s, end_s if one.until_s is None else min(one.until_s, end_s))
+            for one in self._nodes.values()
+        )
+        return sum(max(0.0, until_s - since_s) for since_s, until_s in ends)
 
 
 def _waiting(waited_s: Sequence[float], left: int) -> Json:

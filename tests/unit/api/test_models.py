@@ -122,7 +122,11 @@ ATTEMPT = {
     "exitCode": 137,
     "reason": "OutOfMemoryError: Container killed due to memory usage",
     "statusReason": "Essential container in task exited",
+    "instanceType": "c5.large",
+    "capacityType": "spot",
+    "cost": "0.25",
 }
+COSTS = {"total": "1.50", "wasted": "0.25", "spotSavings": "0.000001"}
 
 SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
     "BatchJob": (
@@ -209,6 +213,15 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     }
                 ],
                 "backfill": True,
+                "budgets": [
+                    {
+                        "name": "monthly",
+                        "shareIdentifier": "team-a",
+                        "amount": 100,
+                        "window": "MONTH",
+                        "action": "SPOT_ONLY",
+                    }
+                ],
                 "preemption": {"enabled": True, "minRunSeconds": 60},
                 "allowedNamespaces": {
                     "names": ["team-a"],
@@ -241,6 +254,7 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                         "spotPricePerHour": 0.03,
                     }
                 ],
+                "priceCatalogue": {"namespace": "batch", "name": "prices", "key": "aws.yaml"},
                 "capacityTypes": ["spot", "on-demand"],
                 "allocationStrategy": "SPOT_PRICE_CAPACITY_OPTIMIZED",
                 "bidPercentage": 80,
@@ -325,6 +339,11 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     {"targetNodes": "0:3", "state": "RUNNING", "statusSummary": {"RUNNING": 4}}
                 ],
                 "shareUsage": {"vcpuSeconds": 12.5, "at": NOON},
+                "cost": {
+                    **COSTS,
+                    "environments": [{**COSTS, "computeEnvironment": "local"}],
+                    "days": {"2026-01-31": "1.50"},
+                },
                 "conditions": [CONDITION],
             }
         ],
@@ -366,6 +385,22 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     }
                 ],
                 "frontUpdatedAt": NOON,
+                "cost": {
+                    **COSTS,
+                    "shares": [{**COSTS, "shareIdentifier": "team-a"}],
+                    "deletedJobs": [
+                        {**COSTS, "shareIdentifier": "", "days": {"2026-01-31": "1.50"}}
+                    ],
+                },
+                "budgets": [
+                    {
+                        "name": "monthly",
+                        "amount": "1.00",
+                        "spent": "1.50",
+                        "windowEndsAt": NOON,
+                        "exceeded": True,
+                    }
+                ],
                 "conditions": [CONDITION],
             }
         ],
@@ -401,6 +436,25 @@ STATUSES: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                         "allocatable": {"milliCpu": 1930, "memory": 1, "gpus": 1, "pods": 29},
                     }
                 ],
+                "cost": {
+                    "since": NOON,
+                    "settledAt": NOON,
+                    "nodes": "2.00",
+                    "used": "1.50",
+                    "idle": "0.50",
+                    "wasted": "0.25",
+                    "spotSavings": "3.00",
+                    "pools": [
+                        {
+                            "instanceType": "c5.large",
+                            "capacityType": "spot",
+                            "nodes": 2,
+                            "cost": "2.00",
+                            "spotSavings": "3.00",
+                        }
+                    ],
+                    "deletedJobs": COSTS,
+                },
                 "conditions": [CONDITION],
             }
         ],

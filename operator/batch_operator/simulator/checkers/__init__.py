@@ -12,6 +12,7 @@ from batch_operator.simulator.checkers.at_most_one_live_attempt import AtMostOne
 from batch_operator.simulator.checkers.attempts_within_limit import AttemptsWithinLimit
 from batch_operator.simulator.checkers.capacity_never_exceeded import CapacityNeverExceeded
 from batch_operator.simulator.checkers.checker import OPERATOR, Checker, End, Violation
+from batch_operator.simulator.checkers.costs_add_up import CostsAddUp
 from batch_operator.simulator.checkers.counts_add_up import CountsAddUp
 from batch_operator.simulator.checkers.dependencies_before_start import DependenciesBeforeStart
 from batch_operator.simulator.checkers.fixpoint import Fixpoint
@@ -52,6 +53,7 @@ class Panel:
             NodesInOrder(),
             NoNodeLeftBehind(),
             CountsAddUp(),
+            CostsAddUp(),
             RerunSetIsFixed(),
             ObjectSize(),
             PlacedOrHeld(),

@@ -1,0 +1,131 @@
+"""What nodes cost, and what part of that an attempt bears.
+
+Prices are of instance types, by capacity type, for an hour; the environment gives them, or a
+catalogue that it names. An attempt bears its dominant share of its node's price: the largest part
+that it takes of the node's CPU, memory or GPUs, as `nodeOverhead` leaves them. What has no known
+price has no cost.
+
+Reckoned in whole numbers, so that a sum does not depend on the order of its parts: rates in
+billionths of the currency's unit per hour, amounts in millionths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.provisioning.pools import PoolKey, price_of, sizes_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from batch_operator.api.amounts import Amounts
+    from batch_operator.api.compute_environment import ComputeEnvironmentSpec
+    from batch_operator.provisioning.catalogue import Listed
+
+_NANOS = 1_000_000_000
+_PER_MICRO = 3600 * 1000
+"""Billionths per hour times seconds, in a millionth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What something costs, and what it would on demand, in billionths per hour."""
+
+    pool: PoolKey
+    price: int
+    on_demand: int
+
+    @property
+    def saved(self) -> int:
+        return max(0, self.on_demand - self.price)
+
+    def part(self, share: Fraction) -> Rate:
+        return replace(self, price=_part(self.price, share), on_demand=_part(self.on_demand, share))
+
+
+def cost_of(rate: int, seconds: int) -> int:
+    """Millionths, half of one rounded up. `rate` may be a sum."""
+    return (2 * rate * seconds + _PER_MICRO) // (2 * _PER_MICRO)
+
+
+def seconds_until(cost: int, rate: int) -> int | None:
+    """How long it takes at least until so many millionths are spent; None if that is never."""
+    return None if rate <= 0 else max(0, -(-cost * _PER_MICRO // rate))
+
+
+def _part(rate: int, share: Fraction) -> int:
+    return (2 * rate * share.numerator + share.denominator) // (2 * share.denominator)
+
+
+def dominant_share(asks: Amounts, whole: Amounts) -> Fraction:
+    """`Amounts.share_of` as an exact fraction; never more than the whole."""
+    pairs = (
+        (asks.milli_cpu, whole.milli_cpu),
+        (asks.memory, whole.memory),
+        (asks.gpus, whole.gpus),
+    )
+    shares = (Fraction(ask, have) for ask, have in pairs if have > 0)
+    return min(Fraction(1), max(shares, default=Fraction(0)))
+
+
+class Prices:
+    """The prices of one environment's nodes and of attempts on them."""
+
+    def __init__(self, spec: ComputeEnvironmentSpec) -> None:
+        self._nodes: dict[PoolKey, Rate] = {}
+        for one in spec.instance_types:
+            for capacity_type in CapacityType:
+                price = price_of(one, capacity_type)
+                whole = price_of(one, CapacityType.ON_DEMAND)
+                if price is not None:
+                    key = PoolKey(one.name, capacity_type)
+                    on_demand = _nanos(price if whole is None else whole)
+                    self._nodes[key] = Rate(key, _nanos(price), on_demand)
+        self._sizes = sizes_of(spec)
+        self._known: dict[tuple[PoolKey, Amounts], Rate | None] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any price is known."""
+        return bool(self._nodes)
+
+    def of_node(self, pool: PoolKey) -> Rate | None:
+        return self._nodes.get(pool)
+
+    def of_attempt(self, asks: Amounts, pool: PoolKey) -> Rate | None:
+        """What an attempt bears of a node's price; None where that is not known."""
+        if (pool, asks) not in self._known:
+            node, size = self._nodes.get(pool), self._sizes.get(pool.instance_type)
+            found = node.part(dominant_share(asks, size)) if node and size else None
+            self._known[pool, asks] = found
+        return self._known[pool, asks]
+
+    def lowest(self, asks: Amounts, suits: Callable[[PoolKey], bool]) -> Rate | None:
+        """What an attempt bears at least, on whichever node of those that suit."""
+        rates = (
+            self.of_attempt(asks, pool)
+            for pool in self._nodes
+            if suits(pool) and asks.fits_into(self._sizes[pool.instance_type])
+        )
+        known = (one for one in rates if one is not None)
+        return min(known, key=lambda one: (one.price, one.pool), default=None)
+
+
+def _nanos(price: float) -> int:
+    return round(price * _NANOS)
+
+
+def priced(spec: ComputeEnvironmentSpec, catalogue: Mapping[str, Listed]) -> ComputeEnvironmentSpec:
+    """The spec with a catalogue's prices where it gives none itself."""
+    types = []
+    for one in spec.instance_types:
+        listed = catalogue.get(one.name)
+        has_own = one.price_per_hour is not None or one.spot_price_per_hour is not None
+        if listed is None or has_own:
+            types.append(one)
+            continue
+        prices = {"price_per_hour": listed.on_demand, "spot_price_per_hour": listed.spot}
+        types.append(one.model_copy(update=prices))
+    return spec.model_copy(update={"instance_types": types})

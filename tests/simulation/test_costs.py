@@ -1,0 +1,130 @@
+"""Costs in whole simulations: they add up, and budgets hold jobs until their windows end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from batch_operator.api.cost import micros
+from batch_operator.provisioning.prices import cost_of
+from batch_operator.scheduling import costs
+from batch_operator.simulator.run import simulate
+from batch_operator.simulator.scenario import read_scenario
+from support.simulated import WORKLOADS, undisturbed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_operator.simulator.report import Outcome
+
+COSTS = WORKLOADS / "costs.yaml"
+DAY_S = 24 * 3600.0
+GROUP = "batch-operator.io/v1alpha1"
+
+
+def outcome(
+    path: Path, environment: dict[str, Any], *more: dict[str, Any], **queue: Any
+) -> Outcome:
+    """Jobs that ask for one vCPU, in one environment, of which `more` are the other documents."""
+    order = [{"order": 1, "computeEnvironment": "local"}]
+    container = {"name": "main", "image": "x", "resources": {"requests": {"cpu": "1"}}}
+    documents: list[dict[str, Any]] = [
+        {"kind": "ComputeEnvironment", "metadata": {"name": "local"}, "spec": environment},
+        {
+            "kind": "JobQueue",
+            "metadata": {"name": "q"},
+            "spec": {"priority": 1, "computeEnvironmentOrder": order, **queue},
+        },
+        {
+            "kind": "JobDefinition",
+            "metadata": {"name": "work"},
+            "spec": {"podTemplate": {"spec": {"containers": [container]}}},
+        },
+        *more,
+    ]
+    texts = [yaml.safe_dump({"apiVersion": GROUP, **one}) for one in documents]
+    file = path / "scenario.yaml"
+    file.write_text("---\n".join(texts))
+    found = simulate(read_scenario([file]))
+
+    assert found.violations == ()
+    return found
+
+
+def job(name: str, **spec: Any) -> dict[str, Any]:
+    spec = {"jobQueue": "q", "jobDefinition": "work", **spec}
+    return {"kind": "BatchJob", "metadata": {"name": name}, "spec": spec}
+
+
+def scenario(runtime: str, *events: Any, **spec: Any) -> dict[str, Any]:
+    behaviors = [{"job": "*", "runtime": runtime}]
+    return {
+        "kind": "Scenario",
+        "metadata": {"name": "s"},
+        "spec": {"behaviors": behaviors, "events": list(events), **spec},
+    }
+
+
+def test_the_bill_is_what_the_statuses_say() -> None:
+    """The workload of the crash sweep, which is worth nothing if nothing costs anything."""
+    found = undisturbed(COSTS)
+    queues, environments = (found.summary["bill"][name] for name in ("queues", "environments"))
+    said = micros(found.statuses["JobQueue", "", "main"]["cost"]["total"])
+    used = {
+        name: micros(found.statuses["ComputeEnvironment", "", name]["cost"]["used"])
+        for name in environments
+    }
+
+    assert said == pytest.approx(queues["main"]["used"] * 1e6)
+    assert said == pytest.approx(sum(one["cost"] for one in found.finals) * 1e6)
+    assert {name: one["used"] * 1e6 for name, one in environments.items()} == pytest.approx(used)
+    assert queues["main"]["wasted"] > 0
+    assert queues["main"]["spotSavings"] > 0
+
+
+def test_an_attempt_that_is_counted_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "cost_of", lambda rate, seconds: cost_of(rate, seconds) + 1)
+    found = simulate(read_scenario([COSTS]))
+
+    assert {one.invariant for one in found.violations} == {"costs_add_up"}
+
+
+def test_nodes_that_come_and_go_are_paid_from_creation_to_removal(tmp_path: Path) -> None:
+    """One node for two jobs of 60 s; it takes 30 s to come and is idle for 60 s before it goes."""
+    found = outcome(
+        tmp_path,
+        {
+            "type": "MANAGED",
+            "maxvCpus": 4,
+            "instanceTypes": [{"name": "t", "vcpus": 2, "memory": "4Gi", "pricePerHour": 3.6}],
+            "provisioner": {"type": "kwok", "kwok": {"startUpSeconds": 30}},
+        },
+        job("one"),
+        job("two"),
+        scenario("60s"),
+    )
+    cost = found.statuses["ComputeEnvironment", "", "local"]["cost"]
+    nodes, used = micros(cost["nodes"]), micros(cost["used"])
+
+    assert used == pytest.approx(2 * 60 * 500, abs=2 * 3 * 500)
+    assert nodes == pytest.approx(160_000, abs=12_000)
+    assert micros(cost["idle"]) == nodes - used
+
+
+def test_a_budget_that_is_spent_holds_jobs_until_midnight(tmp_path: Path) -> None:
+    """A quarter of a node for 400 s costs 0.1."""
+    later = {"at": "600s", "apply": {"apiVersion": GROUP, **job("later")}}
+    types = [{"name": "node", "vcpus": 4, "memory": "16Gi", "pricePerHour": 3.6}]
+    found = outcome(
+        tmp_path,
+        {"type": "UNMANAGED", "maxvCpus": 4, "instanceTypes": types},
+        job("first"),
+        scenario("400s", later, until="48h"),
+        budgets=[{"name": "b", "amount": 0.1, "window": "DAY", "action": "HOLD"}],
+    )
+    started = {one["final"]: one["startedAt"] for one in found.finals}
+
+    assert started["default/first"] < 10
+    assert DAY_S <= started["default/later"] < DAY_S + 10
