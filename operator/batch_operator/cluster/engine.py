@@ -177,6 +177,10 @@ class Engine:
                 wait_s = min(wait_s, max(GATHER_S, left_s))
             await asyncio.sleep(max(GATHER_S, GATHER_SHARE * took_s))
 
+    def running_costs(self) -> dict[str, float]:
+        """What attempts that run cost in an hour, by queue."""
+        return self._memo.ledger.running_costs()
+
     def _cycle(self) -> CycleResult:
         snapshot = self.cache.snapshot(self._clock.now(), self._policy, self._applier.start_budget)
         result = run_cycle(snapshot, self._memo)

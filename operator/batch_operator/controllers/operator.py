@@ -19,6 +19,7 @@ from batch_operator.controllers.administrators import Administrators
 from batch_operator.controllers.garbage import collect_now_and_then, confine_collector
 from batch_operator.lifecycle.limits import is_over_time
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.observability.costs import count_environment, count_queue
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
 from batch_operator.provisioners.catalogue import provisioners
@@ -129,6 +130,8 @@ class Operator:
     def _refresh_metrics(self) -> None:
         self._metrics.set_cached(counts(self._engine.cache))
         self._metrics.statuses_waiting.set(self._engine.statuses.waiting)
+        for queue, cost in self._engine.running_costs().items():
+            self._metrics.running_cost.labels(queue).set(cost)
         for one in self._engine.reflectors:
             self._metrics.watch_silence.labels(one.resource.plural).set(one.silence_s)
             self._metrics.relists.labels(one.resource.plural).set(one.relists)
@@ -150,9 +153,15 @@ class Teller:
             _LOG.error("job %s cannot be looked at", fault.name, exc_info=fault.error)
 
     def status_written(self, write: WriteStatus, before: Any, after: Any) -> None:
-        """Tell of the job's new state, now that it is durable."""
-        if write.kind != "BatchJob":
-            return
+        """Tell of a job's new state, and of costs, now that they are durable."""
+        if write.kind == "JobQueue":
+            count_queue(self._metrics, write.name, before.status.cost, after.status.cost)
+        elif write.kind == "ComputeEnvironment":
+            count_environment(self._metrics, write.name, before.status.cost, after.status.cost)
+        elif write.kind == "BatchJob":
+            self._job_written(before, after)
+
+    def _job_written(self, before: Any, after: Any) -> None:
         status, queue = after.status, after.spec.job_queue
         if is_over_time(status) and not is_over_time(before.status):
             self._metrics.over_time.labels(queue).inc()

@@ -45,6 +45,32 @@ class Metrics:
             "Jobs in a state for longer than a NOTIFY of their queue's time limits, by queue.",
             "queue",
         )
+        self.queue_cost = self._counter(
+            "queue_cost",
+            "What attempts that are over have cost, in the currency of the prices, by queue and "
+            "kind: used, of that wasted, and spot_savings.",
+            "queue",
+            "kind",
+        )
+        self.environment_cost = self._counter(
+            "environment_cost",
+            "What nodes have cost, by compute environment and kind: used, idle, of used wasted, "
+            "and spot_savings.",
+            "environment",
+            "kind",
+        )
+        self.node_cost = self._counter(
+            "node_cost",
+            "What nodes have cost, by compute environment and capacity type.",
+            "environment",
+            "capacity_type",
+        )
+        self.running_cost = Gauge(
+            "batch_operator_running_cost_per_hour",
+            "What the attempts that run cost in an hour, by queue.",
+            ["queue"],
+            registry=self.registry,
+        )
         self.wait_seconds = Histogram(
             "batch_operator_job_start_wait_seconds",
             "Time from submission to the first start of a job's containers.",

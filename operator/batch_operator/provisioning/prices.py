@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.provisioning.catalogue import Listed
 
-_NANOS = 1_000_000_000
+NANOS = 1_000_000_000
 _PER_MICRO = 3600 * 1000
 """Billionths per hour times seconds, in a millionth."""
 
@@ -114,7 +114,7 @@ class Prices:
 
 
 def _nanos(price: float) -> int:
-    return round(price * _NANOS)
+    return round(price * NANOS)
 
 
 def priced(spec: ComputeEnvironmentSpec, catalogue: Mapping[str, Listed]) -> ComputeEnvironmentSpec:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from batch_operator.api.cost import SHARES_MAX, Costs, DeletedCosts, QueueCost, ShareCosts
+from batch_operator.provisioning.prices import NANOS
 from batch_operator.scheduling.costs import (
     NOTHING,
     JobCosts,
@@ -145,6 +146,10 @@ class Ledger:
     def account(self, queue: str, share: str | None) -> Account:
         """Of one share of a queue, or of all of it."""
         return self.queues[queue] if share is None else self.shares[queue][share]
+
+    def running_costs(self) -> dict[str, float]:
+        """What attempts that run cost in an hour, by queue."""
+        return {name: one.runs.rate / NANOS for name, one in self.queues.items()}
 
     def queue_cost(self, queue: str) -> QueueCost | None:
         """As a queue's status shows it: what is over, for what runs changes all the time."""
