@@ -161,6 +161,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "spec.priority: Required value",
     ),
     "queue without environments": (queue(computeEnvironmentOrder=[]), "at least 1 items"),
+    "budget of a share where there are none": (
+        queue(budgets=[{"name": "b", "amount": 1, "window": "DAY", "action": "HOLD",
+                        "shareIdentifier": "red"}]),
+        "leave shareIdentifier out of budgets",
+    ),
     "queue with one order twice": (
         queue(computeEnvironmentOrder=[
             {"order": 1, "computeEnvironment": "a"}, {"order": 1, "computeEnvironment": "b"}]),

@@ -205,9 +205,10 @@ def costs_of(look: Evaluation, tariffs: Tariffs, before: JobCosts | None) -> Job
     job, stored = look.job, look.job.status.cost
     environments, days = _stored(stored)
     found = JobCosts(job.spec.job_queue, job.spec.share_identifier or "", environments, days)
-    if look.children.newly_ended or look.children.live:
+    known = before.rates if before is not None else {}
+    names = {*look.usage, *(one.environment for one in look.children.newly_ended)}
+    if known or any(map(tariffs.of, names)):
         rows = {row.pod_uid: row for row in job.status.attempts}
-        known = before.rates if before is not None else {}
         found = _with_attempts(found, look, _Rating(tariffs, rows, known))
     return found if stored is not None or found.ended or found.rates else None
 
