@@ -19,7 +19,6 @@ from batch_operator.controllers.administrators import Administrators
 from batch_operator.controllers.garbage import collect_now_and_then, confine_collector
 from batch_operator.lifecycle.limits import is_over_time
 from batch_operator.lifecycle.stops import Policy
-from batch_operator.observability.costs import count_environment, count_queue
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
 from batch_operator.provisioners.catalogue import provisioners
@@ -130,8 +129,7 @@ class Operator:
     def _refresh_metrics(self) -> None:
         self._metrics.set_cached(counts(self._engine.cache))
         self._metrics.statuses_waiting.set(self._engine.statuses.waiting)
-        for queue, cost in self._engine.running_costs().items():
-            self._metrics.running_cost.labels(queue).set(cost)
+        self._metrics.costs.set_running(self._engine.running_costs())
         for one in self._engine.reflectors:
             self._metrics.watch_silence.labels(one.resource.plural).set(one.silence_s)
             self._metrics.relists.labels(one.resource.plural).set(one.relists)
@@ -154,10 +152,11 @@ class Teller:
 
     def status_written(self, write: WriteStatus, before: Any, after: Any) -> None:
         """Tell of a job's new state, and of costs, now that they are durable."""
+        costs = self._metrics.costs
         if write.kind == "JobQueue":
-            count_queue(self._metrics, write.name, before.status.cost, after.status.cost)
+            costs.count_queue(write.name, before.status.cost, after.status.cost)
         elif write.kind == "ComputeEnvironment":
-            count_environment(self._metrics, write.name, before.status.cost, after.status.cost)
+            costs.count_environment(write.name, before.status.cost, after.status.cost)
         elif write.kind == "BatchJob":
             self._job_written(before, after)
 

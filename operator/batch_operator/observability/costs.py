@@ -1,4 +1,4 @@
-"""Counters of costs, from statuses that were written: by how much each has grown.
+"""Metrics of costs: counters of what statuses that were written say, by how much it has grown.
 
 A counter begins at nothing with every start of the operator, as all counters do; the whole is in
 the statuses.
@@ -9,32 +9,69 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from prometheus_client import Counter as Metric
+from prometheus_client import Gauge
+
 from batch_operator.api.cost import MICROS, micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from prometheus_client import Counter as Metric
+    from prometheus_client import CollectorRegistry
 
     from batch_operator.api.cost import EnvironmentCost, QueueCost
-    from batch_operator.observability.metrics import Metrics
 
 
-def count_queue(
-    metrics: Metrics, name: str, before: QueueCost | None, after: QueueCost | None
-) -> None:
-    """What the jobs of a queue have cost since its status was written before."""
-    _count(_of_queue(before), _of_queue(after), lambda kind: metrics.queue_cost.labels(name, kind))
+class CostMetrics:
+    """In the currency of the prices."""
 
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._queue = Metric(
+            "batch_operator_queue_cost_total",
+            "What attempts that are over have cost, by queue and kind: used, of that wasted, and "
+            "spot_savings.",
+            ["queue", "kind"],
+            registry=registry,
+        )
+        self._environment = Metric(
+            "batch_operator_environment_cost_total",
+            "What nodes have cost, by compute environment and kind: used, idle, of used wasted, "
+            "and spot_savings.",
+            ["environment", "kind"],
+            registry=registry,
+        )
+        self._node = Metric(
+            "batch_operator_node_cost_total",
+            "What nodes have cost, by compute environment and capacity type.",
+            ["environment", "capacity_type"],
+            registry=registry,
+        )
+        self._running = Gauge(
+            "batch_operator_running_cost_per_hour",
+            "What the attempts that run cost in an hour, by queue.",
+            ["queue"],
+            registry=registry,
+        )
 
-def count_environment(
-    metrics: Metrics, name: str, before: EnvironmentCost | None, after: EnvironmentCost | None
-) -> None:
-    """The same of an environment; and its nodes by capacity type."""
-    kinds = metrics.environment_cost
-    _count(_of_environment(before), _of_environment(after), lambda kind: kinds.labels(name, kind))
-    nodes = metrics.node_cost
-    _count(_of_nodes(before), _of_nodes(after), lambda kind: nodes.labels(name, kind))
+    def set_running(self, costs: Mapping[str, float]) -> None:
+        """By queue."""
+        for queue, cost in costs.items():
+            self._running.labels(queue).set(cost)
+
+    def count_queue(self, name: str, before: QueueCost | None, after: QueueCost | None) -> None:
+        """What the jobs of a queue have cost since its status was written before."""
+        _count(_of_queue(before), _of_queue(after), lambda kind: self._queue.labels(name, kind))
+
+    def count_environment(
+        self, name: str, before: EnvironmentCost | None, after: EnvironmentCost | None
+    ) -> None:
+        """The same of an environment; and its nodes by capacity type."""
+        _count(
+            _of_environment(before),
+            _of_environment(after),
+            lambda kind: self._environment.labels(name, kind),
+        )
+        _count(_of_nodes(before), _of_nodes(after), lambda kind: self._node.labels(name, kind))
 
 
 def _count(

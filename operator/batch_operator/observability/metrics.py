@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from batch_operator.observability.costs import CostMetrics
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,6 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.costs = CostMetrics(self.registry)
         self.cycle_seconds = Histogram(
             "batch_operator_cycle_seconds",
             "Time that one scheduling cycle took to decide.",
@@ -44,32 +47,6 @@ class Metrics:
             "job_time_limit_notices",
             "Jobs in a state for longer than a NOTIFY of their queue's time limits, by queue.",
             "queue",
-        )
-        self.queue_cost = self._counter(
-            "queue_cost",
-            "What attempts that are over have cost, in the currency of the prices, by queue and "
-            "kind: used, of that wasted, and spot_savings.",
-            "queue",
-            "kind",
-        )
-        self.environment_cost = self._counter(
-            "environment_cost",
-            "What nodes have cost, by compute environment and kind: used, idle, of used wasted, "
-            "and spot_savings.",
-            "environment",
-            "kind",
-        )
-        self.node_cost = self._counter(
-            "node_cost",
-            "What nodes have cost, by compute environment and capacity type.",
-            "environment",
-            "capacity_type",
-        )
-        self.running_cost = Gauge(
-            "batch_operator_running_cost_per_hour",
-            "What the attempts that run cost in an hour, by queue.",
-            ["queue"],
-            registry=self.registry,
         )
         self.wait_seconds = Histogram(
             "batch_operator_job_start_wait_seconds",
