@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.compute_environment import ComputeEnvironmentSpec
-from batch_operator.api.cost import MICROS
+from batch_operator.api.cost import MICROS, micros
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import (
     BATCH_JOBS,
@@ -80,6 +80,8 @@ class Bill:
         self._specs: dict[str, ComputeEnvironmentSpec] = {}
         self._config_maps: dict[tuple[str, str], Mapping[str, str]] = {}
         self._queues: dict[str, str] = {}
+        self._before: dict[str, int] = {}
+        """What jobs of a recorded cluster had cost before the simulation."""
 
     def see(self, write: Write) -> None:
         """Take one accepted write."""
@@ -95,6 +97,8 @@ class Bill:
             self._config_maps[metadata["namespace"], metadata["name"]] = value.get("data") or {}
         elif write.resource is BATCH_JOBS:
             self._queues[metadata["uid"]] = value["spec"]["jobQueue"]
+            if write.is_creation and (cost := value.get("status", {}).get("cost")):
+                self._before[metadata["uid"]] = micros(cost["total"])
 
     def _see_node(self, write: Write) -> None:
         node = decoding.node(write.raw)
@@ -141,9 +145,18 @@ class Bill:
                     one.job_uid,
                     one.environment,
                     Tally(cost, cost if is_in_vain else 0, saved),
-                    phase.ended and not decides.attempt.stopping and life.until_s is None,
+                    phase.ended
+                    and not decides.attempt.stopping
+                    and (life.until_s is None or life.until_s > until_s),
                 )
             )
+        return found
+
+    def by_job(self, items: Iterable[Item]) -> dict[str, int]:
+        """What each job cost, before the simulation and in it."""
+        found = dict(self._before)
+        for item in items:
+            found[item.job_uid] = found.get(item.job_uid, 0) + item.tally.total
         return found
 
     def nodes(self, until_s: float) -> dict[str, Tally | None]:
@@ -209,17 +222,9 @@ def _environment(nodes: Tally | None, used: Tally) -> Json:
     }
 
 
-def amount(micros: int) -> float:
+def amount(millionths: int) -> float:
     """Millionths as the number that they are."""
-    return micros / MICROS
-
-
-def by_job(items: Iterable[Item]) -> dict[str, int]:
-    """What each job cost."""
-    found: dict[str, int] = defaultdict(int)
-    for item in items:
-        found[item.job_uid] += item.tally.total
-    return dict(found)
+    return millionths / MICROS
 
 
 def _end_s(stay: _Stay, at_s: float) -> float:

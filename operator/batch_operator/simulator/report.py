@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODES, PODS
-from batch_operator.simulator.bill import Bill, amount, by_job
+from batch_operator.simulator.bill import Bill, amount
 from batch_operator.simulator.checkers.checker import attempt_pod
 from batch_operator.simulator.nodes import LABEL_CAPACITY_TYPE, LABEL_INSTANCE_TYPE
 from batch_operator.simulator.pod_scheduler import pod_request
@@ -120,7 +120,9 @@ class Account:
 
     def finals(self, at_s: float) -> list[Json]:
         """One line per job, in order of submission."""
-        costs = {uid: amount(cost) for uid, cost in by_job(self._bill.items(at_s)).items()}
+        costs = {
+            uid: amount(cost) for uid, cost in self._bill.by_job(self._bill.items(at_s)).items()
+        }
         return [self._final(uid, job, costs.get(uid)) for uid, job in self._jobs.items()]
 
     def _final(self, uid: str, job: Mapping[str, Any], cost: float | None) -> Json:

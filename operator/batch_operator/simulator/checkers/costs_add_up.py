@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.cost import micros, money
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, JOB_QUEUES
-from batch_operator.simulator.bill import Bill, by_job
+from batch_operator.simulator.bill import Bill
 from batch_operator.simulator.checkers.checker import End, title
 
 if TYPE_CHECKING:
@@ -30,12 +30,9 @@ class CostsAddUp:
 
     def __init__(self) -> None:
         self._bill = Bill()
-        self._deleted_from: set[str] = set()
 
     def see(self, write: Write) -> Iterable[str]:
         self._bill.see(write)
-        if write.resource is BATCH_JOBS and write.is_removal:
-            self._deleted_from.add(write.object["spec"]["jobQueue"])
         return ()
 
     def finish(self, end: End) -> Iterable[str]:
@@ -43,7 +40,7 @@ class CostsAddUp:
             return
         items = self._bill.items(end.at_s)
         doubtful = {one.job_uid for one in items if not one.is_certain}
-        billed = by_job(items)
+        billed = self._bill.by_job(items)
         queues: Counter[str] = Counter()
         environments: Counter[str] = Counter()
         for job in end.server.objects(BATCH_JOBS):
@@ -69,11 +66,9 @@ class CostsAddUp:
                     f"{title(queue)} says that its jobs cost {money(_total(cost) - deleted)}, "
                     f"they say {money(queues[name])}"
                 )
-        if self._deleted_from:
-            return
         for one in end.server.objects(COMPUTE_ENVIRONMENTS):
             name, cost = one["metadata"]["name"], one.get("status", {}).get("cost") or {}
-            used = micros(cost.get("used", "0.00"))
+            used = micros(cost.get("used", "0.00")) - _total(cost.get("deletedJobs") or {})
             if used != environments[name]:
                 yield (
                     f"{title(one)} says that {money(used)} of it was used, jobs say "
