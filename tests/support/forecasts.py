@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from batch_operator.scheduling.forecast import Estimate, Forecast
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.outlook import Estimate, Making
     from batch_operator.scheduling.snapshot import Snapshot
 
 JOBS, VCPUS = 1000, 20
@@ -45,18 +45,19 @@ class Calibration:
 def overheard() -> Iterator[list[tuple[str, Estimate, datetime]]]:
     """By job: every estimate that is made meanwhile, and when it was made."""
     made: list[tuple[str, Estimate, datetime]] = []
-    original = module.forecast
+    original = module.forecasting
 
-    def listening(snapshot: Snapshot, memo: Memo) -> Forecast:
-        found = original(snapshot, memo)
+    def listening(snapshot: Snapshot, memo: Memo) -> Making:
+        names = {uid: job.name for uid, job in snapshot.jobs.items()}
+        found = yield from original(snapshot, memo)
         made.extend(
-            (snapshot.jobs[uid].name, one, found.made_at)
+            (names[uid], one, found.made_at)
             for uid, one in found.estimates.items()
             if one.p90 is not None
         )
         return found
 
-    with patch.object(module, "forecast", listening):
+    with patch.object(module, "forecasting", listening):
         yield made
 
 

@@ -64,6 +64,8 @@ class World:
         self.peak_milli = 0
         self.writes = 0
         self.crash_before: int | None = None
+        self.goes_on = False
+        """The last cycle asked for the next at once."""
         self._version = 100
         self.restart()
 
@@ -91,6 +93,7 @@ class World:
         """One cycle, carried out completely (or up to the crash)."""
         result = run_cycle(self.cache.snapshot(self.now, Policy(), 1000), self.memo)
         assert not result.faults, result.faults
+        self.goes_on = result.wake_at is not None and result.wake_at <= self.now
         for mutation in result.mutations:
             if isinstance(mutation, WriteStatus) and (
                 mutation.status is None or mutation.kind not in self.written_kinds
@@ -104,11 +107,11 @@ class World:
         self._write(mutation)
 
     def settle(self) -> None:
-        """Cycles until one has nothing to write."""
+        """Cycles until one has nothing to write, and asks for no other at once."""
         for _ in range(1000):
             before = self.writes
             self.cycle()
-            if self.writes == before:
+            if self.writes == before and not self.goes_on:
                 return
         raise AssertionError("the operator never comes to rest")
 

@@ -226,7 +226,7 @@ def _superfluous(key: Key, definition: Definition, memo: Memo, *, kept: int) -> 
 def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     _note_environments(queue, memo)
     totals: Mapping[JobState, int] = memo.queue_totals.get(queue.name, {})
-    front, updated_at = front_of(queue, snapshot, memo)
+    front, updated_at = front_of(queue, memo)
     cost = memo.ledger.queue_cost(queue.name)
     status = JobQueueStatus(
         observed_generation=queue.generation,

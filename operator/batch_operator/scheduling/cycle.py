@@ -26,6 +26,7 @@ from batch_operator.scheduling.changed import LOOKS_MAX, look_again, to_look_at
 from batch_operator.scheduling.composition import job_status
 from batch_operator.scheduling.fallthrough import fall_through
 from batch_operator.scheduling.forecast import look_ahead
+from batch_operator.scheduling.front import renew_fronts
 from batch_operator.scheduling.look import after_fault, look_at
 from batch_operator.scheduling.queues import serve_queues
 
@@ -73,9 +74,11 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     provided, provide_at = provide(snapshot, memo)
     reads, read_at = read_catalogues(snapshot)
     mutations += [*provided, *reads, *fall_through(snapshot, memo)]
+    fronts_at = renew_fronts(snapshot, memo)
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(memo.to_look or memo.to_compose)
-    times = (memo.next_deadline(), forecast_at, provide_at, read_at, budgets.next_at(memo))
+    budgets_at = budgets.next_at(memo)
+    times = (memo.next_deadline(), forecast_at, provide_at, read_at, budgets_at, fronts_at)
     wake_at = min(filter(None, times), default=None)
     looks = len(looked) + len(turned)
     return CycleResult(tuple(mutations), wake_at, looks, tuple(faults), has_more)

@@ -1,7 +1,8 @@
 """The front of a queue as its status shows it, written again only where there is news.
 
 The rows are those of the last forecast, and a forecast is made only when something has happened. So
-the time that passes writes nothing, and what moves a little is left as it is.
+the time that passes writes nothing, and what moves a little is left as it is. After a forecast a
+cycle sees to a few queues only, and the next ones to the others.
 """
 
 from __future__ import annotations
@@ -19,25 +20,34 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.job import BatchJobStatus, Pending
-    from batch_operator.scheduling.forecast import Estimate, Forecast
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.outlook import Estimate, Forecast
     from batch_operator.scheduling.snapshot import Queue, Snapshot
 
+ROWS_PER_CYCLE = 200
+"""Once so many have been seen to, other queues wait for the next cycle."""
 NEWS = timedelta(minutes=1)
 NEWS_PART = 0.2
 """An estimate that moves by less than a minute or this part of its distance is no news."""
 
 
-def front_of(
-    queue: Queue, snapshot: Snapshot, memo: Memo
-) -> tuple[Sequence[QueuedJob], datetime | None]:
-    """The rows to show, and when they were made; decided once for each forecast."""
-    forecast, known = memo.forecast, memo.fronts.get(queue.name)
-    if forecast is None:
-        return queue.status.front, queue.status.front_updated_at
-    if known is None or known[0] is not forecast:
-        known = memo.fronts[queue.name] = forecast, *_decided(queue, snapshot, memo, forecast)
-    return known[1], known[2]
+def renew_fronts(snapshot: Snapshot, memo: Memo) -> datetime | None:
+    """Decide what to show of queues about which there is a new forecast, and when to go on."""
+    outlook, rows = memo.outlook, 0
+    while outlook.fronts_due and outlook.forecast is not None and rows < ROWS_PER_CYCLE:
+        name = next(iter(outlook.fronts_due))
+        del outlook.fronts_due[name]
+        if queue := snapshot.queues.get(name):
+            outlook.fronts[name] = _decided(queue, snapshot, memo, outlook.forecast)
+            memo.touched_queues.add(name)
+            rows += 1 + len(outlook.forecast.fronts.get(name, ()))
+    return snapshot.now if outlook.fronts_due else None
+
+
+def front_of(queue: Queue, memo: Memo) -> tuple[Sequence[QueuedJob], datetime | None]:
+    """The rows to show, and when they were made."""
+    known = memo.outlook.fronts.get(queue.name)
+    return known if known is not None else (queue.status.front, queue.status.front_updated_at)
 
 
 def _decided(
@@ -105,7 +115,8 @@ def with_estimate(
     kept = pending.model_copy(update={"estimated_start": stored})
     if status.model_copy(update={"pending": kept}) == before:
         return kept
-    estimate = memo.forecast.estimates.get(uid) if memo.forecast is not None else None
+    forecast = memo.outlook.forecast
+    estimate = forecast.estimates.get(uid) if forecast is not None else None
     if estimate is None:
         return pending.model_copy(update={"estimated_start": None})
     told = EstimatedStart(p50=estimate.p50, p90=estimate.p90, basis=estimate.basis)

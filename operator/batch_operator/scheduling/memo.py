@@ -18,19 +18,18 @@ from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.backlog import Backlog
 from batch_operator.scheduling.ledger import Ledger
 from batch_operator.scheduling.nodes_memo import NodesMemo
+from batch_operator.scheduling.outlook import Outlook
 from batch_operator.scheduling.run_times import RunTimes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.api.job_queue import QueuedJob
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.backlog import Lot
     from batch_operator.scheduling.consumables import Wishes
     from batch_operator.scheduling.dispatch import Blocked
-    from batch_operator.scheduling.forecast import Forecast
     from batch_operator.scheduling.shares import Charge, ShareBook
     from batch_operator.scheduling.snapshot import Job, Key
 
@@ -52,11 +51,7 @@ class Memo:
         self.looks: dict[str, Evaluation] = {}
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
-        self.forecast: Forecast | None = None
-        self.fronts: dict[str, tuple[Forecast, Sequence[QueuedJob], datetime | None]] = {}
-        """By queue: what its status is to show of which forecast, and when that was written."""
-        self.moves = 0
-        """How often something has changed that a forecast rests on."""
+        self.outlook = Outlook()
         self.blocked: dict[str, list[Blocked]] = {}
         """By queue: the job at its front that does not fit, and the first that stands aside."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
@@ -100,7 +95,7 @@ class Memo:
         if before is None:
             self._meet(job)
         running = before.children.running if before is not None else None
-        self.moves += look.children.newly_ended != () or look.children.running != running
+        self.outlook.moves += look.children.newly_ended != () or look.children.running != running
         self.looks[job.uid] = look
         if look.plan is not None:
             self.plans[job.uid] = look.plan
@@ -110,8 +105,14 @@ class Memo:
         self._set_usage(job.uid, look.usage)
         self.nodes.unplanned.update(look.usage)
         self._set_held(job.uid, look.held)
-        self.moves += self.backlogs[job.spec.job_queue].set(job.uid, lots)
+        self.outlook.moves += self.backlogs[job.spec.job_queue].set(job.uid, lots)
         self.watch_deadline(job.uid, look.look_again_at)
+
+    def live(self) -> list[Evaluation]:
+        """The looks at jobs of which something runs, in order of submission."""
+        looks = (self.looks.get(uid) for uid in self._usage)
+        found = [look for look in looks if look is not None and look.children.live]
+        return sorted(found, key=lambda look: (look.job.created_at, look.job.uid))
 
     def _meet(self, job: Job) -> None:
         """Note what a job names, which never changes."""
@@ -135,7 +136,7 @@ class Memo:
         if look is None:
             return
         job = look.job
-        self.moves += self.backlogs[job.spec.job_queue].set(uid, ())
+        self.outlook.moves += self.backlogs[job.spec.job_queue].set(uid, ())
         self._unuse_revision(uid)
         _discard(self.by_queue, job.spec.job_queue, uid)
         definition = job.spec.job_definition.partition(":")[0]
@@ -228,7 +229,7 @@ class Memo:
         before = self._usage.get(uid, {})
         if before == usage:
             return
-        self.moves += 1
+        self.outlook.moves += 1
         self.used_milli.subtract(before)
         self.used_milli.update(usage)
         self.touched_environments.update(before, usage)
@@ -241,7 +242,7 @@ class Memo:
         before = self._held.get(uid, {})
         if before == held:
             return
-        self.moves += 1
+        self.outlook.moves += 1
         self.used_units.subtract(before)
         self.used_units.update(held)
         self.touched_consumables.update(before, held)

@@ -80,7 +80,7 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
         resources=snapshot.consumables,
         limit_of=lambda uid: memo.looks[uid].start_limit,
         takes_s=lambda ask: longest_s(memo.run_times, ask),
-        releases=cache(lambda: releases(memo.looks.values(), runs_s, snapshot.now)),
+        releases=cache(lambda: releases(memo.live(), runs_s, snapshot.now)),
         budget=snapshot.start_budget,
     )
 
@@ -130,8 +130,7 @@ def _preempt(
 
     assert queue.spec.preemption is not None  # or nobody would have asked
     spare_s = queue.spec.preemption.min_run_seconds
-    looks = memo.looks.values()
-    return preempt(blocked, asks.name, looks, source_of, spare_s, snapshot.now)
+    return preempt(blocked, asks.name, memo.live(), source_of, spare_s, snapshot.now)
 
 
 def _step_aside(memo: Memo, dispatch: Dispatch) -> None:

@@ -95,6 +95,14 @@ class RunTimes:
             return RunTime(0, timeout_s, timeout_s)
         return RunTime(known.count, min(known.p50_s, timeout_s), min(known.p90_s, timeout_s))
 
+    def copy(self) -> RunTimes:
+        """What is estimated now, whatever is learned later."""
+        found = RunTimes()
+        for definition, record in self._records.items():
+            known = _known(record)
+            found._records[definition] = _Record(None, record.count, known=known)
+        return found
+
     def take_fresh(self) -> AbstractSet[Key]:
         """Definitions about which something was learned since this was last asked."""
         fresh, self._fresh = self._fresh, set()

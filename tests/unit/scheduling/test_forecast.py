@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.stops import Policy
-from batch_operator.scheduling.forecast import EVERY, forecast
+from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.scheduling.forecast import EVERY, forecasting
 from batch_operator.scheduling.mutations import WriteStatus
 from support.builders import (
     START,
@@ -18,6 +19,11 @@ from support.builders import (
     scheduling_policy,
 )
 from support.world import World
+
+if TYPE_CHECKING:
+    import pytest
+
+    from batch_operator.scheduling.outlook import Forecast
 
 WORK = ("default", "work")
 
@@ -45,25 +51,30 @@ def numbered(count: int, **spec: Any) -> list[Any]:
     return [job(f"j{number}", at_s=number, **spec) for number in range(count)]
 
 
+def forecast(world: World) -> Forecast:
+    """One that is made without a break, apart from the world's own."""
+    making = forecasting(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
+    while True:
+        try:
+            next(making)
+        except StopIteration as complete:
+            return complete.value
+
+
 def told(world: World) -> dict[str, tuple[float, float] | None]:
     """By job: seconds from START to p50 and p90."""
-    found = forecast(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
     return {
         uid.removeprefix("uid-"): (
             ((one.p50 - START).total_seconds(), (one.p90 - START).total_seconds())
             if one.p50 and one.p90
             else None
         )
-        for uid, one in found.estimates.items()
+        for uid, one in forecast(world).estimates.items()
     }
 
 
 def basis(world: World, name: str) -> str:
-    return (
-        forecast(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
-        .estimates[f"uid-{name}"]
-        .basis
-    )
+    return forecast(world).estimates[f"uid-{name}"].basis
 
 
 def test_one_after_the_other_in_the_order_of_the_queue() -> None:
@@ -163,6 +174,39 @@ def test_nothing_of_what_is_forecast_happens() -> None:
     assert (dict(world.memo.used_milli), list(world.memo.backlogs["main"])) == before
 
 
+def test_what_happens_while_it_is_made_changes_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A step a cycle; meanwhile what runs ends, what waits starts, and more is submitted."""
+    world = world_of(*numbered(7))
+    world.tick(EVERY.total_seconds())
+    at_once = forecast(world)
+    monkeypatch.setattr("batch_operator.scheduling.forecast.PIECE_STEPS", 1)
+    world.cycle()
+    cycles = 0
+    while world.memo.outlook.making is not None:
+        cycles += 1
+        world.submit(job(f"more{cycles}", at_s=20 + cycles))
+        for pod in world.live():
+            world.move(pod, Phase.SUCCEEDED if cycles % 2 else Phase.RUNNING)
+        world.cycle()
+
+    assert cycles > 10
+    assert world.memo.outlook.forecast == at_once
+
+
+def test_a_cycle_that_leaves_a_forecast_unfinished_asks_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = world_of(*numbered(7))
+    world.tick(EVERY.total_seconds())
+    monkeypatch.setattr("batch_operator.scheduling.forecast.PIECE_STEPS", 1)
+    found = run_cycle(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
+
+    assert world.memo.outlook.making is not None
+    assert found.wake_at == world.now
+
+
 # What the queue's status shows of it
 
 
@@ -205,5 +249,5 @@ def test_a_front_that_has_started_is_no_longer_shown() -> None:
     world.settle()
     queue_status(world)
 
-    assert world.memo.forecast is not None
-    assert not world.memo.forecast.fronts
+    assert world.memo.outlook.forecast is not None
+    assert not world.memo.outlook.forecast.fronts

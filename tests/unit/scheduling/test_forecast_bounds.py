@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.scheduling.forecast import EVERY, FRONT_MAX, FRONT_MIN, FRONTS_MAX
+from batch_operator.scheduling.forecast import EVERY
+from batch_operator.scheduling.play import FRONT_MAX, FRONT_MIN, FRONTS_MAX
 from support.builders import (
     START,
     consumable,

@@ -1,0 +1,367 @@
+"""The dispatch of the core, played in virtual time on copies: one course of things to come.
+
+What runs ends when the run times that were learned say so, what is freed goes to whoever is served
+next, and so on until the front of every queue has started.
+
+A play can be interrupted between any two of its steps: it rests on a `Beginning` that was taken at
+one time and that nothing changes any more, whatever happens in the cluster meanwhile.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from batch_operator.api.index_set import IndexSet
+from batch_operator.scheduling.backfill import expected, longest_s, releases
+from batch_operator.scheduling.consumables import free_units, is_used_up
+from batch_operator.scheduling.dispatch import Dispatch
+from batch_operator.scheduling.environments import fair_policy, usable_environments
+from batch_operator.scheduling.room import Room
+from batch_operator.scheduling.shares import FairStanding
+from batch_operator.scheduling.starts import lots_of
+from batch_operator.scheduling.walk import MANY, Equal, Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from batch_operator.api.scheduling_policy import FairsharePolicy
+    from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.scheduling.backlog import Backlog
+    from batch_operator.scheduling.dispatch import Placed
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.room import Release
+    from batch_operator.scheduling.run_times import RunTime, RunTimes
+    from batch_operator.scheduling.shares import ShareBook
+    from batch_operator.scheduling.snapshot import Consumable, Environment, Key, Queue, Snapshot
+    from batch_operator.scheduling.suitability import Needs
+    from batch_operator.scheduling.walk import Standing
+
+FRONT_MAX = 100
+"""Jobs of a queue for which a start is looked for; AWS's snapshot of a queue has as many."""
+FRONTS_MAX = 1_000
+"""Of all queues together; once that many are found, the queues behind have `FRONT_MIN` each."""
+FRONT_MIN = 10
+HORIZON = timedelta(hours=24)
+STEPS_MAX = 1_000
+"""What a play may cost: starts, queues served, and what backfill tries."""
+STARTING_S = 5.0
+"""From the end of one attempt until the next one runs in its place."""
+_GRAIN = 0.02
+"""Ends that are apart by less than this part of their distance are played as one."""
+_KINDS_PER_STEP = 3
+_SKIPPED_PER_STEP = 10
+"""Queues for which there is no room, and attempts that run: so many are as quick as one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingQueue:
+    """A queue in which jobs wait, as a play begins; `backlog` and `book` are copies."""
+
+    stored: Queue
+    places: Sequence[Environment]
+    policy: FairsharePolicy | None
+    book: ShareBook | None
+    backlog: Backlog
+    size: int
+    """How many jobs its front has at the most."""
+    is_cut_off: bool
+    """Whether more wait than are played: nothing is known of those behind them."""
+
+    @property
+    def name(self) -> str:
+        return self.stored.name
+
+    def copy(self) -> WaitingQueue:
+        """Another play's."""
+        book = self.book.sums() if self.book is not None else None
+        return replace(self, book=book, backlog=self.backlog.front(len(self.backlog)))
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """All that plays rest on, taken at one time, and shared with nothing that changes later."""
+
+    now: datetime
+    queues: tuple[WaitingQueue, ...]
+    """In the order in which they are served."""
+    live: Sequence[Evaluation]
+    looks: Mapping[str, Evaluation]
+    """At all jobs that a play can meet."""
+    run_times: RunTimes
+    consumables: Mapping[str, Consumable]
+    used: Mapping[str, int]
+    units: Mapping[str, int]
+    ceilings: Mapping[str, int]
+    """Of environments that get no more nodes now."""
+    suits: Callable[[Environment, Needs], bool]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, memo: Memo) -> Beginning:
+        in_order = sorted(snapshot.queues.values(), key=lambda one: (-one.spec.priority, one.name))
+        queues: list[WaitingQueue] = []
+        left = FRONTS_MAX
+        for queue in in_order:
+            waiting = memo.backlogs.get(queue.name)
+            if not waiting:
+                continue
+            size = max(FRONT_MIN, min(FRONT_MAX, left))
+            backlog, book = waiting.front(size), memo.books.get(queue.name)
+            left -= min(size, len(backlog))
+            queues.append(
+                WaitingQueue(
+                    stored=queue,
+                    places=usable_environments(queue, snapshot.environments),
+                    policy=fair_policy(queue, snapshot.policies),
+                    book=book.sums() if book is not None else None,
+                    backlog=backlog,
+                    size=size,
+                    is_cut_off=len(waiting) > len(backlog),
+                )
+            )
+        live = memo.live()
+        looks = {look.job.uid: look for look in live}
+        looks |= {lot.uid: memo.looks[lot.uid] for one in queues for lot in one.backlog}
+        return cls(
+            now=snapshot.now,
+            queues=tuple(queues),
+            live=live,
+            looks=looks,
+            run_times=memo.run_times.copy(),
+            consumables=dict(snapshot.consumables),
+            used=dict(memo.used_milli),
+            units=free_units(snapshot.consumables, memo.used_units),
+            ceilings=dict(memo.nodes.ceilings),
+            suits=memo.nodes.suits,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Attempts of one job that end together, and what they give back then."""
+
+    uid: str
+    key: Key
+    known: RunTime
+    held: Sequence[tuple[str, int]]
+    units: Sequence[tuple[str, int]]
+    since: datetime
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The first start of a job: when, where, and how many definitions' ends were behind it."""
+
+    at: datetime
+    environment: str
+    freed: int
+
+
+@dataclass(slots=True)
+class Play:
+    """One course of things, in which attempts take as long as `runs_s` says.
+
+    `queues` are its own: it plays on them. Its generators yield how many steps they have taken.
+    """
+
+    beginning: Beginning
+    queues: Sequence[WaitingQueue]
+    runs_s: Callable[[RunTime], float]
+    now: datetime = field(init=False)
+    started: dict[str, Started] = field(default_factory=dict)
+    freed: dict[str, list[tuple[Key, RunTime]]] = field(default_factory=lambda: defaultdict(list))
+    """By environment: the definitions whose ends have made room in it, in order."""
+    endless: dict[str, dict[Key, None]] = field(default_factory=lambda: defaultdict(dict))
+    """By environment: the definitions of attempts that are never over, as far as is known."""
+    _queue_of: dict[str, WaitingQueue] = field(init=False)
+    _held_back: set[str] = field(default_factory=set)
+    """Arrays that have as many children at work as they may."""
+    _least: dict[str, int] = field(init=False)
+    """By queue: the smallest request."""
+    _used: Counter[str] = field(init=False)
+    _units: dict[str, int] = field(init=False)
+    _limits: dict[str, int] = field(default_factory=dict)
+    _ends: list[tuple[datetime, int, _Run]] = field(default_factory=list)
+    _pushed: int = 0
+    _steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.now = self.beginning.now
+        self._used = Counter(self.beginning.used)
+        self._units = dict(self.beginning.units)
+        self._queue_of = {one.name: one for one in self.queues}
+        self._least = {
+            name: min(lot.ask.milli_cpu for lot in one.backlog)
+            for name, one in self._queue_of.items()
+        }
+
+    def begin(self) -> Iterator[int]:
+        """Take in what runs, and start what starts at once."""
+        for look in self.beginning.live:
+            self._go_on(look)
+            self._await_own(look)
+            yield len(look.children.live) // _SKIPPED_PER_STEP
+        yield from self._serve()
+        self.started.clear()
+
+    def front(self, name: str) -> list[str]:
+        """Who waits in a queue, in the order in which they would start if there were room."""
+        waiting = self._queue_of[name]
+        walk = Walk(waiting.backlog, self._standing(waiting)[0])
+        found: dict[str, None] = {}
+        while len(found) < waiting.size and (lot := walk.next()) is not None:
+            if lot.uid not in self._held_back:
+                found[lot.uid] = None
+                walk.started(lot, len(lot.indexes))
+            walk.done(lot)
+        return list(found)
+
+    def run(self, wanted: Collection[str]) -> Iterator[int]:
+        """Go on from one end to the next until all that are `wanted` started, or long enough."""
+        begun, missing = self.now, {*wanted}
+        while self._ends and self._ends[0][0] - begun <= HORIZON:
+            if self._steps >= STEPS_MAX:
+                return
+            until = self._ends[0][0] + (self._ends[0][0] - begun) * _GRAIN
+            while self._ends and self._ends[0][0] <= until:
+                self.now, _, run = heapq.heappop(self._ends)
+                self._end(run)
+                yield 1
+            yield from self._serve()
+            if missing <= self.started.keys():
+                return
+
+    def endless_in(self, queue: str) -> dict[Key, None]:
+        """The definitions of attempts that are never over where a queue could start something."""
+        places = self._queue_of[queue].places
+        return dict.fromkeys(key for one in places for key in self.endless[one.name])
+
+    def _go_on(self, look: Evaluation) -> None:
+        """What runs already."""
+        known, plan = expected(self.beginning.run_times, look), look.plan
+        key = look.job.namespace, look.job.spec.job_definition.partition(":")[0]
+        if known is None:
+            for environment in look.usage:
+                self.endless[environment][key] = None
+            return
+        runs_s = self.runs_s(known)
+        units = tuple(look.held.items()) if look.gangs else plan.units if plan else ()
+        for environment, ends in releases((look,), lambda _: runs_s, self.now).items():
+            for end, milli_cpu in ends:
+                since = end - timedelta(seconds=runs_s)
+                held = ((environment, milli_cpu),)
+                self._ends_at(end, _Run(look.job.uid, key, known, held, units, since))
+
+    def _await_own(self, look: Evaluation) -> None:
+        """Children that only wait for others of their array come to the queue when those end."""
+        job, name = look.job, look.job.spec.job_queue
+        array = job.spec.array_properties
+        if array is None or array.max_parallel is None or look.start_limit:
+            return
+        if look.hold or job.deleting or name not in self._queue_of:
+            return
+        waiting = look.children.waiting - look.gated
+        queue = self._queue_of[name]
+        is_fair = queue.stored.spec.scheduling_policy is not None
+        lots = lots_of(replace(look, start_limit=1, startable=waiting), is_fair=is_fair)
+        if lots:
+            self._held_back.add(job.uid)
+            queue.backlog.set(job.uid, lots)
+            self._least[name] = min(self._least[name], lots[0].ask.milli_cpu)
+
+    def _ends_at(self, end: datetime, run: _Run) -> None:
+        self._pushed += 1  # of those that end at the same time, in the order of their begin
+        heapq.heappush(self._ends, (end, self._pushed, run))
+
+    def _serve(self) -> Iterator[int]:
+        """Start what may, queue by queue, as a cycle does."""
+        run_times = self.beginning.run_times
+        dispatch = Dispatch(
+            now=self.now,
+            room=Room(
+                self._used, dict(self._units), self.beginning.ceilings, self.beginning.suits
+            ),
+            resources=self.beginning.consumables,
+            asks_first=False,  # that takes one cycle more
+            limit_of=self._limit,
+            takes_s=lambda ask: longest_s(run_times, ask),
+            releases=self._releases,
+            budget=MANY,
+        )
+        closed: set[str] = set()
+        for queue in self.queues:
+            places = [one for one in queue.places if one.name not in closed]
+            if not queue.backlog:
+                if queue.is_cut_off:
+                    closed.update(one.name for one in places)
+                continue
+            if not any(dispatch.room.free(one) >= self._least[queue.name] for one in places):
+                continue  # as of most of the queues that share an environment which is full
+            standing, usable = self._standing(queue)
+            before, backfill = len(dispatch.placed), queue.stored.spec.backfill
+            dispatch.serve(queue.backlog, places, standing, usable, backfill=backfill)
+            steps = 1 + (queue.backlog.kinds // _KINDS_PER_STEP if backfill else 0)
+            for one in dispatch.placed[before:]:
+                self._start(queue, one)
+                steps += 1
+            self._steps += steps
+            yield steps
+        yield len(self.queues) // _SKIPPED_PER_STEP
+
+    def _standing(self, queue: WaitingQueue) -> tuple[Standing, float]:
+        if queue.policy is None or queue.book is None:
+            return Equal(), 1.0
+        fair = FairStanding(queue.book, queue.policy, self.now)
+        return fair, fair.usable
+
+    def _limit(self, uid: str) -> int:
+        return self._limits.setdefault(uid, self.beginning.looks[uid].start_limit)
+
+    def _releases(self) -> Mapping[str, Sequence[Release]]:
+        found: dict[str, list[Release]] = defaultdict(list)
+        for end, _, run in self._ends:
+            for environment, milli_cpu in run.held:
+                found[environment].append((end, milli_cpu))
+        return found
+
+    def _start(self, queue: WaitingQueue, one: Placed) -> None:
+        lot, count, name = one.lot, len(one.indexes), one.environment.name
+        ask = lot.ask
+        self._limits[lot.uid] = self._limit(lot.uid) - count
+        queue.backlog.take(lot.place, IndexSet.of(one.indexes))
+        self.started.setdefault(lot.uid, Started(self.now, name, len(self.freed[name])))
+        for resource, quantity in one.units:
+            self._units[resource] = self._units.get(resource, 0) - quantity * count
+        begins = self.now + timedelta(seconds=STARTING_S)
+        if queue.book is not None:
+            queue.book.begin(lot.share, ask.milli_cpu * count, begins)
+        if ask.definition is None:
+            return
+        known = self.beginning.run_times.estimate(ask.definition, ask.timeout_s)
+        if known is None:
+            self.endless[name][ask.definition] = None
+            return
+        units = tuple((resource, quantity * count) for resource, quantity in one.units)
+        held = ((name, ask.milli_cpu * count),)
+        run = _Run(lot.uid, ask.definition, known, held, units, begins, count)
+        self._ends_at(begins + timedelta(seconds=self.runs_s(known)), run)
+
+    def _end(self, run: _Run) -> None:
+        spec = self.beginning.looks[run.uid].job.spec
+        queue = self._queue_of.get(spec.job_queue)
+        book = queue.book if queue is not None else None
+        for environment, milli_cpu in run.held:
+            self._used[environment] -= milli_cpu
+            if all(key != run.key for key, _ in self.freed[environment]):
+                self.freed[environment].append((run.key, run.known))
+            if book is not None and spec.share_identifier is not None:
+                book.end(spec.share_identifier, milli_cpu, run.since, self.now)
+        for resource, quantity in run.units:
+            if not is_used_up(self.beginning.consumables[resource]):
+                self._units[resource] += quantity
+        self._limits[run.uid] = self._limit(run.uid) + run.count
