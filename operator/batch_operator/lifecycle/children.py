@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import attrgetter, or_
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import RetryStrategy
@@ -136,7 +138,7 @@ def children_of(
     live: list[PodAttempt] = []
     releasable: list[PodAttempt] = []
     overdue: list[PodAttempt] = []
-    ordered = sorted(attempts, key=_place)
+    ordered = sorted(attempts, key=attrgetter("index", "number"))
     # What is stored of the few children that have Pods, as sets and numbers that are quick to ask.
     with_pods = IndexSet.of({one.index for one in ordered})
     strangers = set(with_pods - stored.members)
@@ -170,7 +172,7 @@ def children_of(
     starting = IndexSet.of(sets[Phase.STARTING]) - done - running
     unbound = IndexSet.of((*sets[Phase.UNBOUND], *sets[Phase.ASSUMED])) - done - running - starting
     waiting = counted.members - done - running - starting - unbound
-    retrying = IndexSet.of(index for those in counted.attempts.values() for index in those)
+    retrying = reduce(or_, counted.attempts.values(), IndexSet())
     return Children(
         counted=counted,
         waiting=waiting,
@@ -183,10 +185,6 @@ def children_of(
         releasable=tuple(releasable),
         overdue=tuple(overdue),
     )
-
-
-def _place(attempt: PodAttempt) -> tuple[int, int]:
-    return attempt.index, attempt.number
 
 
 def doomed(children: Children, indexes: IndexSet, key: FailureKey) -> Children:

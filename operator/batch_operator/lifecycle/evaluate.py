@@ -34,10 +34,9 @@ from batch_operator.lifecycle.interruptions import with_interrupted
 from batch_operator.lifecycle.limits import (
     NO_LIMITS,
     TimeLimits,
-    due,
     limits_of,
     notice_of,
-    stays_of,
+    stays_due,
     waits_of,
 )
 from batch_operator.lifecycle.members import awaited_array, members_of
@@ -338,7 +337,7 @@ def _waits(
 def _notice(
     limits: TimeLimits, waits: Sequence[Due], children: Children, now: datetime
 ) -> Notice | None:
-    return notice_of(limits, [*waits, *due(limits, stays_of(children.live))], now)
+    return notice_of(limits, [*waits, *stays_due(limits, children.live)], now)
 
 
 def _look_again_at(

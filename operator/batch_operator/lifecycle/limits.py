@@ -186,9 +186,11 @@ def _words(status_reason: str | None, token: str) -> tuple[str, ...]:
     return (code, token) if code else (token,)
 
 
-def stays_of(attempts: Iterable[PodAttempt]) -> list[Stay]:
-    """The stays of attempts that live."""
-    return [stay for one in attempts if not one.phase.ended and (stay := _stay(one))]
+def stays_due(limits: TimeLimits, attempts: Iterable[PodAttempt]) -> list[Due]:
+    """When which rule applies to attempts that live, if they go on; the earliest first."""
+    if not limits.rules:
+        return []  # as in most queues, and asked for every attempt in every look
+    return due(limits, [stay for one in attempts if not one.phase.ended and (stay := _stay(one))])
 
 
 def _stay(attempt: PodAttempt) -> Stay | None:

@@ -19,12 +19,11 @@ from batch_operator.lifecycle.limits import (
     EXCEEDED,
     NO_LIMITS,
     TimeLimits,
-    due,
     ended_by,
     ends,
     limit_behind,
     moves_on_at,
-    stays_of,
+    stays_due,
 )
 
 if TYPE_CHECKING:
@@ -114,6 +113,7 @@ def review(
     to_stop: list[PodAttempt] = []
     to_move: list[tuple[PodAttempt, str]] = []
     deadlines: list[datetime] = []
+    is_bounded = bool(stop or timeout or limits.rules or limits.max_waits)
     for attempt in attempts:
         if attempt.phase.ended:
             judged = _judged(attempt, stop, timeout, limits)
@@ -122,8 +122,10 @@ def review(
             continue
         if attempt.deleting or attempt.stopping or attempt.is_on_its_way:
             continue
+        if not is_bounded and attempt.requeued is None and attempt.start_error is None:
+            continue  # as most of a large array's
         moves_at = moves_on_at(limits, attempt)
-        found = due(limits, stays_of([attempt]))
+        found = stays_due(limits, [attempt])
         late = [one for one in found if one.at <= now]
         deadlines += [one.at for one in found if one.at > now]
         deadlines += [moves_at] if moves_at and moves_at > now else []
@@ -190,11 +192,19 @@ def _judged(
     attempt: PodAttempt, stop: Stop | None, timeout: Timeout | None, limits: TimeLimits
 ) -> PodAttempt:
     """An attempt that has ended, as it counts."""
-    was_stopped = attempt.deleting or attempt.deadline_exceeded
-    if stop is not None and was_stopped and _is_hit(attempt, stop):
+    if attempt.deleting or attempt.deadline_exceeded:
+        return _stopped(attempt, stop, timeout, limits)
+    return replace(attempt, retryable=False) if stop is not None else attempt
+
+
+def _stopped(
+    attempt: PodAttempt, stop: Stop | None, timeout: Timeout | None, limits: TimeLimits
+) -> PodAttempt:
+    """One that was made to end, by whomever."""
+    if stop is not None and _is_hit(attempt, stop):
         return _failed(attempt, stop.status_reason)
     over_time = _over_time(attempt, timeout, limits)
-    is_requeued = attempt.requeued is not None and was_stopped and attempt.phase is Phase.FAILED
+    is_requeued = attempt.requeued is not None and attempt.phase is Phase.FAILED
     if is_requeued and over_time is None:
         if stop is not None:
             return _failed(attempt, stop.status_reason)

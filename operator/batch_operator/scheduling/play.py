@@ -283,9 +283,7 @@ class Play:
         run_times = self.beginning.run_times
         dispatch = Dispatch(
             now=self.now,
-            room=Room(
-                self._used, dict(self._units), self.beginning.ceilings, self.beginning.suits
-            ),
+            room=Room(self._used, dict(self._units), self.beginning.ceilings, self.beginning.suits),
             resources=self.beginning.consumables,
             asks_first=False,  # that takes one cycle more
             limit_of=self._limit,

@@ -23,7 +23,7 @@ from batch_operator.lifecycle.limits import (
     limits_of,
     moves_on_at,
     notice_of,
-    stays_of,
+    stays_due,
     unknown_reason,
     waits_of,
 )
@@ -45,6 +45,11 @@ def limit(
 
 def limits(*rules: JobStateTimeLimitAction) -> TimeLimits:
     return TimeLimits(rules)
+
+
+ANY_STATE = limits(
+    *(limit(one) for one in ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING"))
+)
 
 
 @pytest.mark.parametrize(
@@ -101,15 +106,17 @@ ATTEMPTS: dict[str, tuple[PodAttempt, Stay | None]] = {
 def test_the_clock_of_an_attempt_that(name: str) -> None:
     seen, expected = ATTEMPTS[name]
 
-    assert stays_of([seen]) == ([expected] if expected else [])
+    found = stays_due(ANY_STATE, [seen])
+
+    assert [one.stay for one in found] == ([expected] if expected else [])
+    assert stays_due(limits(), [seen]) == []
 
 
 def waits(status: dict[str, Any], *, waiting: IndexSet = ONE, is_open: IndexSet = ONE) -> Any:
     """State and reason of the stays that any rule finds in a status."""
-    rules = limits(*(limit(state) for state in ("SUBMITTED", "PENDING", "RUNNABLE", "RUNNING")))
     stored = BatchJobStatus.model_validate(status)
     gated, ready = bool(waiting - is_open), bool(waiting & is_open)
-    found = waits_of(rules, stored, is_gated=gated, is_ready=ready)
+    found = waits_of(ANY_STATE, stored, is_gated=gated, is_ready=ready)
     return [(one.stay.state, one.code) for one in found]
 
 
