@@ -94,7 +94,7 @@ class IndexSet:
         return bool(self.bits >> index & 1)
 
     def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(starmap(range, self._runs()))
+        return chain.from_iterable(starmap(range, self._runs())) if self.bits else iter(())
 
     def first(self, count: int) -> list[int]:
         """The lowest `count` indexes, ascending; fewer when the set is smaller."""

@@ -167,6 +167,8 @@ def waits_of(
         is_gated: whether children wait for dependencies.
         is_ready: whether children do whose dependencies are met.
     """
+    if not limits.rules:
+        return []
     if status.array is not None:
         told = [
             Stay(row.state, row.since, _words(row.status_reason, row.reason))
@@ -188,8 +190,8 @@ def _words(status_reason: str | None, token: str) -> tuple[str, ...]:
 
 def stays_due(limits: TimeLimits, attempts: Iterable[PodAttempt]) -> list[Due]:
     """When which rule applies to attempts that live, if they go on; the earliest first."""
-    if not limits.rules:
-        return []  # as in most queues, and asked for every attempt in every look
+    if not limits.rules:  # as in most queues, and asked for every attempt in every look
+        return []
     return due(limits, [stay for one in attempts if not one.phase.ended and (stay := _stay(one))])
 
 

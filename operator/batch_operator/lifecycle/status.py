@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from batch_operator.api.common import ShareUsage
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.children import FailureKey
     from batch_operator.lifecycle.evaluate import Evaluation, Job
@@ -40,13 +41,18 @@ MESSAGE_LENGTH_MAX = 1024
 _OTHER_FAILURES: FailureKey = (None, "further kinds of failure", None)
 
 
-def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobStatus:
+def status_of(
+    look: Evaluation, hold: Hold | None, now: datetime, share_usage: ShareUsage | None = None
+) -> BatchJobStatus:
     """The status that this look at the job calls for; one that is final is kept as it is.
 
     Args:
         look: what `evaluate` found.
         hold: why what could start does not, from the scheduler; the look's own hold wins.
         now: becomes the time of what changed, in whole seconds as the API server keeps them.
+        share_usage: what the job has used of its share.
+
+    The estimate of its start is the stored one: it is renewed only in a status that is written.
     """
     stored = look.job.status
     if stored.state in FINAL:
@@ -74,6 +80,7 @@ def status_of(look: Evaluation, hold: Hold | None, now: datetime) -> BatchJobSta
         pending=None if look.ending else _pending(look, state, hold, now, is_array=is_array),
         array=_array(look, hold, now) if is_array and look.knows_members else None,
         nodes=node_rows(look, state),
+        share_usage=share_usage,
         conditions=_conditions(look, state, hold, now),
     )
 
@@ -237,6 +244,7 @@ def _pending(
         blocked_by=list(why.blocked_by),
         since=before.since if unchanged and before else now,
         next_look_at=look.look_again_at.replace(microsecond=0) if look.look_again_at else None,
+        estimated_start=before.estimated_start if before else None,
     )
 
 

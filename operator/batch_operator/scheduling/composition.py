@@ -30,12 +30,11 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     queue = snapshot.queues.get(job.spec.job_queue)
     book = book_of(snapshot, memo, queue) if queue is not None else None
     usage = share_usage(look, book.half_life) if book is not None else job.status.share_usage
-    status = status_of(look, hold, snapshot.now).model_copy(update={"share_usage": usage})
+    status = status_of(look, hold, snapshot.now, usage)
     if (costs := memo.ledger.jobs.get(job.uid)) is not None:
         known = {"cost": cost_to(costs), "attempts": with_costs(status.attempts, costs)}
         status = status.model_copy(update=known)
-    pending = with_estimate(status, job.status, memo, job.uid)
-    status = status.model_copy(update={"pending": pending})
+    status = job.status if status == job.status else with_estimate(status, memo, job.uid)
     memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))
     return write_job(job, status, _urgency(look, status))
 

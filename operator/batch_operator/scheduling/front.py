@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from batch_operator.api.job import BatchJobStatus, Pending
+    from batch_operator.api.job import BatchJobStatus
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.outlook import Estimate, Forecast
     from batch_operator.scheduling.snapshot import Queue, Snapshot
@@ -104,20 +104,16 @@ def _is_news(old: QueuedJob, new: QueuedJob, made_at: datetime) -> bool:
     return any(abs(b - a) > max(NEWS, abs(a - made_at) * NEWS_PART) for b, a in pairs)
 
 
-def with_estimate(
-    status: BatchJobStatus, before: BatchJobStatus, memo: Memo, uid: str
-) -> Pending | None:
-    """The pending of a job with its estimated start: a new one only in a status that is written."""
-    pending, known = status.pending, before.pending
-    if pending is None:
-        return None
-    stored = known.estimated_start if known is not None else None
-    kept = pending.model_copy(update={"estimated_start": stored})
-    if status.model_copy(update={"pending": kept}) == before:
-        return kept
+def with_estimate(status: BatchJobStatus, memo: Memo, uid: str) -> BatchJobStatus:
+    """A status that is about to be written, with what is known now of the job's start."""
+    if status.pending is None:
+        return status
     forecast = memo.outlook.forecast
     estimate = forecast.estimates.get(uid) if forecast is not None else None
-    if estimate is None:
-        return pending.model_copy(update={"estimated_start": None})
-    told = EstimatedStart(p50=estimate.p50, p90=estimate.p90, basis=estimate.basis)
-    return pending.model_copy(update={"estimated_start": told})
+    told = (
+        EstimatedStart(p50=estimate.p50, p90=estimate.p90, basis=estimate.basis)
+        if estimate is not None
+        else None
+    )
+    pending = status.pending.model_copy(update={"estimated_start": told})
+    return status.model_copy(update={"pending": pending})

@@ -217,21 +217,21 @@ class Memo:
 
     def count_states(self, uid: str, counts: tuple[str, Mapping[JobState, int]] | None) -> None:
         """Put a job's children by state into its queue's totals; a plain job counts as one."""
-        if before := self._totals.pop(uid, None):
-            self.queue_totals[before[0]].subtract(before[1])
-            self.touched_queues.add(before[0])
+        before = self._totals.pop(uid, None)
         if counts:
             self._totals[uid] = counts
-            self.queue_totals[counts[0]].update(counts[1])
-            self.touched_queues.add(counts[0])
+        for sign, one in ((-1, before), (1, counts)) if before != counts else ():
+            if one is not None:
+                _add(self.queue_totals[one[0]], one[1], sign)
+                self.touched_queues.add(one[0])
 
     def _set_usage(self, uid: str, usage: Mapping[str, int]) -> None:
         before = self._usage.get(uid, {})
         if before == usage:
             return
         self.outlook.moves += 1
-        self.used_milli.subtract(before)
-        self.used_milli.update(usage)
+        _add(self.used_milli, before, -1)
+        _add(self.used_milli, usage, 1)
         self.touched_environments.update(before, usage)
         if usage:
             self._usage[uid] = usage
@@ -243,13 +243,19 @@ class Memo:
         if before == held:
             return
         self.outlook.moves += 1
-        self.used_units.subtract(before)
-        self.used_units.update(held)
+        _add(self.used_units, before, -1)
+        _add(self.used_units, held, 1)
         self.touched_consumables.update(before, held)
         if held:
             self._held[uid] = held
         else:
             self._held.pop(uid, None)
+
+
+def _add(counter: Counter[K], counts: Mapping[K, int], sign: int) -> None:
+    """As `Counter.update` and `subtract`, which are slow for the few keys that a job has."""
+    for key, count in counts.items():
+        counter[key] += sign * count
 
 
 def _discard(index: dict[K, set[str]], key: K, uid: str) -> None:
