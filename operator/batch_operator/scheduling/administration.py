@@ -18,10 +18,8 @@ from batch_operator.scheduling.conditions import conditions_of, dated, urgency_o
 from batch_operator.scheduling.consumables import free_units, grants_after, is_used_up
 from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.environments import (
-    fair_policy,
     missing_policy,
     policy_problem,
-    usable_environments,
     vcpus,
 )
 from batch_operator.scheduling.front import front_of
@@ -35,6 +33,7 @@ from batch_operator.scheduling.mutations import (
 )
 from batch_operator.scheduling.run_times import to_store
 from batch_operator.scheduling.shares import Usage
+from batch_operator.scheduling.terms import offer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -238,8 +237,8 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
         budgets=budgets.rows_of(queue, memo, cost),
         conditions=[
             *conditions_of(
-                _queue_problem(queue, snapshot),
-                f"{queue.spec.state}, {len(usable_environments(queue, snapshot.environments))} "
+                _queue_problem(queue, snapshot, memo),
+                f"{queue.spec.state}, {len(offer_of(snapshot, memo, queue).environments)} "
                 f"compute environments take work",
                 queue.status.conditions,
                 queue.generation,
@@ -271,7 +270,7 @@ def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
     book = memo.books.get(queue.name)
     if book is None:
         return list(queue.status.shares)
-    now, policy = snapshot.now, fair_policy(queue, snapshot.policies)
+    now, policy = snapshot.now, offer_of(snapshot, memo, queue).policy
     book.prune(now)
     factors = book.weights(policy or FairsharePolicy(), book.active(now))
     before = {row.share_identifier: row for row in queue.status.shares}
@@ -295,7 +294,7 @@ def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
     return rows
 
 
-def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
+def _queue_problem(queue: Queue, snapshot: Snapshot, memo: Memo) -> str | None:
     if problem := missing_policy(queue, snapshot.policies):
         return problem
     named = [one.compute_environment for one in queue.spec.compute_environment_order]
@@ -307,6 +306,6 @@ def _queue_problem(queue: Queue, snapshot: Snapshot) -> str | None:
             f"there is no ComputeEnvironment {listed}{f' and {more} more' if more > 0 else ''}: "
             f"apply it, or name others in spec.computeEnvironmentOrder"
         )
-    if not usable_environments(queue, snapshot.environments):
+    if not offer_of(snapshot, memo, queue).environments:
         return "none of its compute environments takes work: see their conditions and state"
     return unknown_reason(queue.spec.job_state_time_limit_actions)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import ShareUsage
-from batch_operator.scheduling.environments import fair_policy
 from batch_operator.scheduling.shares import Charge, ShareBook, Usage, half_life_s, usage_of_run
+from batch_operator.scheduling.terms import offer_of
 
 if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
@@ -94,7 +94,7 @@ def book_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> ShareBook | None:
             if row.deleted_jobs_usage is not None
         }
         book = memo.books[queue.name] = ShareBook(deleted, queue.uid)
-    policy = fair_policy(queue, snapshot.policies)
+    policy = offer_of(snapshot, memo, queue).policy
     return book.at(snapshot.now, book.half_life if policy is None else half_life_s(policy))
 
 

@@ -114,18 +114,18 @@ def rotated(
 
 
 def time_limits(
-    queue: Queue, environments: Mapping[str, Environment], milli_cpu: int
+    queue: Queue, usable: Sequence[Environment], milli_cpu: int
 ) -> list[JobStateTimeLimitAction]:
     """The queue's time limits for a request, without moves where there is nowhere else to go."""
     rules = queue.spec.job_state_time_limit_actions
-    if rules and len(large_enough(usable_environments(queue, environments), milli_cpu)) < 2:
+    if rules and len(large_enough(usable, milli_cpu)) < 2:
         move = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
         return [one for one in rules if one.action is not move]
     return rules
 
 
 def max_waits(
-    queue: Queue, environments: Mapping[str, Environment], suits: Callable[[Environment], bool]
+    queue: Queue, usable: Sequence[Environment], suits: Callable[[Environment], bool]
 ) -> dict[str, int]:
     """For how many seconds a Pod waits for a node, by environment with a suitable one behind it."""
     given = {
@@ -135,7 +135,6 @@ def max_waits(
     }
     if not given:
         return {}
-    usable = usable_environments(queue, environments)
     return {
         one.name: given[one.name]
         for number, one in enumerate(usable)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.api.meta import LABEL_NAMESPACE_NAME
 from batch_operator.lifecycle.array_parameters import read_of, source_of
 from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
 from batch_operator.lifecycle.evaluate import (
@@ -34,7 +32,6 @@ from batch_operator.scheduling.consumables import consumable_hold
 from batch_operator.scheduling.environments import (
     max_waits,
     time_limits,
-    usable_environments,
 )
 from batch_operator.scheduling.mutations import (
     DeleteJob,
@@ -46,17 +43,18 @@ from batch_operator.scheduling.mutations import (
     StopPod,
     Urgency,
 )
-from batch_operator.scheduling.obstacles import never_fits_hold, queue_hold, share_hold
+from batch_operator.scheduling.obstacles import never_fits_hold, share_hold
 from batch_operator.scheduling.starts import lots_of, needs_of_next, rest_of_gang
+from batch_operator.scheduling.terms import terms_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.holds import Hold
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.snapshot import Job, Queue, Snapshot
+    from batch_operator.scheduling.snapshot import Environment, Job, Queue, Snapshot
     from batch_operator.scheduling.suitability import Needs
 
 DEPENDENT_TTL_S = 30.0
@@ -152,14 +150,8 @@ def after_fault(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
 
 def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAttempt]) -> Evaluation:
     queue = snapshot.queues.get(job.spec.job_queue)
-    held = queue_hold(
-        job.spec.job_queue,
-        queue,
-        job.namespace,
-        snapshot.namespaces.get(job.namespace, {LABEL_NAMESPACE_NAME: job.namespace}),
-        snapshot.environments,
-        snapshot.policies,
-    )
+    terms = terms_of(snapshot, memo, job)
+    held = terms.hold
     plan = _plan(snapshot, memo, job, attempts)
     milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0
     needs = needs_of_next(job, plan) if isinstance(plan, Plan) else ()
@@ -170,7 +162,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         if isinstance(plan, Plan):
             held = (
                 held
-                or never_fits_hold(queue, snapshot.environments, milli_cpu, needs, memo.nodes.suits)
+                or never_fits_hold(queue, terms.environments, milli_cpu, needs, memo.nodes.suits)
                 or consumable_hold(plan.units, snapshot.consumables)
             )
     return evaluate(
@@ -182,7 +174,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         now=snapshot.now,
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
-        around=_around(snapshot, memo, queue, attempts, milli_cpu, needs),
+        around=_around(snapshot, memo, queue, terms.environments, attempts, milli_cpu, needs),
     )
 
 
@@ -190,22 +182,19 @@ def _around(
     snapshot: Snapshot,
     memo: Memo,
     queue: Queue | None,
+    usable: Sequence[Environment],
     attempts: list[PodAttempt],
     milli_cpu: int,
     needs: Needs,
 ) -> Surroundings:
-    environments = snapshot.environments
-    found = Surroundings(
-        gone={one.environment for one in attempts} - environments.keys(),
+    return Surroundings(
+        rules=time_limits(queue, usable, milli_cpu) if queue else (),
+        max_waits=max_waits(queue, usable, lambda one: memo.nodes.suits(one, needs))
+        if queue
+        else {},
+        moves_max=len(usable) - 1,
+        gone={one.environment for one in attempts} - snapshot.environments.keys(),
         going={name for one in attempts if (name := _going_node(snapshot, one))},
-    )
-    if queue is None:
-        return found
-    return replace(
-        found,
-        rules=time_limits(queue, environments, milli_cpu),
-        max_waits=max_waits(queue, environments, lambda one: memo.nodes.suits(one, needs)),
-        moves_max=len(usable_environments(queue, environments)) - 1,
     )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.shares import Charge, ShareBook
     from batch_operator.scheduling.snapshot import Job, Key
+    from batch_operator.scheduling.terms import Offer, Terms
 
 K = TypeVar("K")
 OPEN_STATES = tuple(state for state in JobState if state not in FINAL)
@@ -49,6 +50,10 @@ class Memo:
         self.to_compose: dict[str, None] = {}
         """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
+        self.offers: dict[str, Offer] = {}
+        """By queue, of this cycle."""
+        self.terms: dict[tuple[str, str], Terms] = {}
+        """By queue and namespace, of this cycle."""
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
         self.outlook = Outlook()

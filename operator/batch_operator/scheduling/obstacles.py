@@ -105,7 +105,7 @@ def _namespace_hold(queue: Queue, namespace: str, labels: Mapping[str, str]) -> 
 
 def never_fits_hold(
     queue: Queue,
-    environments: Mapping[str, Environment],
+    usable: Sequence[Environment],
     milli_cpu: int,
     needs: Needs,
     suits: Callable[[Environment, Needs], bool],
@@ -115,7 +115,6 @@ def never_fits_hold(
     DEVIATION: AWS leaves such a job at the head of its queue, blocking all behind it. Here it
     waits beside the queue, so that no job's mistake stops the others.
     """
-    usable = usable_environments(queue, environments)
     large = large_enough(usable, milli_cpu)
     if any(suits(one, needs) for one in large):
         return None

@@ -19,10 +19,10 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.backfill import expected, longest_s, releases
 from batch_operator.scheduling.consumables import free_units, is_used_up
 from batch_operator.scheduling.dispatch import Dispatch
-from batch_operator.scheduling.environments import fair_policy, usable_environments
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import lots_of
+from batch_operator.scheduling.terms import offer_of
 from batch_operator.scheduling.walk import MANY, Equal, Walk
 
 if TYPE_CHECKING:
@@ -111,12 +111,13 @@ class Beginning:
                 continue
             size = max(FRONT_MIN, min(FRONT_MAX, left))
             backlog, book = waiting.front(size), memo.books.get(queue.name)
+            offer = offer_of(snapshot, memo, queue)
             left -= min(size, len(backlog))
             queues.append(
                 WaitingQueue(
                     stored=queue,
-                    places=usable_environments(queue, snapshot.environments),
-                    policy=fair_policy(queue, snapshot.policies),
+                    places=offer.environments,
+                    policy=offer.policy,
                     book=book.sums() if book is not None else None,
                     backlog=backlog,
                     size=size,

@@ -12,11 +12,11 @@ from batch_operator.scheduling.backfill import expected, longest_s, releases
 from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
-from batch_operator.scheduling.environments import fair_policy, usable_environments
 from batch_operator.scheduling.preemption import Source, preempt
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import starts_of
+from batch_operator.scheduling.terms import offer_of
 from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ def _serve(
     stops: list[StopPod],
 ) -> list[Blocked]:
     fair: FairStanding | None = None
-    policy, book = fair_policy(queue, snapshot.policies), book_of(snapshot, memo, queue)
-    if policy is not None and book is not None:
-        fair = FairStanding(book, policy, snapshot.now)
+    offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
+    if offer.policy is not None and book is not None:
+        fair = FairStanding(book, offer.policy, snapshot.now)
     blocked = dispatch.serve(
         backlog,
-        usable_environments(queue, snapshot.environments),
+        offer.environments,
         fair or Equal(),
         fair.usable if fair else 1.0,
         backfill=queue.spec.backfill,

@@ -74,7 +74,9 @@ def test_a_pod_waits_for_so_long_as_its_environment_is_given_unless_none_is_behi
     rows = [{**one, "maxWaitSeconds": 60 + one["order"]} for one in ordered("a", "b", "off", "c")]
     rows[-1].pop("maxWaitSeconds")
     of = queue(computeEnvironmentOrder=rows)
-    there = known(*map(environment, "abc"), environment("off", state="DISABLED"))
+    there = usable_environments(
+        of, known(*map(environment, "abc"), environment("off", state="DISABLED"))
+    )
 
     assert max_waits(of, there, lambda _: True) == {"b": 61}
     assert max_waits(of, there, lambda one: one.name != "c") == {}
@@ -86,7 +88,7 @@ def test_a_queue_moves_nothing_where_there_is_nowhere_to_go() -> None:
     move["action"] = "NEXT_COMPUTE_ENVIRONMENT"
     tell = {**move, "action": "NOTIFY"}
     main = queue(computeEnvironmentOrder=ordered("a", "b"), jobStateTimeLimitActions=[move, tell])
-    one, two = known(environment("a")), known(environment("a"), environment("b", maxvCpus=2))
+    one, two = [environment("a")], [environment("a"), environment("b", maxvCpus=2)]
 
     assert [rule.action for rule in time_limits(main, two, 2000)] == [
         "NEXT_COMPUTE_ENVIRONMENT",
@@ -220,7 +222,8 @@ def test_a_queue_takes_jobs_with(name: str) -> None:
 def never_fits(
     of: Queue, environments: Mapping[str, Environment], milli_cpu: int, needs: Needs = ()
 ) -> Hold | None:
-    return never_fits_hold(of, environments, milli_cpu, needs, Suitability())
+    usable = usable_environments(of, environments)
+    return never_fits_hold(of, usable, milli_cpu, needs, Suitability())
 
 
 def test_a_job_above_every_max_vcpus_says_what_to_change() -> None:

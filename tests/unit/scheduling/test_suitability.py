@@ -136,8 +136,8 @@ def test_too_large_for_every_type_is_aws_s_misconfiguration() -> None:
     """AWS Batch, blocked queues: the statusReason of a job that is larger than any instance."""
     where = managed(maxvCpus=96)
     of = queue(computeEnvironmentOrder=[{"order": 1, "computeEnvironment": "cloud"}])
-    hold = never_fits_hold(of, {"cloud": where}, 32_000, pods(32), Suitability())
-    above = never_fits_hold(of, {"cloud": where}, 97_000, pods(97), Suitability())
+    hold = never_fits_hold(of, [where], 32_000, pods(32), Suitability())
+    above = never_fits_hold(of, [where], 97_000, pods(97), Suitability())
 
     assert hold is not None
     assert hold.stalled
