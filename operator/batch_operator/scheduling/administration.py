@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.consumable_resource import ConsumableResourceStatus
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
         Snapshot,
     )
 
+TOUCHED_MAX = 100
+"""Queues, and environments, whose counts are told anew in one cycle."""
 SHARES_MAX = 500
 """AWS: a queue has at most so many active share identifiers."""
 _NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
@@ -66,47 +69,56 @@ class Fault:
 
 def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutation]:
     """Revisions to keep and statuses to write, for what changed or was counted anew."""
-    changes, now = snapshot.changes, snapshot.now
-    queues = changes.queues | memo.touched_queues
-    if changes.environments or changes.policies:
-        queues = snapshot.queues.keys()
-    memo.touched_environments |= changes.environments | changes.nodes
-    for name in memo.nodes.named_by.keys() - snapshot.queues.keys():
-        memo.touched_environments |= memo.nodes.named_by.pop(name)
-    work: tuple[_Work, ...] = (
-        (
-            "definition",
-            snapshot.definitions,
-            changes.definitions | memo.touched_definitions | _newly_learned(snapshot, memo),
-            lambda key, one: _definition(key, one, memo, now),
-        ),
-        ("queue", snapshot.queues, queues, lambda _, one: [_queue(one, snapshot, memo)]),
-        (
-            "environment",
-            snapshot.environments,
-            memo.touched_environments,
-            lambda _, one: [environment_status(one, snapshot, memo)],
-        ),
-        ("policy", snapshot.policies, changes.policies, lambda _, one: [_policy(one, now)]),
-        (
-            "resource",
-            snapshot.consumables,
-            changes.consumables | memo.touched_consumables,
-            lambda _, one: [_consumable(one, snapshot, memo)],
-        ),
-    )
     found: list[Mutation] = []
-    for kind, known, touched, see_to in work:
+    for kind, known, touched, see_to in _work(snapshot, memo):
         for key in sorted(touched if memo.is_administered else known):
             if key in known:
                 with _kept_away(f"{kind} {key}", faults):
                     found += see_to(key, known[key])
     memo.touched_definitions.clear()
-    memo.touched_queues.clear()
-    memo.touched_environments.clear()
     memo.touched_consumables.clear()
     memo.is_administered = True
     return found
+
+
+def _next_of(touched: dict[str, None]) -> set[str]:
+    """Take those that were touched first; the others' counts may lag behind for a few cycles."""
+    taken = list(islice(touched, TOUCHED_MAX))
+    for name in taken:
+        del touched[name]
+    return set(taken)
+
+
+def _work(snapshot: Snapshot, memo: Memo) -> Iterator[_Work]:
+    """What there is to do, kind by kind: queues that are seen to touch environments."""
+    changes, now = snapshot.changes, snapshot.now
+    yield (
+        "definition",
+        snapshot.definitions,
+        changes.definitions | memo.touched_definitions | _newly_learned(snapshot, memo),
+        lambda key, one: _definition(key, one, memo, now),
+    )
+    queues = changes.queues | _next_of(memo.touched_queues)
+    if changes.environments or changes.policies:
+        queues = snapshot.queues.keys()
+    yield "queue", snapshot.queues, queues, lambda _, one: [_queue(one, snapshot, memo)]
+    touched = {*changes.nodes}
+    for name in memo.nodes.named_by.keys() - snapshot.queues.keys():
+        touched |= memo.nodes.named_by.pop(name)
+    memo.touched_environments |= dict.fromkeys(sorted(touched))
+    yield (
+        "environment",
+        snapshot.environments,
+        changes.environments | _next_of(memo.touched_environments),
+        lambda _, one: [environment_status(one, snapshot, memo)],
+    )
+    yield "policy", snapshot.policies, changes.policies, lambda _, one: [_policy(one, now)]
+    yield (
+        "resource",
+        snapshot.consumables,
+        changes.consumables | memo.touched_consumables,
+        lambda _, one: [_consumable(one, snapshot, memo)],
+    )
 
 
 _Work = tuple[str, "Mapping[Any, Any]", "AbstractSet[Any]", "Callable[[Any, Any], list[Mutation]]"]
@@ -261,7 +273,8 @@ def _note_environments(queue: Queue, memo: Memo) -> None:
     """Have the environments that a queue names, or names no more, tell of it."""
     order = () if queue.deleting else queue.spec.compute_environment_order
     named = frozenset(one.compute_environment for one in order)
-    memo.touched_environments |= named ^ memo.nodes.named_by.get(queue.name, frozenset())
+    touched = named ^ memo.nodes.named_by.get(queue.name, frozenset())
+    memo.touched_environments |= dict.fromkeys(sorted(touched))
     memo.nodes.named_by[queue.name] = named
 
 

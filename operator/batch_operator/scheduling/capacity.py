@@ -129,7 +129,7 @@ def _see_to(
     known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
     note_orders(known, now)
     memo.nodes.unplanned.discard(name)
-    memo.touched_environments.add(name)
+    memo.touched_environments[name] = None
     _set_ceiling(environment, known, nodes, memo, now)
     cordon = [one for one in plan.cordon if one not in turnover.given_up]
     mutations: list[Mutation] = [CordonNode(one, now) for one in cordon]

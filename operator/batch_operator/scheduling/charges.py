@@ -76,7 +76,7 @@ def charge(snapshot: Snapshot, memo: Memo, look: Evaluation, *, is_open: bool) -
     if queue is None or (book := book_of(snapshot, memo, queue)) is None:
         return
     memo.charge(look.job.uid, queue.name, charge_of(look, book.half_life, is_open=is_open))
-    memo.touched_queues.add(queue.name)
+    memo.touched_queues[queue.name] = None
 
 
 def book_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> ShareBook | None:

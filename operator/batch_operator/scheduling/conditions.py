@@ -59,15 +59,22 @@ def dated(
     wanted: Sequence[Wanted], before: Sequence[Condition], generation: int, now: datetime
 ) -> list[Condition]:
     """The conditions; one that reads as before keeps the time of its last transition."""
-    known = {(one.type, one.status): one.last_transition_time for one in before}
-    return [
-        Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=text,
-            observed_generation=generation,
-            last_transition_time=known.get((kind, status), now.replace(microsecond=0)),
-        )
-        for kind, status, reason, text in wanted
-    ]
+    known = {one.type: one for one in before}
+    return [_dated(one, generation, known.get(one[0]), now) for one in wanted]
+
+
+def _dated(wanted: Wanted, generation: int, before: Condition | None, now: datetime) -> Condition:
+    kind, status, reason, message = wanted
+    if before is not None:
+        told = (before.type, before.status, before.reason, before.message)
+        if told == wanted and before.observed_generation == generation:
+            return before
+    since = before.last_transition_time if before and before.status is status else None
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+        last_transition_time=since or now.replace(microsecond=0),
+    )

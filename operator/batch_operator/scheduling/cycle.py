@@ -78,7 +78,9 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     mutations += [*provided, *reads, *fall_through(snapshot, memo)]
     fronts_at = renew_fronts(snapshot, memo)
     mutations += administration.mutations(snapshot, memo, faults)
-    has_more = bool(memo.to_look or memo.to_compose)
+    has_more = bool(
+        memo.to_look or memo.to_compose or memo.touched_queues or memo.touched_environments
+    )
     budgets_at = budgets.next_at(memo)
     times = (memo.next_deadline(), forecast_at, provide_at, read_at, budgets_at, fronts_at)
     wake_at = min(filter(None, times), default=None)

@@ -39,7 +39,7 @@ def renew_fronts(snapshot: Snapshot, memo: Memo) -> datetime | None:
         del outlook.fronts_due[name]
         if queue := snapshot.queues.get(name):
             outlook.fronts[name] = _decided(queue, snapshot, memo, outlook.forecast)
-            memo.touched_queues.add(name)
+            memo.touched_queues[name] = None
             rows += 1 + len(outlook.forecast.fronts.get(name, ()))
     return snapshot.now if outlook.fronts_due else None
 

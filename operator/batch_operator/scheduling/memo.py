@@ -51,9 +51,8 @@ class Memo:
         """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
         self.offers: dict[str, Offer] = {}
-        """By queue, of this cycle."""
         self.terms: dict[tuple[str, str], Terms] = {}
-        """By queue and namespace, of this cycle."""
+        """Of this cycle, by queue and namespace; offers are the same to all namespaces."""
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
         self.outlook = Outlook()
@@ -80,8 +79,9 @@ class Memo:
         self.by_definition: dict[Key, set[str]] = defaultdict(set)
         self.by_consumable: dict[str, set[str]] = defaultdict(set)
         self.queue_totals: dict[str, Counter[JobState]] = defaultdict(Counter)
-        self.touched_queues: set[str] = set()
-        self.touched_environments: set[str] = set()
+        self.touched_queues: dict[str, None] = {}
+        self.touched_environments: dict[str, None] = {}
+        """Their statuses are due; in order, for a cycle sees to so many at most."""
         self.touched_consumables: set[str] = set()
         self.touched_definitions: set[Key] = set()
         self.revision_users: Counter[tuple[str, str, int]] = Counter()
@@ -173,7 +173,7 @@ class Memo:
         """A job exists no more: what it has used is not forgotten with it."""
         queue = self._charged_in.pop(uid, None)
         if queue in self.books and self.books[queue].delete(uid, now):
-            self.touched_queues.add(queue)
+            self.touched_queues[queue] = None
 
     def watch_deadline(self, uid: str, at: datetime | None) -> None:
         """Have the job looked at again at that time, instead of at the one set before."""
@@ -228,7 +228,7 @@ class Memo:
         for sign, one in ((-1, before), (1, counts)) if before != counts else ():
             if one is not None:
                 _add(self.queue_totals[one[0]], one[1], sign)
-                self.touched_queues.add(one[0])
+                self.touched_queues[one[0]] = None
 
     def _set_usage(self, uid: str, usage: Mapping[str, int]) -> None:
         before = self._usage.get(uid, {})
@@ -237,7 +237,7 @@ class Memo:
         self.outlook.moves += 1
         _add(self.used_milli, before, -1)
         _add(self.used_milli, usage, 1)
-        self.touched_environments.update(before, usage)
+        self.touched_environments |= dict.fromkeys((*before, *usage))
         if usage:
             self._usage[uid] = usage
         else:

@@ -391,8 +391,8 @@ def test_a_change_has_looked_at(name: str) -> None:
 def test_queues_and_environments_whose_jobs_moved_are_looked_at_once() -> None:
     objects = settled()
     memo = used_memo()
-    memo.touched_queues.add("main")
-    memo.touched_environments.add("local")
+    memo.touched_queues["main"] = None
+    memo.touched_environments["local"] = None
 
     assert len(mutations(snapshot(*objects), memo)) == 2
     assert mutations(snapshot(*objects), memo) == []
@@ -406,3 +406,30 @@ def test_a_pod_template_that_only_looks_different_is_no_new_revision() -> None:
     found = mutations(snapshot(Definition(kept.object, {1: stored})), Memo())
 
     assert not [one for one in found if isinstance(one, CreateRevision)]
+
+
+def test_of_many_queues_whose_jobs_moved_all_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that were touched first go first, or the busy ones would keep the others waiting."""
+    monkeypatch.setattr("batch_operator.scheduling.administration.TOUCHED_MAX", 2)
+    world = snapshot(*(queue(name) for name in "abc"))
+    memo = used_memo()
+    seen = []
+    for busy in ("cba", "bc", "bc"):
+        memo.touched_queues |= dict.fromkeys(busy)
+        seen.append(sorted(statuses(mutations(world, memo))))
+
+    assert seen == [["b", "c"], ["a", "b"], ["b", "c"]]
+
+
+def test_a_queue_that_changed_does_not_wait_behind_those_whose_jobs_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batch_operator.scheduling.administration.TOUCHED_MAX", 1)
+    memo = used_memo()
+    memo.touched_queues |= dict.fromkeys("ab")
+    changes = Changes(queues=frozenset("c"))
+    found = mutations(snapshot(*(queue(name) for name in "abc"), changes=changes), memo)
+
+    assert sorted(statuses(found)) == ["a", "c"]
