@@ -61,7 +61,10 @@ class SlowWorld(World):
         self.under_way[_key(mutation)] = mutation
 
     def end(self, mutation: Mutation, *, arrives: bool) -> bool:
-        """What was sent arrives or is lost, and its job is looked at again. Whether it counts."""
+        """What was sent arrives or is lost. Whether it counts.
+
+        But for a status that is stored its job is looked at again, whatever has become of it.
+        """
         del self.under_way[_key(mutation)]
         counts = arrives and self._is_accepted(mutation)
         if isinstance(mutation, WriteStatus) and counts:
@@ -72,7 +75,8 @@ class SlowWorld(World):
         uid = _job_uid(mutation)
         if isinstance(mutation, StartAttempt):
             self.cache.unassume(uid, _assumed(mutation).pod_name)
-        self.cache.touch(uid)
+        if not (isinstance(mutation, WriteStatus) and counts):
+            self.cache.touch(uid)
         return counts
 
     def sent(self, kind: type[M]) -> list[M]:

@@ -149,6 +149,7 @@ class Cache:
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._changed_namespaces: set[str] = set()
         self._changed_jobs: set[str] = set()
+        self._changed_statuses: set[str] = set()
         self._removed_jobs: set[Key] = set()
         self._changed_definitions: set[Key] = set()
         self._changed_queues: set[str] = set()
@@ -164,6 +165,7 @@ class Cache:
         """
         changes = Changes(
             jobs=self._changed_jobs,
+            statuses=self._changed_statuses,
             removed_jobs=self._removed_jobs,
             definitions=self._changed_definitions,
             queues=self._changed_queues,
@@ -174,6 +176,7 @@ class Cache:
             namespaces=self._changed_namespaces,
         )
         self._changed_jobs = set()
+        self._changed_statuses = set()
         self._removed_jobs = set()
         self._changed_definitions = set()
         self._changed_queues = set()
@@ -322,7 +325,8 @@ class Cache:
     def _job_changed(self, before: Job | None, after: Job | None) -> None:
         known = after or before
         assert known is not None  # a change has at least one side
-        self._changed_jobs.add(known.uid)
+        changed = self._changed_statuses if _is_echo(before, after) else self._changed_jobs
+        changed.add(known.uid)
         self._use_source(known, is_open=after is not None and after.status.state not in FINAL)
         if after is not None:
             self._job_uids[after.key] = after.uid

@@ -48,14 +48,7 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
     if memo.is_empty:
         return {*snapshot.jobs, *snapshot.attempts}
     changes = snapshot.changes
-    found = {*changes.jobs, *memo.due(snapshot.now)}
-    for uid in changes.jobs:
-        job = snapshot.jobs.get(uid)
-        if job is not None and job.key in memo.dependents:
-            found |= _told(memo, job.key, outcome_of(job))
-    for key in changes.removed_jobs:
-        if key in memo.dependents and key not in snapshot.job_uids:
-            found |= _told(memo, key, None)
+    found = {*changes.jobs, *memo.due(snapshot.now), *_dependents(snapshot, memo)}
     found |= _on_going_nodes(snapshot, memo)
     for definition in changes.definitions:
         found |= memo.by_definition.get(definition, set())
@@ -66,6 +59,22 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
         found |= never_charged(snapshot, memo, name)
     if changes.namespaces:
         found |= _in_changed_namespaces(snapshot, memo)
+    for uid in changes.statuses - found:
+        if uid in memo.to_look or not memo.is_as_expected(snapshot.jobs[uid]):
+            found.add(uid)
+    return found
+
+
+def _dependents(snapshot: Snapshot, memo: Memo) -> set[str]:
+    """Those who depend on jobs that have changed, or are gone."""
+    found: set[str] = set()
+    for uid in snapshot.changes.jobs | snapshot.changes.statuses:
+        job = snapshot.jobs.get(uid)
+        if job is not None and job.key in memo.dependents:
+            found |= _told(memo, job.key, outcome_of(job))
+    for key in snapshot.changes.removed_jobs:
+        if key in memo.dependents and key not in snapshot.job_uids:
+            found |= _told(memo, key, None)
     return found
 
 

@@ -34,7 +34,9 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     if (costs := memo.ledger.jobs.get(job.uid)) is not None:
         known = {"cost": cost_to(costs), "attempts": with_costs(status.attempts, costs)}
         status = status.model_copy(update=known)
-    status = job.status if status == job.status else with_estimate(status, memo, job.uid)
+    is_new = status != job.status
+    status = with_estimate(status, memo, job.uid) if is_new else job.status
+    memo.expect(look, status if is_new else None)
     memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))
     return write_job(job, status, _urgency(look, status))
 

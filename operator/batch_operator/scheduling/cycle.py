@@ -57,7 +57,6 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     """Decide once. `memo` is updated; an empty one gives the same decisions, at a higher cost."""
     faults: list[Fault] = []
     mutations: list[Mutation] = []
-    memo.offers.clear()
     memo.terms.clear()
     run_times.recall(snapshot, memo)
     ledger.recall(snapshot, memo)

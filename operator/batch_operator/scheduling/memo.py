@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from batch_operator.api.job import JobState
@@ -20,11 +21,13 @@ from batch_operator.scheduling.ledger import Ledger
 from batch_operator.scheduling.nodes_memo import NodesMemo
 from batch_operator.scheduling.outlook import Outlook
 from batch_operator.scheduling.run_times import RunTimes
+from batch_operator.scheduling.terms import TermsOfCycle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from batch_operator.api.job import BatchJobStatus
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.backlog import Lot
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.shares import Charge, ShareBook
     from batch_operator.scheduling.snapshot import Job, Key
-    from batch_operator.scheduling.terms import Offer, Terms
 
 K = TypeVar("K")
 OPEN_STATES = tuple(state for state in JobState if state not in FINAL)
@@ -50,9 +52,9 @@ class Memo:
         self.to_compose: dict[str, None] = {}
         """Jobs whose status is still to be composed."""
         self.looks: dict[str, Evaluation] = {}
-        self.offers: dict[str, Offer] = {}
-        self.terms: dict[tuple[str, str], Terms] = {}
-        """Of this cycle, by queue and namespace; offers are the same to all namespaces."""
+        self.expected: dict[str, BatchJobStatus] = {}
+        """By job, a status with which a look at it would find the same again (`expect`)."""
+        self.terms = TermsOfCycle()
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
         self.outlook = Outlook()
@@ -96,6 +98,7 @@ class Memo:
     def remember(self, look: Evaluation, lots: Sequence[Lot]) -> None:
         """Keep a look at a job, and its places in its queue, in place of the ones before."""
         job = look.job
+        self.expected.pop(job.uid, None)
         before = self.looks.get(job.uid)
         if before is None:
             self._meet(job)
@@ -112,6 +115,28 @@ class Memo:
         self._set_held(job.uid, look.held)
         self.outlook.moves += self.backlogs[job.spec.job_queue].set(job.uid, lots)
         self.watch_deadline(job.uid, look.look_again_at)
+
+    def expect(self, look: Evaluation, status: BatchJobStatus | None) -> None:
+        """A look calls for a new status: once that is stored, spare the look that would confirm it.
+
+        A look reads of a status what has been counted and recorded, which children are past their
+        dependencies, and how long they have waited. Where it reads nothing of these it finds the
+        same again.
+        """
+        job, array = look.job, look.job.spec.array_properties
+        counts = look.ending or look.children.newly_ended or (look.plan and look.plan.hold)
+        awaits = job.spec.depends_on or (array and array.rerun_failed_of)
+        if status is None or counts or awaits or look.limits.rules:
+            self.expected.pop(job.uid, None)
+        else:
+            self.expected[job.uid] = status
+
+    def is_as_expected(self, job: Job) -> bool:
+        """Whether only what was expected has been stored; then the last look stands for this."""
+        if self.expected.pop(job.uid, None) != job.status:
+            return False
+        self.looks[job.uid] = replace(self.looks[job.uid], job=job)
+        return True
 
     def live(self) -> list[Evaluation]:
         """The looks at jobs of which something runs, in order of submission."""
@@ -132,6 +157,7 @@ class Memo:
         self._set_usage(uid, usage)
         self._set_held(uid, {})
         self.watch_deadline(uid, None)
+        self.expected.pop(uid, None)
         plan = self.plans.pop(uid, None)
         for name, _ in plan.units if plan is not None else ():
             _discard(self.by_consumable, name, uid)

@@ -41,10 +41,12 @@ Key = tuple[str, str]
 class Changes:
     """What has changed since the last cycle: job uids, and keys or names of the other kinds.
 
-    `removed_jobs` are the keys of those among `jobs` that are gone.
+    `removed_jobs` are the keys of those among `jobs` that are gone; `statuses` the uids of jobs of
+    which nothing but the stored status has changed, unless they are among `jobs`, too.
     """
 
     jobs: AbstractSet[str] = frozenset()
+    statuses: AbstractSet[str] = frozenset()
     removed_jobs: AbstractSet[Key] = frozenset()
     definitions: AbstractSet[Key] = frozenset()
     queues: AbstractSet[str] = frozenset()

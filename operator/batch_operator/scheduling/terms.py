@@ -5,7 +5,7 @@ They follow from the queue, its environments and its policy, which do not change
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from batch_operator.api.meta import LABEL_NAMESPACE_NAME
@@ -37,13 +37,25 @@ class Terms:
     environments: Sequence[Environment]
 
 
+@dataclass(slots=True)
+class TermsOfCycle:
+    """What has been worked out in this cycle, by queue and namespace; offers are made to all."""
+
+    offers: dict[str, Offer] = field(default_factory=dict)
+    terms: dict[tuple[str, str], Terms] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        self.offers.clear()
+        self.terms.clear()
+
+
 _NOTHING = Offer((), None)
 
 
 def offer_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> Offer:
-    known = memo.offers.get(queue.name)
+    known = memo.terms.offers.get(queue.name)
     if known is None:
-        known = memo.offers[queue.name] = Offer(
+        known = memo.terms.offers[queue.name] = Offer(
             usable_environments(queue, snapshot.environments),
             fair_policy(queue, snapshot.policies),
         )
@@ -52,11 +64,11 @@ def offer_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> Offer:
 
 def terms_of(snapshot: Snapshot, memo: Memo, job: Job) -> Terms:
     name = job.spec.job_queue
-    known = memo.terms.get((name, job.namespace))
+    known = memo.terms.terms.get((name, job.namespace))
     if known is None:
         queue, only_name = snapshot.queues.get(name), {LABEL_NAMESPACE_NAME: job.namespace}
         labels = snapshot.namespaces.get(job.namespace, only_name)
-        known = memo.terms[name, job.namespace] = Terms(
+        known = memo.terms.terms[name, job.namespace] = Terms(
             queue_hold(
                 name, queue, job.namespace, labels, snapshot.environments, snapshot.policies
             ),

@@ -228,6 +228,19 @@ def test_a_snapshot_tells_every_change_once() -> None:
     assert changes(cache) == NONE
 
 
+def test_of_a_job_whose_spec_is_as_it_was_only_the_status_has_changed() -> None:
+    cache = Cache()
+    cache.jobs.upsert(job())
+    changes(cache)
+    cache.jobs.upsert(replace(job(), resource_version=2))
+
+    assert changes(cache) == Changes(statuses={"uid-job"})
+    cache.jobs.upsert(replace(job(), resource_version=3, generation=2))
+    cache.jobs.upsert(replace(job(), resource_version=4, generation=2))
+
+    assert changes(cache) == Changes(jobs={"uid-job"}, statuses={"uid-job"})
+
+
 def test_the_revision_that_jobs_get_is_a_change_of_a_definition() -> None:
     """They wait for it to be recorded; what else its status says is nothing to them."""
     cache = Cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -188,6 +189,37 @@ def test_array_children_retry_and_fail_on_their_own() -> None:
     assert status.array.indexes.succeeded == "0-1,3"
     assert status.array.indexes.failed == "2"
     assert [(row.exit_code, row.indexes) for row in status.array.failures] == [(1, "2")]
+
+
+def test_a_status_that_is_stored_as_it_was_wanted_needs_no_other_look() -> None:
+    world = World(max_vcpus=1)
+    world.submit(job())
+    world.settle()
+    world.move(world.live()[0], Phase.RUNNING, node_name="node", bound_at=world.now)
+
+    assert [looks(world), looks(world)] == [1, 0]
+    assert world.state("job") == "RUNNING"
+
+
+def test_a_status_that_somebody_else_has_written_is_mended() -> None:
+    world = World(max_vcpus=1)
+    world.submit(job())
+    world.settle()
+    kept = world.jobs["uid-job"].status
+    wrong = kept.model_copy(update={"status_reason": "all is well"})
+    world.submit(replace(world.jobs["uid-job"], status=wrong))
+    world.settle()
+
+    assert world.jobs["uid-job"].status == kept
+
+
+def looks(world: World) -> int:
+    """How many jobs the next cycle looks at; what it decides is carried out."""
+    result = run_cycle(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
+    for mutation in result.mutations:
+        if isinstance(mutation, WriteStatus) and mutation.kind == "BatchJob" and mutation.status:
+            world.carry_out(mutation)
+    return result.looked_at
 
 
 def test_a_finished_job_is_deleted_after_its_time_to_live() -> None:

@@ -18,6 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.lifecycle.attempt import FAILED_TO_START, Phase, PodAttempt, StartError
+from batch_operator.lifecycle.stops import Policy
+from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import (
     DeletePod,
     Mutation,
@@ -220,6 +223,7 @@ class Story(RuleBasedStateMachine):
         for name in self.model.jobs:
             self.agree(name)
         self.check_nothing_is_put_off()
+        self.check_looks()
 
     def teardown(self) -> None:
         """All Pods end, and well; then all is over that does not wait for what never comes."""
@@ -265,6 +269,16 @@ class Story(RuleBasedStateMachine):
         assert outcomes_in(known, status).items() <= known.ended.items()
         if status.array is not None:
             assert sum(status.array.status_summary.values()) == len(known.members)
+
+    def check_looks(self) -> None:
+        """What is remembered of jobs is what a look at them would find."""
+        known, cache = self.world.memo, self.world.cache
+        self.world.restart()
+        snapshot, fresh = self.world.cache.snapshot(self.world.now, Policy(), 0), Memo()
+        run_cycle(snapshot, fresh)
+        self.world.memo, self.world.cache = known, cache
+
+        assert known.looks == fresh.looks
 
     def check_decision(self, mutation: Mutation) -> None:
         """Nothing is begun too early or too often, or ended without a reason."""
