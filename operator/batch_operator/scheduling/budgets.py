@@ -112,7 +112,7 @@ def review(snapshot: Snapshot, memo: Memo) -> set[str]:
             memo.ledger.spent[name] = now
         if _exceeded(before) != _exceeded(now):
             turned |= memo.by_queue.get(name, set())
-            memo.touched_queues.add(name)
+            memo.touched_queues[name] = None
     return turned
 
 

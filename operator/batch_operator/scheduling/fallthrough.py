@@ -138,7 +138,7 @@ class _Movers:
         if attempt.node_group is not None:
             needs = needs_of_next(look.job, look.plan)
         held = _held(attempt, look)
-        for one in rotated(usable, moves + 1):
+        for one in rotated(usable, moves + 1, look.plan.milli_cpu):
             if one.name == attempt.environment:
                 if one.name in self._memo.nodes.ceilings:
                     continue  # dispatch passes over it

@@ -197,7 +197,7 @@ def recall(snapshot: Snapshot, memo: Memo) -> None:
     """Take in what is new of prices, nodes, and costs of deleted jobs."""
     ledger, changes = memo.ledger, snapshot.changes
     ledger.tariffs.see(snapshot.environments, snapshot.nodes, snapshot.catalogues)
-    memo.touched_environments.update(changes.nodes)
+    memo.touched_environments |= dict.fromkeys(sorted(changes.nodes))
     for name in snapshot.queues if memo.is_empty else changes.queues:
         if queue := snapshot.queues.get(name):
             ledger.recall_queue(queue)
@@ -223,5 +223,5 @@ def forget_deleted(memo: Memo, uid: str, now: datetime) -> None:
 def _touch(memo: Memo, *changed: JobCosts | None) -> None:
     for one in changed:
         if one is not None:
-            memo.touched_queues.add(one.queue)
-            memo.touched_environments.update(one.environments, one.running)
+            memo.touched_queues[one.queue] = None
+            memo.touched_environments |= dict.fromkeys((*one.environments, *one.running))

@@ -30,8 +30,6 @@ class Capacity:
     planned_at: datetime | None = None
     generation: int = 0
     provided_at: datetime | None = None
-    problem: str | None = None
-    """What its provisioner needs somebody to mend."""
     daemons: Daemons | None = None
     """What DaemonSets take of its nodes."""
     update: EnvironmentUpdate | None = None
@@ -51,7 +49,6 @@ class NodesMemo:
     """Those of which something has changed since their nodes were planned."""
     ceilings: dict[str, int] = field(default_factory=dict)
     """Of those that get no more nodes now: the milli-CPU of the nodes that they have."""
-
     named_by: dict[str, frozenset[str]] = field(default_factory=dict)
     """By queue: the environments of any type that it names, as these were told."""
     going: dict[str, frozenset[str]] = field(default_factory=dict)

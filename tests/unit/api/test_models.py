@@ -200,7 +200,7 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                 "state": "DISABLED",
                 "priority": 10,
                 "computeEnvironmentOrder": [
-                    {"order": 1, "computeEnvironment": "spot"},
+                    {"order": 1, "computeEnvironment": "spot", "maxWaitSeconds": 600},
                     {"order": 2, "computeEnvironment": "on-demand"},
                 ],
                 "schedulingPolicy": "fair",
