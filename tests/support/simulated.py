@@ -39,6 +39,10 @@ TIMING_DECIDES = {
         "default/spot-array",  # what runs on a node that vanishes is tried again
     },
     "licences": {"default/terminated"},
+    "managed": {
+        "default/array",  # how many of its children a node takes with it
+        "default/changed",  # whether an update finds it running
+    },
     "time-limits": {"default/moved"},  # a child that starts late finds room in the second at once
 }
 """By workload: jobs whose state is certain, and how far they came on the way is not."""

@@ -31,7 +31,7 @@ BASE: Mapping[str, Sequence[str]] = {
     f"{OWN}/schedulingpolicies/status": ["update"],
     "pods": [*READ, "create", "patch", "delete"],
     "configmaps": ["get"],  # by name: they hold the parameters of arrays
-    "namespaces": ["list", "watch"],
+    "namespaces": ["list", "watch"],  # their labels, by which queues choose
     "nodes": [*READ, "patch"],
     "apps/controllerrevisions": [*READ, "create", "delete"],
     "apps/daemonsets": READ,
