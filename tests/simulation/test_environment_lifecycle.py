@@ -77,6 +77,34 @@ def test_an_environment_that_is_enabled_again_takes_what_waits() -> None:
     assert played.state("late") == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("spec", [{"state": "DISABLED"}, {"nodeOverhead": {"cpu": 4}}], ids=str)
+def test_what_has_no_node_in_an_environment_that_takes_no_work_moves_on(
+    spec: Mapping[str, Any],
+) -> None:
+    """AWS: a job that is not placed yet goes to the next environment that is VALID and ENABLED."""
+    small = elastic("other", maxvCpus=4, instanceTypes=[SMALL])
+    slow = [{"computeEnvironment": "elastic", "startUp": "9m"}]
+    played = play_elastic(
+        {"a": {}}, elastic(), small, events=[change("60s", **spec)], pools=slow, until="30m"
+    )
+
+    assert played.state("a") == "SUCCEEDED"
+    assert "other-" in node_of(played, "a", played.attempts("a"))
+    assert played.rows("a")[0]["statusReason"].startswith(
+        "Moved to the next compute environment: elastic "
+    )
+
+
+def test_what_has_no_node_in_an_environment_that_is_deleted_waits_in_its_queue_again() -> None:
+    slow = [{"startUp": "9m"}]
+    events = [delete("60s", "ComputeEnvironment", "elastic")]
+    played = play_elastic({"a": {}}, events=events, pools=slow, until="30m")
+
+    assert is_gone(played)
+    assert played.state("a") == "RUNNABLE"
+    assert played.waits_for("a") == "NoComputeEnvironment"
+
+
 # Updates
 
 

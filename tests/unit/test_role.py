@@ -40,6 +40,10 @@ BASE: Mapping[str, Sequence[str]] = {
 """Everything that the operator may do, by group and resource."""
 SWITCHES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "provisioners.kwok.enabled": {"nodes": ["create", "delete"]},
+    "provisioners.karpenter.enabled": {
+        "karpenter.sh/nodepools": ["get", "list", "create", "patch", "delete"],
+        "karpenter.sh/nodeclaims": ["list"],
+    },
 }
 """What it may do besides when a value of the chart is set."""
 

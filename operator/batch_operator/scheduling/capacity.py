@@ -134,7 +134,7 @@ def _see_to(
     mutations: list[Mutation] = [CordonNode(one, now) for one in cordon]
     mutations += [CordonNode(one, None) for one in plan.uncordon]
     mutations += [CordonNode(one, now, given_up=True) for one in turnover.given_up]
-    is_last = _is_last(environment, snapshot)
+    is_last = _is_last(environment, snapshot, is_used=bool(load or demand))
     wait = WAITED_FOR_EVERY if is_follower and demand else SEEN_TO_EVERY
     if is_follower:
         is_as_planned = before is not None and before.preference == plan.preference
@@ -147,7 +147,7 @@ def _see_to(
     return mutations
 
 
-def _is_last(environment: Environment, snapshot: Snapshot) -> bool:
+def _is_last(environment: Environment, snapshot: Snapshot, *, is_used: bool) -> bool:
     """Whether nothing stands in the way of an environment's end any more.
 
     A node that only its taint or only its label gives to it is somebody's to decide about.
@@ -157,6 +157,7 @@ def _is_last(environment: Environment, snapshot: Snapshot) -> bool:
         and meta.FINALIZER_NODES in environment.finalizers
         and not snapshot.nodes.get(environment.name)
         and not snapshot.stray_nodes.get(environment.name)
+        and not is_used
     )
 
 

@@ -24,14 +24,16 @@ def usable_environments(queue: Queue, environments: Mapping[str, Environment]) -
     """
     ordered = sorted(queue.spec.compute_environment_order, key=lambda one: one.order)
     found = (environments.get(one.compute_environment) for one in ordered)
-    return [
-        one
-        for one in found
-        if one is not None
-        and not one.deleting
-        and one.spec.state is EnvironmentState.ENABLED
-        and not is_invalid(one)
-    ]
+    return [one for one in found if one is not None and takes_work(one)]
+
+
+def takes_work(environment: Environment) -> bool:
+    """Whether anything new may be placed in the environment."""
+    return (
+        not environment.deleting
+        and environment.spec.state is EnvironmentState.ENABLED
+        and not is_invalid(environment)
+    )
 
 
 def is_invalid(environment: Environment) -> bool:

@@ -3,6 +3,8 @@
 Dispatch passes over what has no room, but it places before it is known that a pool refuses. So an
 attempt moves on whose plan has found no node for it because all pools that suit it are refused,
 as if a time limit had ended it (ADR 14): it costs no try. One that waits for maxvCpus stays.
+So does an attempt move on that has no node in an environment which takes no work any more; from one
+that is being deleted also when there is nowhere to go.
 
 A child goes through its environments once, as fast as they refuse. After that it moves only when
 it has waited for `SECOND_ROUND`, and never more than ten times.
@@ -20,12 +22,18 @@ from batch_operator.lifecycle.children import REQUEUES_MAX
 from batch_operator.provisioning.history import History
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.pools import is_managed, pools_of
-from batch_operator.scheduling.environments import capacity_milli, rotated, usable_environments
+from batch_operator.scheduling.environments import (
+    capacity_milli,
+    rotated,
+    takes_work,
+    usable_environments,
+)
 from batch_operator.scheduling.mutations import StopPod
 from batch_operator.scheduling.starts import needs_of_next
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Evaluation
@@ -44,13 +52,25 @@ def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
         for name, known in sorted(memo.nodes.capacities.items())
         if known.plan is not None and known.planned_at == snapshot.now and known.plan.refused
     }
-    if not short:
+    closed = {
+        name: environment
+        for name, environment in snapshot.environments.items()
+        if not takes_work(environment) and _is_planned(name, snapshot, memo)
+    }
+    if not (short or closed):
         return []
-    waiting = _waiting(snapshot, short)
+    waiting = _waiting(snapshot, {*short, *closed})
     movers = _Movers(snapshot, memo)
-    return [
+    left = [
+        stop
+        for (name, _), attempts in waiting.items()
+        if name in closed
+        for stop in movers.out_of(closed[name], attempts)
+    ]
+    return left + [
         stop
         for name in short
+        if name not in closed
         for demand in short[name]
         for stop in movers.of(demand, waiting[name, _kind(demand)])
     ]
@@ -72,18 +92,24 @@ def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: M
     )
 
 
+def _is_planned(name: str, snapshot: Snapshot, memo: Memo) -> bool:
+    """Whether the environment's nodes were seen to in this very cycle, which is not every one."""
+    known = memo.nodes.capacities.get(name)
+    return known is not None and known.planned_at == snapshot.now
+
+
 def _kind(of: Demand) -> Demand:
     return replace(of, count=1)
 
 
 def _waiting(
-    snapshot: Snapshot, short: Mapping[str, Sequence[Demand]]
+    snapshot: Snapshot, environments: AbstractSet[str]
 ) -> Mapping[tuple[str, Demand], list[PodAttempt]]:
     """Attempts that no node has, by environment and kind; of a gang its main node."""
     found: dict[tuple[str, Demand], list[PodAttempt]] = defaultdict(list)
     for attempts in snapshot.attempts.values():
         for one in attempts.values():
-            if one.environment not in short or one.phase is not Phase.UNBOUND:
+            if one.environment not in environments or one.phase is not Phase.UNBOUND:
                 continue
             if one.is_job or one.gated:
                 continue
@@ -115,6 +141,19 @@ class _Movers:
                 self._used[target.name] += _held(one, look)
                 mark = f"{MOVED}: {one.environment} gets no more nodes for it now"
                 stops.append(StopPod(one, mark))
+        return stops
+
+    def out_of(self, closed: Environment, waiting: Iterable[PodAttempt]) -> list[StopPod]:
+        """Those for which there is room elsewhere; all, when the environment will be no more."""
+        stops: list[StopPod] = []
+        for one in waiting:
+            if one.requeued or one.deleting or one.stopping:
+                continue
+            target = self._target(one)
+            if target is not None:
+                self._used[target.name] += _held(one, self._memo.looks[one.job_uid])
+            if target is not None or closed.deleting:
+                stops.append(StopPod(one, f"{MOVED}: {closed.name} takes no more work"))
         return stops
 
     def _target(self, attempt: PodAttempt) -> Environment | None:
