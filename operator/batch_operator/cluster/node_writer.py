@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
-    from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.mutations import CordonNode, Provide
     from batch_operator.scheduling.snapshot import Environment
 
@@ -88,7 +87,8 @@ class NodeWriter:
         if asked is None or asked.type is ProvisionerType.NONE:
             return
         if provisioner is None:
-            self._report(environment, f"there is no provisioner {asked.type}: take another")
+            problem = f"there is no provisioner {asked.type}: take another"
+            self._report(environment, ProvisionerReport(problem, works=False))
             return
         is_to_come = plan.desired or (provisioner.follows_pods and not environment.deleting)
         if is_to_come and not await self._keep(environment):
@@ -101,11 +101,13 @@ class NodeWriter:
             if error.status not in {403, 404}:
                 raise
             self._failed_at[environment.uid] = self._clock.now()
-            self._report(environment, _not_permitted(asked.type, error))
+            problem = _not_permitted(asked.type, error)[:PROBLEM_MAX]
+            self._report(environment, ProvisionerReport(problem, works=False))
             return
         if provisioner.follows_pods or self._tells(environment, plan, mutation.nodes):
             self._failed_at.pop(environment.uid, None)
-            self._report(environment, provided.problem, provided.coming)
+            said = provided.problem[:PROBLEM_MAX] if provided.problem else None
+            self._report(environment, ProvisionerReport(said, provided.coming))
         now = self._clock.now()
         for pool, message in provided.refused.items():
             _LOG.warning(
@@ -126,16 +128,10 @@ class NodeWriter:
         there = Counter(one.pool for one in nodes if one.stays)
         return bool(plan.remove) or there != Counter(plan.desired)
 
-    def _report(
-        self,
-        environment: Environment,
-        problem: str | None,
-        coming: Mapping[PoolKey, int] | None = None,
-    ) -> None:
+    def _report(self, environment: Environment, report: ProvisionerReport) -> None:
         """Have the core know what is wrong and what is coming, and the log what is new of that."""
-        report = ProvisionerReport(problem[:PROBLEM_MAX] if problem else None, coming or {})
-        if problem and self._cache.reports.get(environment.name) != report:
-            _LOG.warning("compute environment %s: %s", environment.name, problem)
+        if report.problem and self._cache.reports.get(environment.name) != report:
+            _LOG.warning("compute environment %s: %s", environment.name, report.problem)
         self._cache.keep_report(environment.name, report)
 
     async def _keep(self, environment: Environment) -> bool:

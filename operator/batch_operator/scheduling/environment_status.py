@@ -125,7 +125,7 @@ def _invalidity(
         reason = environment.status.status_reason or ""
         ready = next((one for one in environment.status.conditions if one.type == "Ready"), None)
         return (ready.reason, reason) if ready is not None else None
-    if report is not None and report.problem is not None:
+    if report is not None and report.problem is not None and not report.works:
         return "ProvisionerNotReady", report.problem
     if is_without_nodes(known.histories, snapshot.now):
         return "NoNodeJoined", NONE_JOINED

@@ -75,6 +75,8 @@ class ProvisionerReport:
     """What somebody has to mend."""
     coming: Mapping[PoolKey, int] = field(default_factory=dict)
     """Nodes that an autoscaler has ordered and that are not there yet."""
+    works: bool = True
+    """False: nothing comes of what it is asked for until that is done."""
 
 
 @dataclass(frozen=True, slots=True)
