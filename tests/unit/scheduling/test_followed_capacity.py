@@ -139,8 +139,8 @@ def test_what_is_on_its_way_is_desired_and_a_problem_is_in_the_condition() -> No
     assert status.nodes is not None
     assert (status.nodes.desired, status.nodes.ready) == (2, 0)
     assert [(one.type, one.status, one.reason, one.message) for one in status.conditions] == [
-        ("Ready", "False", "ProvisionerNotReady", "NodePool x: mend it"),
-        ("Stalled", "True", "ProvisionerNotReady", "NodePool x: mend it"),
+        ("Ready", "True", "Ready", "takes work"),
+        ("Degraded", "True", "ProvisionerProblem", "NodePool x: mend it"),
     ]
 
 
