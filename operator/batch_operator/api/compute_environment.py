@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from batch_operator.api.autoscalers import KarpenterProvisioner
+from batch_operator.api.autoscalers import KarpenterProvisioner, PodFollowingProvisioner
 from batch_operator.api.common import (
     Conditions,
     Model,
@@ -120,6 +120,7 @@ class Provisioner(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("!has(self.kwok) || self.type == 'kwok'", "kwok is for type kwok: leave it out"),
+            ("!has(self.none) || self.type == 'none'", "none is for type none: leave it out"),
             (
                 "has(self.karpenter) == (self.type == 'karpenter')",
                 "karpenter.nodeClassRef belongs to type karpenter, which needs it: it names what "
@@ -134,6 +135,11 @@ class Provisioner(Model):
     kwok: KwokProvisioner | None = Field(default=None, description="How fake nodes behave.")
     karpenter: KarpenterProvisioner | None = Field(
         default=None, description="How Karpenter makes nodes."
+    )
+    none: PodFollowingProvisioner | None = Field(
+        default=None,
+        description="MANAGED: how the autoscaler is asked for the nodes of multi-node jobs. "
+        "Omitted: it sees their Pods, as of all jobs.",
     )
 
 

@@ -32,6 +32,8 @@ finished ones cost it nothing however long they are kept for their logs."""
 
 ANNOTATION_NODES = f"{GROUP}/nodes"
 """On the Pods of a group of nodes: the indexes of its nodes, in order of completion index."""
+ANNOTATION_GROUPS = f"{GROUP}/node-groups"
+"""On a Job of a multi-node job: how many Jobs there are of its attempt."""
 ANNOTATION_NODE_INDEX = f"{GROUP}/node-index"
 ANNOTATION_MAIN_NODE_ADDRESS = f"{GROUP}/main-node-address"
 ANNOTATION_TAKEN_AT = f"{GROUP}/taken-at"

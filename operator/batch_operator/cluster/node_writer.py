@@ -84,14 +84,15 @@ class NodeWriter:
         environment, plan = mutation.environment, mutation.plan
         asked = environment.spec.provisioner
         provisioner = self._provisioners.get(asked.type) if asked is not None else None
-        if asked is None or asked.type is ProvisionerType.NONE:
+        if asked is None:
             return
         if provisioner is None:
             problem = f"there is no provisioner {asked.type}: take another"
             self._report(environment, ProvisionerReport(problem, works=False))
             return
         is_to_come = plan.desired or (provisioner.follows_pods and not environment.deleting)
-        if is_to_come and not await self._keep(environment):
+        is_ours = asked.type is not ProvisionerType.NONE
+        if is_ours and is_to_come and not await self._keep(environment):
             return
         free = [one for one in plan.remove if not await self._is_busy(one)]
         plan = replace(plan, remove=tuple(free))

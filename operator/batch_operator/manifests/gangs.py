@@ -18,6 +18,9 @@ from batch_operator.manifests.pods import (
 if TYPE_CHECKING:
     from batch_operator.scheduling.mutations import StartAttempt
 
+ANNOTATION_REQUEST = "autoscaling.x-k8s.io/consume-provisioning-request"
+"""cluster-autoscaler's, on Pods: the ProvisioningRequest that has got nodes for them."""
+ANNOTATION_CLASS = "autoscaling.x-k8s.io/provisioning-class-name"
 _NODE_INDEX = "AWS_BATCH_JOB_NODE_INDEX"
 
 
@@ -32,6 +35,10 @@ def gang_job(start: StartAttempt, group: int) -> dict[str, Any]:
     metadata, spec = template["metadata"], template["spec"]
     metadata["labels"][meta.LABEL_NODE_GROUP] = str(group)
     metadata["annotations"][meta.ANNOTATION_NODES] = str(IndexSet.of(nodes))
+    if start.provisioning_class is not None:
+        request = gang_job_name(job.name, job.uid, start.number, MAIN_GROUP)
+        metadata["annotations"][ANNOTATION_REQUEST] = request
+        metadata["annotations"][ANNOTATION_CLASS] = start.provisioning_class
     gates = spec.get("schedulingGates") or ()
     spec["schedulingGates"] = [*gates, {"name": meta.GATE_GANG}]
     return {
@@ -41,6 +48,7 @@ def gang_job(start: StartAttempt, group: int) -> dict[str, Any]:
             "name": gang_job_name(job.name, job.uid, start.number, group),
             "namespace": job.namespace,
             "labels": {**labels(start), meta.LABEL_NODE_GROUP: str(group)},
+            "annotations": {meta.ANNOTATION_GROUPS: str(len(start.plan.groups))},
             "ownerReferences": [owner_reference(job)],
         },
         "spec": {

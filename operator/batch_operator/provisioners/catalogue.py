@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.compute_environment import ProvisionerType
 from batch_operator.provisioners.karpenter.provisioner import KarpenterProvisioner
 from batch_operator.provisioners.kwok.provisioner import KwokProvisioner
+from batch_operator.provisioners.none.provisioner import RequestingProvisioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ def provisioners(
     return {
         ProvisionerType.KWOK: KwokProvisioner(client, clock, saw),
         ProvisionerType.KARPENTER: KarpenterProvisioner(client),
+        ProvisionerType.NONE: RequestingProvisioner(client, clock),
     }
 
 

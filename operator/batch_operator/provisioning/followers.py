@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import ProvisionerType
 from batch_operator.provisioning.plan import CapacityPlan
-from batch_operator.provisioning.pools import pools_of, strategy_of
+from batch_operator.provisioning.pools import is_managed, pools_of, strategy_of
 from batch_operator.provisioning.strategies import in_order
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ WAITED_FOR_EVERY = timedelta(seconds=10)
 def pod_annotations(spec: ComputeEnvironmentSpec) -> Mapping[str, str]:
     """What the Pods of an environment's jobs tell its autoscaler."""
     return KEEP_RUNNING.get(spec.provisioner.type, {}) if spec.provisioner is not None else {}
+
+
+def provisioning_class(spec: ComputeEnvironmentSpec) -> str | None:
+    """Of the ProvisioningRequest that is made for each attempt of a multi-node job, if one is."""
+    asked = spec.provisioner.none if spec.provisioner is not None and is_managed(spec) else None
+    return asked.provisioning_class_name.value if asked is not None else None
 
 
 def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan:

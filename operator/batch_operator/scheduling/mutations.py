@@ -55,6 +55,8 @@ class StartAttempt:
     """What the template's memory is multiplied by, after attempts that ran out of it."""
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
     """What the environment's autoscaler is to know of its Pods."""
+    provisioning_class: str | None = None
+    """Of the ProvisioningRequest that the environment's autoscaler gets for a multi-node job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
-from batch_operator.provisioning.followers import pod_annotations
+from batch_operator.provisioning.followers import pod_annotations, provisioning_class
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
 from batch_operator.scheduling.environments import node_selector
 from batch_operator.scheduling.mutations import StartAttempt, StartGang
@@ -158,6 +158,7 @@ def _attempt(
         node_selector=selector,
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),
         pod_annotations=pod_annotations(environment.spec),
+        provisioning_class=provisioning_class(environment.spec),
     )
 
 

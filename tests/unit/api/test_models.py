@@ -287,6 +287,17 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     },
                 },
             },
+            {
+                "type": "MANAGED",
+                "maxvCpus": 64,
+                "provisioner": {
+                    "type": "none",
+                    "none": {
+                        "provisioningClassName": "best-effort-atomic-scale-up.autoscaling.x-k8s.io",
+                        "validUntilSeconds": 600,
+                    },
+                },
+            },
             {"type": "UNMANAGED", "maxvCpus": 1, "nodeSelector": {"pool": "batch"}},
         ],
     ),

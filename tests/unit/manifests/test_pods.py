@@ -175,6 +175,14 @@ def test_a_pod_says_whose_it_is() -> None:
     }
 
 
+def test_a_template_cannot_take_back_what_the_autoscaler_is_told() -> None:
+    template = pod_template()
+    template["metadata"] = {"annotations": {"karpenter.sh/do-not-disrupt": "false"}}
+    told = {"karpenter.sh/do-not-disrupt": "true"}
+
+    assert made(template, pod_annotations=told)["metadata"]["annotations"] == told
+
+
 def test_users_labels_and_annotations_are_kept_and_override_none_of_ours() -> None:
     metadata = made(TEMPLATE)["metadata"]
 

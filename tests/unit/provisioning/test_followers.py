@@ -11,6 +11,7 @@ from batch_operator.provisioning.followers import (
     expected_capacity,
     pod_annotations,
     preference,
+    provisioning_class,
 )
 from batch_operator.provisioning.history import History
 from batch_operator.provisioning.packing import Demand
@@ -66,3 +67,18 @@ def test_pods_ask_their_autoscaler_to_leave_them_in_peace() -> None:
     assert pod_annotations(spec()) == {"karpenter.sh/do-not-disrupt": "true"}
     assert pod_annotations(other) == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
     assert pod_annotations(unmanaged) == {}
+
+
+def test_only_a_managed_environment_asks_its_autoscaler_for_gangs() -> None:
+    name = "check-capacity.autoscaling.x-k8s.io"
+    provisioner = {"type": "none", "none": {"provisioningClassName": name}}
+    managed, unmanaged = (
+        ComputeEnvironmentSpec.model_validate(
+            {"type": kind, "maxvCpus": 1, "provisioner": provisioner}
+        )
+        for kind in ("MANAGED", "UNMANAGED")
+    )
+
+    assert provisioning_class(managed) == name
+    assert provisioning_class(unmanaged) is None
+    assert provisioning_class(spec()) is None
