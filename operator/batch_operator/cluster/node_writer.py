@@ -19,6 +19,7 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
+from batch_operator.cluster.provisioner import Provided
 from batch_operator.scheduling.snapshot import PoolRefusal, ProvisionerReport
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class NodeWriter:
             return
         if provisioner is None:
             problem = f"there is no provisioner {asked.type}: take another"
-            self._report(environment, ProvisionerReport(problem, works=False))
+            self._report(environment, Provided(problem=problem, is_invalid=True))
             return
         is_to_come = plan.desired or (provisioner.follows_pods and not environment.deleting)
         is_ours = asked.type is not ProvisionerType.NONE
@@ -102,13 +103,12 @@ class NodeWriter:
             if error.status not in {403, 404}:
                 raise
             self._failed_at[environment.uid] = self._clock.now()
-            problem = _not_permitted(asked.type, error)[:PROBLEM_MAX]
-            self._report(environment, ProvisionerReport(problem, works=False))
+            refused = Provided(problem=_not_permitted(asked.type, error), is_invalid=True)
+            self._report(environment, refused)
             return
         if provisioner.follows_pods or self._tells(environment, plan, mutation.nodes):
             self._failed_at.pop(environment.uid, None)
-            said = provided.problem[:PROBLEM_MAX] if provided.problem else None
-            self._report(environment, ProvisionerReport(said, provided.coming))
+            self._report(environment, provided)
         now = self._clock.now()
         for pool, message in provided.refused.items():
             _LOG.warning(
@@ -129,10 +129,12 @@ class NodeWriter:
         there = Counter(one.pool for one in nodes if one.stays)
         return bool(plan.remove) or there != Counter(plan.desired)
 
-    def _report(self, environment: Environment, report: ProvisionerReport) -> None:
+    def _report(self, environment: Environment, provided: Provided) -> None:
         """Have the core know what is wrong and what is coming, and the log what is new of that."""
-        if report.problem and self._cache.reports.get(environment.name) != report:
-            _LOG.warning("compute environment %s: %s", environment.name, report.problem)
+        problem = provided.problem[:PROBLEM_MAX] if provided.problem else None
+        report = ProvisionerReport(problem, provided.is_invalid, provided.coming)
+        if problem and self._cache.reports.get(environment.name) != report:
+            _LOG.warning("compute environment %s: %s", environment.name, problem)
         self._cache.keep_report(environment.name, report)
 
     async def _keep(self, environment: Environment) -> bool:

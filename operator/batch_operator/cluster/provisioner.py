@@ -24,13 +24,15 @@ class Provided:
     """What came of it. `refused` says in words why a pool gave no more nodes.
 
     `told` are refusals that others have written down, with their times: one that is told of again
-    counts once. `problem` is what somebody has to mend, for the environment's condition. `coming`
-    counts nodes that an autoscaler has ordered and that are not there yet.
+    counts once. `problem` is what somebody has to mend, for the environment's condition; until then
+    an environment that is `is_invalid` can have no nodes. `coming` counts nodes that an autoscaler
+    has ordered and that are not there yet.
     """
 
     refused: Mapping[PoolKey, str] = field(default_factory=dict)
     told: Mapping[PoolKey, PoolRefusal] = field(default_factory=dict)
     problem: str | None = None
+    is_invalid: bool = False
     coming: Mapping[PoolKey, int] = field(default_factory=dict)
     is_pending: bool = False
     """There are machines of the environment that are no Nodes yet, or not quite gone: until there

@@ -125,7 +125,6 @@ def _see_to(
     )
     report = snapshot.reports.get(name, _NO_REPORT)
     plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
-    known.problem = report.problem if report.works else None
     known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
     note_orders(known, now)
     memo.nodes.unplanned.discard(name)

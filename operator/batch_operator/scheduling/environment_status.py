@@ -125,7 +125,7 @@ def _invalidity(
         reason = environment.status.status_reason or ""
         ready = next((one for one in environment.status.conditions if one.type == "Ready"), None)
         return (ready.reason, reason) if ready is not None else None
-    if report is not None and report.problem is not None and not report.works:
+    if report is not None and report.problem is not None and report.is_invalid:
         return "ProvisionerNotReady", report.problem
     if is_without_nodes(known.histories, snapshot.now):
         return "NoNodeJoined", NONE_JOINED
@@ -161,7 +161,7 @@ def _degraded(environment: Environment, known: Capacity | None, snapshot: Snapsh
     if known is None:
         return []
     faults = [
-        *([NodeFault("ProvisionerProblem", known.problem)] if known.problem else ()),
+        *_reported(environment, snapshot),
         *_refused(environment, known),
         *_not_updated(environment, known, snapshot),
         *node_faults(
@@ -176,6 +176,14 @@ def _degraded(environment: Environment, known: Capacity | None, snapshot: Snapsh
         return []
     text = "; ".join(one.message for one in faults)[:_TEXT_MAX]
     return [("Degraded", ConditionStatus.TRUE, faults[0].reason, text)]
+
+
+def _reported(environment: Environment, snapshot: Snapshot) -> list[NodeFault]:
+    """What the provisioner says is wrong with a part of the environment."""
+    report = snapshot.reports.get(environment.name)
+    if report is None or report.problem is None or report.is_invalid:
+        return []
+    return [NodeFault("ProvisionerProblem", report.problem)]
 
 
 def _refused(environment: Environment, known: Capacity) -> list[NodeFault]:

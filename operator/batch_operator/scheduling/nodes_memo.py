@@ -25,8 +25,6 @@ class Capacity:
     histories: dict[PoolKey, History]
     to_come: dict[PoolKey, int]
     """How many nodes were ordered that are not there."""
-    problem: str | None = None
-    """What somebody has to mend although the environment works."""
     plan: CapacityPlan | None = None
     """The last one. How long something has been idle is counted anew after a restart."""
     planned_at: datetime | None = None

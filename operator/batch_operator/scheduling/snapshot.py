@@ -73,10 +73,10 @@ class ProvisionerReport:
 
     problem: str | None = None
     """What somebody has to mend."""
+    is_invalid: bool = False
+    """Until then no node can come."""
     coming: Mapping[PoolKey, int] = field(default_factory=dict)
     """Nodes that an autoscaler has ordered and that are not there yet."""
-    works: bool = True
-    """False: nothing comes of what it is asked for until that is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,20 @@ async def test_a_node_pool_that_lost_its_labels_is_found_by_its_name() -> None:
     assert result.problem is None
 
 
+async def test_a_part_of_the_node_pools_is_enough_to_work() -> None:
+    both = karpenter_environment(capacityTypes=["spot", "on-demand"])
+    api = ScriptedApi()
+    api.will("create", ApiError(422, "Invalid", "no"), b"{}")
+    plan = CapacityPlan(
+        desired={}, preference=tuple(key for one in groups_of(both) for key in one.pools)
+    )
+    api.always["list"] = page()
+    result = await KarpenterProvisioner(api).provide(both, plan, ())
+
+    assert len(api.asked("create")) == 2
+    assert (result.problem is None, result.is_invalid) == (False, False)
+
+
 async def test_a_node_pool_that_the_api_refuses_is_a_problem_that_names_it() -> None:
     api = ScriptedApi()
     api.will("create", ApiError(422, "Invalid", "nodeClassRef.kind is immutable"))
@@ -277,5 +291,6 @@ async def test_what_karpenter_says_against_a_node_pool_is_the_environments_probl
     result = await provided(ScriptedApi(), pools=(pool,))
 
     assert result.problem is not None
+    assert result.is_invalid
     assert sentence in result.problem
     assert result.problem.endswith("no such class")

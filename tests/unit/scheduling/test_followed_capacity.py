@@ -133,7 +133,7 @@ def test_the_provisioner_is_told_at_once_when_another_pool_is_preferred() -> Non
 
 def test_what_is_on_its_way_is_desired_and_a_problem_is_in_the_condition() -> None:
     cycles = Cycles()
-    cycles.at(0, report=ProvisionerReport("NodePool x: mend it", {SMALL: 2}))
+    cycles.at(0, report=ProvisionerReport("NodePool x: mend it", coming={SMALL: 2}))
     status = cycles.status()
 
     assert status.nodes is not None

@@ -66,7 +66,7 @@ class KarpenterProvisioner:
             found = [one for one in found if is_owned(one, environment)]
             page = await self._client.list_page(NODE_CLAIMS, label_selector=ours, limit=0)
             claims = page.items
-            problem = await self._bring_up_to_date(environment, plan, found, claims)
+            problems = await self._bring_up_to_date(environment, plan, found, claims)
             page = await self._client.list_page(
                 EVENTS,
                 namespace=EVENTS_NAMESPACE,
@@ -79,10 +79,13 @@ class KarpenterProvisioner:
             raise
         groups = groups_of(environment)
         launches = [*failed_launches(claims, groups), *lacks_of_capacity(page.items, groups)]
-        problems = (problem, *map(problem_of, found))
+        for one in found:
+            if problem := problem_of(one):
+                problems.setdefault(one["metadata"]["name"], problem)
         return Provided(
             told=latest(launches),
-            problem=next(filter(None, problems), None),
+            problem=next(iter(problems.values()), None),
+            is_invalid=all(group.name in problems for group in groups),
             coming=coming(claims, groups),
             is_pending=bool(claims),
         )
@@ -93,18 +96,18 @@ class KarpenterProvisioner:
         plan: CapacityPlan,
         found: Sequence[Mapping[str, Any]],
         claims: Sequence[msgspec.Raw],
-    ) -> str | None:
-        """Write what differs; what stands in the way."""
+    ) -> dict[str, str]:
+        """Write what differs; what stands in the way, by NodePool."""
         wanted = [] if environment.deleting else node_pools(environment, plan.preference)
         by_name = {one["metadata"]["name"]: one for one in found}
-        problems: list[str] = []
+        problems: dict[str, str] = {}
         for body in wanted:
             name = body["metadata"]["name"]
             try:
                 await self._write(environment, body, by_name.get(name))
             except ApiError as error:
                 if error.status in {400, 409, 422}:
-                    problems.append(f"NodePool {name}: {error.message}")
+                    problems[name] = f"NodePool {name}: {error.message}"
                 else:
                     raise
         in_use = node_pools_of(claims)
@@ -114,7 +117,7 @@ class KarpenterProvisioner:
                 await self._delete(old)
             else:
                 await self._close(old)
-        return problems[0] if problems else None
+        return problems
 
     async def _write(
         self, environment: Environment, wanted: Mapping[str, Any], found: Mapping[str, Any] | None
