@@ -44,6 +44,10 @@ SWITCHES: Mapping[str, Mapping[str, Sequence[str]]] = {
         "karpenter.sh/nodepools": ["get", "list", "create", "patch", "delete"],
         "karpenter.sh/nodeclaims": ["list"],
     },
+    "provisioners.none.enabled": {
+        "autoscaling.x-k8s.io/provisioningrequests": ["list", "create", "delete"],
+        "podtemplates": ["create"],
+    },
 }
 """What it may do besides when a value of the chart is set."""
 
