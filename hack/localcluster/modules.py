@@ -15,7 +15,8 @@ from localcluster.layout import GO_MODULES, ClusterError
 from localcluster.programs import go_env, go_toolchain
 
 KARPENTER_CRDS = ("karpenter", "pkg/apis/crds")
-"""Where Karpenter keeps its CRDs: of which pins, and in which folder of the module."""
+CLUSTER_API_CRDS = ("cluster-api", "config/crd/bases")
+"""Where these keep their CRDs: of which pins, and in which folder of the module."""
 
 
 def folder_of(pins: str, inside: str) -> Path:

@@ -160,7 +160,8 @@ class ScriptedApi:
 
     async def _answer(self, verb: str, resource: Resource, **details: Any) -> Any:
         at_s = asyncio.get_running_loop().time()
-        request = Request(at_s=at_s, verb=verb, resource=resource.plural, **details)
+        name = f"{resource.plural}/{resource.subresource}".rstrip("/")
+        request = Request(at_s=at_s, verb=verb, resource=name, **details)
         self.requests.append(request)
         lined_up = self._answers[verb]
         assert lined_up or verb in self.always, f"nobody said what to answer: {request}"

@@ -113,3 +113,7 @@ def test_the_policies_are_in_force() -> None:
     ]
     assert all(one["spec"]["validationActions"] == ["Deny"] for one in bindings)
     assert all(one["spec"]["failurePolicy"] == "Fail" for one in policies)
+
+
+def test_nothing_that_makes_nodes_can_be_scaled_unless_it_is_named() -> None:
+    assert not [one for one in rules() if any("/scale" in name for name in one["resources"])]

@@ -17,6 +17,8 @@ from batch_operator.api.common import (
     rules,
 )
 from batch_operator.api.cost import EnvironmentCost, PriceCatalogue
+from batch_operator.api.scale import ScaleProvisioner
+from batch_operator.api.serverless import NOT_FOR_SERVERLESS, ServerlessProvisioner
 
 LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 """Kubernetes' own, on nodes."""
@@ -119,8 +121,17 @@ class Provisioner(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
+            (
+                "has(self.serverless) == (self.type == 'serverless')",
+                "serverless belongs to type serverless, which needs it: it says where Pods go",
+            ),
             ("!has(self.kwok) || self.type == 'kwok'", "kwok is for type kwok: leave it out"),
             ("!has(self.none) || self.type == 'none'", "none is for type none: leave it out"),
+            (
+                "has(self.scale) == (self.type == 'scale')",
+                "scale.targets belongs to type scale, which needs it: it names what makes the "
+                "nodes of each pool",
+            ),
             (
                 "has(self.karpenter) == (self.type == 'karpenter')",
                 "karpenter.nodeClassRef belongs to type karpenter, which needs it: it names what "
@@ -133,6 +144,12 @@ class Provisioner(Model):
         description="kwok (fake nodes), karpenter, scale, serverless or none."
     )
     kwok: KwokProvisioner | None = Field(default=None, description="How fake nodes behave.")
+    scale: ScaleProvisioner | None = Field(
+        default=None, description="What makes the nodes of each pool."
+    )
+    serverless: ServerlessProvisioner | None = Field(
+        default=None, description="Where Pods go that bring their capacity, and what it costs."
+    )
     karpenter: KarpenterProvisioner | None = Field(
         default=None, description="How Karpenter makes nodes."
     )
@@ -219,11 +236,31 @@ class ComputeEnvironmentSpec(Model):
                 "[on-demand], or take another allocationStrategy",
             ),
             (
+                "!has(self.provisioner) || !has(self.provisioner.scale) || "
+                "!has(self.instanceTypes) || (size(self.provisioner.scale.targets) == "
+                "size(self.instanceTypes) * (has(self.capacityTypes) && "
+                "size(self.capacityTypes) == 2 ? 2 : 1) && "
+                "self.instanceTypes.all(t, (has(self.capacityTypes) && "
+                "size(self.capacityTypes) > 0 ? self.capacityTypes : ['on-demand']).all(c, "
+                "self.provisioner.scale.targets.exists(x, x.instanceType == t.name && "
+                "x.capacityType == c))))",
+                "provisioner.scale.targets must have one object for each of instanceTypes in each "
+                "of capacityTypes (on-demand when omitted), and no other",
+            ),
+            (
+                "!has(self.minvCpus) || self.minvCpus == 0 || !has(self.provisioner) || "
+                "!has(self.provisioner.scale) || (has(self.provisioner.scale.scaleIn) && "
+                "self.provisioner.scale.scaleIn == 'MarkMachines')",
+                "minvCpus needs provisioner.scale.scaleIn MarkMachines: with WhenPoolIsIdle a pool "
+                "goes as a whole, and nobody can say which machines would stay",
+            ),
+            (
                 "!has(self.minvCpus) || self.minvCpus == 0 || !has(self.provisioner) || "
                 "!(self.provisioner.type in ['karpenter', 'none'])",
                 "minvCpus needs a provisioner that orders nodes: with karpenter and none they "
                 "follow waiting Pods, so leave it out",
             ),
+            *NOT_FOR_SERVERLESS,
             (
                 "self.type == 'UNMANAGED' || !has(self.nodeSelector)",
                 "nodeSelector is for type UNMANAGED: a MANAGED environment labels its own nodes",

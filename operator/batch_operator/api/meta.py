@@ -47,6 +47,9 @@ ANNOTATION_GIVEN_UP = f"{GROUP}/given-up-since"
 ANNOTATION_DRAINING = f"{GROUP}/draining-since"
 """On a node that the operator has cordoned, to remove it when it is idle: since when."""
 
+ANNOTATION_RELEASED = f"{GROUP}/released"
+"""On a node that the operator has given up for good: whoever made it is told to take it away."""
+
 GATE_GANG = f"{GROUP}/gang"
 """The scheduling gate that holds a multi-node job's Pods until it is their turn."""
 

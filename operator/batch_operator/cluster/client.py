@@ -22,6 +22,8 @@ class Resource:
     plural: str
     kind: str
     namespaced: bool = True
+    subresource: str = ""
+    """Of each of its objects: `scale`, say. What is asked of one is then asked of that."""
 
     @property
     def api_version(self) -> str:
@@ -35,6 +37,8 @@ class Resource:
         parts.append(self.plural)
         if name:
             parts.append(name)
+            if self.subresource:
+                parts.append(self.subresource)
         return "/" + "/".join(parts)
 
 

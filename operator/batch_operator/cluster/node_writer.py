@@ -19,7 +19,7 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
     ApiError,
 )
-from batch_operator.cluster.provisioner import Provided
+from batch_operator.cluster.provisioner import Provided, UnableError
 from batch_operator.scheduling.snapshot import PoolRefusal, ProvisionerReport
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from batch_operator.cluster.cache import Cache
     from batch_operator.cluster.client import ApiClient
     from batch_operator.cluster.clock import Clock
-    from batch_operator.cluster.provisioner import Provisioner
+    from batch_operator.cluster.provisioner import Provided, Provisioner
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.mutations import CordonNode, Provide
@@ -61,14 +61,22 @@ class NodeWriter:
         """By uid of an environment whose provisioner is refused what it does."""
 
     async def cordon(self, mutation: CordonNode) -> None:
-        """Let a node take no more Pods, or again; or say that its time is up."""
+        """Let a node take no more Pods; or say that its time is up; or let it take Pods again.
+
+        This last only if it has not changed: what comes back to a node that was released meanwhile
+        dies with it.
+        """
         node, since = mutation.node, mutation.since
         at = since.isoformat() if since else None
         annotations = {meta.ANNOTATION_DRAINING: at}
         if mutation.given_up:
             annotations[meta.ANNOTATION_GIVEN_UP] = at
         body = {
-            "metadata": {"uid": node.uid, "annotations": annotations},
+            "metadata": {
+                "uid": node.uid,
+                **({} if since else {"resourceVersion": str(node.resource_version)}),
+                "annotations": annotations,
+            },
             "spec": {"unschedulable": True if since else None},
         }
         reply = await self._client.patch(
@@ -99,12 +107,10 @@ class NodeWriter:
         plan = replace(plan, remove=tuple(free))
         try:
             provided = await provisioner.provide(environment, plan, mutation.nodes)
-        except ApiError as error:
-            if error.status not in {403, 404}:
-                raise
+        except (ApiError, UnableError) as error:
+            sentence = _why_unable(asked.type, error)
             self._failed_at[environment.uid] = self._clock.now()
-            refused = Provided(problem=_not_permitted(asked.type, error), is_invalid=True)
-            self._report(environment, refused)
+            self._report(environment, Provided(problem=sentence, is_invalid=True))
             return
         if provisioner.follows_pods or self._tells(environment, plan, mutation.nodes):
             self._failed_at.pop(environment.uid, None)
@@ -132,7 +138,7 @@ class NodeWriter:
     def _report(self, environment: Environment, provided: Provided) -> None:
         """Have the core know what is wrong and what is coming, and the log what is new of that."""
         problem = provided.problem[:PROBLEM_MAX] if provided.problem else None
-        report = ProvisionerReport(problem, provided.is_invalid, provided.coming)
+        report = ProvisionerReport(problem, provided.is_invalid, provided.coming, provided.waits)
         if problem and self._cache.reports.get(environment.name) != report:
             _LOG.warning("compute environment %s: %s", environment.name, problem)
         self._cache.keep_report(environment.name, report)
@@ -192,7 +198,16 @@ class NodeWriter:
         return any(not decoding.attempt(raw).phase.ended for raw in page.items)
 
 
-def _not_permitted(provisioner: ProvisionerType, error: ApiError) -> str:
+def _why_unable(provisioner: ProvisionerType, error: ApiError | UnableError) -> str:
+    """What somebody has to mend before a provisioner can work.
+
+    Raises:
+        ApiError: it may work when it is asked again.
+    """
+    if isinstance(error, UnableError):
+        return str(error)
+    if error.status not in {403, 404}:
+        raise error
     return (
         f"the API server refuses what provisioner {provisioner} does ({error.message}): enable it "
         f"where the operator is installed, provisioners.{provisioner}.enabled=true in its chart"

@@ -26,7 +26,8 @@ class Provided:
     `told` are refusals that others have written down, with their times: one that is told of again
     counts once. `problem` is what somebody has to mend, for the environment's condition; until then
     an environment that is `is_invalid` can have no nodes. `coming` counts nodes that an autoscaler
-    has ordered and that are not there yet.
+    has ordered and that are not there yet. `waits` says of pools whose nodes are not all there what
+    is known of it where they are made.
     """
 
     refused: Mapping[PoolKey, str] = field(default_factory=dict)
@@ -34,9 +35,14 @@ class Provided:
     problem: str | None = None
     is_invalid: bool = False
     coming: Mapping[PoolKey, int] = field(default_factory=dict)
+    waits: Mapping[PoolKey, str] = field(default_factory=dict)
     is_pending: bool = False
     """There are machines of the environment that are no Nodes yet, or not quite gone: until there
     are none, an environment that is being deleted stays."""
+
+
+class UnableError(Exception):
+    """No node can be made until somebody mends what the message says."""
 
 
 class Provisioner(Protocol):
@@ -55,6 +61,7 @@ class Provisioner(Protocol):
         `plan.remove` has nodes that are cordoned and on which nothing runs; no others may go.
 
         Raises:
+            UnableError: it cannot work as things are.
             ApiError: it could not be done; it is asked again after a while.
         """
         ...

@@ -8,6 +8,7 @@ from batch_operator.api.compute_environment import ProvisionerType
 from batch_operator.provisioners.karpenter.provisioner import KarpenterProvisioner
 from batch_operator.provisioners.kwok.provisioner import KwokProvisioner
 from batch_operator.provisioners.none.provisioner import RequestingProvisioner
+from batch_operator.provisioners.scale.provisioner import ScaleProvisioner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ def provisioners(
         ProvisionerType.KWOK: KwokProvisioner(client, clock, saw),
         ProvisionerType.KARPENTER: KarpenterProvisioner(client),
         ProvisionerType.NONE: RequestingProvisioner(client, clock),
+        ProvisionerType.SCALE: ScaleProvisioner(client, saw),
     }
 
 

@@ -82,9 +82,11 @@ class History:
             waiting_since=None,
         )
 
-    def overdue(self, at: datetime) -> History:
-        """What was ordered has not come: as good as a refusal."""
+    def overdue(self, at: datetime, said: str = "") -> History:
+        """What was ordered has not come: as good as a refusal. `said` is what is known of it."""
         message = NEVER_CAME.format(round(self.patience.total_seconds()))
+        if said:
+            message += f": {said}"
         return replace(self.refused(at, message), overdue_at=at.replace(microsecond=0))
 
     def tried_anew(self) -> History:

@@ -46,6 +46,7 @@ class Node:
     settings: str | None = None
     """Which infrastructure settings of its environment it was made with."""
     deleting: bool = False
+    """It is being taken away, or those who do so have been told to."""
 
     @property
     def owner(self) -> str | None:
@@ -110,7 +111,8 @@ def observed_node(node: NodeObject) -> Node:
         draining_since=_time(annotations.get(meta.ANNOTATION_DRAINING)),
         notice=notice_of(node),
         settings=labels.get(meta.LABEL_SETTINGS),
-        deleting=node.metadata.deletion_timestamp is not None,
+        deleting=node.metadata.deletion_timestamp is not None
+        or meta.ANNOTATION_RELEASED in annotations,
     )
 
 

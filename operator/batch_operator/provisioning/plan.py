@@ -25,7 +25,7 @@ from batch_operator.provisioning.pools import Space, pools_of, strategy_of
 from batch_operator.provisioning.strategies import can_overshoot, goes_by_price, in_order, waits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
@@ -132,6 +132,7 @@ class _Planner:
         self._pools = in_order(self._strategy, pools, view.histories, view.now)
         self._by_key = {one.key: one for one in pools}
         self._rooms = {one.key: view.room_of_new(one) for one in pools}
+        self._whole = frozenset(one.key for one in pools if one.is_whole)
         self._largest = max((one.vcpus for one in pools), default=0)
         self._times: list[datetime] = []
         """When something would change by time alone."""
@@ -152,6 +153,7 @@ class _Planner:
         surplus = self._give_up_orders()
         idle_since, cordon = self._to_cordon()
         gone = {one.name for one in cordon}
+        self._call_back_to_whole_pools(gone)
         called = [one for one in self._leaving if one.is_used]
         there = [one for one in self._there if one.name not in gone] + called
         to_come = [*self._orders, *self._new]
@@ -366,6 +368,8 @@ class _Planner:
                 continue
             found.append(node)
             spare -= vcpus
+        found = self._unbroken(found, (one.node for one in self._there))
+        for node in found:
             del idle_since[node.name]
         return idle_since, found
 
@@ -381,7 +385,21 @@ class _Planner:
                 found.append(node)
             else:
                 self._times.append(since + SETTLE)
-        return found
+        left = (one for one in self._view.nodes if not (one.notice or one.deleting))
+        return self._unbroken(found, (one for one in left if not self._view.is_broken(one)))
+
+    def _unbroken(self, found: Sequence[Node], nodes: Iterable[Node | None]) -> list[Node]:
+        """Without those of a pool that goes as a whole, but not now."""
+        uids = {one.uid for one in found}
+        held = {one.pool for one in nodes if one is not None and one.uid not in uids}
+        return [one for one in found if one.pool not in self._whole & held]
+
+    def _call_back_to_whole_pools(self, gone: Collection[str | None]) -> None:
+        """A pool that goes as a whole stays as a whole."""
+        staying = {one.pool for one in self._there if one.name not in gone}
+        for place in self._leaving:
+            if place.pool in self._whole & staying:
+                place.is_used = True
 
 
 def _counted(places: Iterable[Place]) -> dict[PoolKey, int]:

@@ -13,6 +13,7 @@ from batch_operator.api.compute_environment import (
     ComputeEnvironmentType,
 )
 from batch_operator.api.quantity import memory_bytes, milli_cpu
+from batch_operator.api.scale import ScaleIn
 
 if TYPE_CHECKING:
     from batch_operator.api.compute_environment import InstanceType
@@ -66,6 +67,8 @@ class Pool:
     """What a node of it should give to Pods: its size without the environment's `nodeOverhead`."""
     price: float | None
     """Of one node for an hour, if it is known."""
+    is_whole: bool = False
+    """Its nodes go all at once or not at all: nobody can be told which of them is to go."""
 
 
 def pools_of(spec: ComputeEnvironmentSpec) -> list[Pool]:
@@ -81,6 +84,7 @@ def pools_of(spec: ComputeEnvironmentSpec) -> list[Pool]:
             vcpus=one.vcpus,
             offers=Space(sizes[one.name], PODS_MAX),
             price=price_of(one, capacity_type),
+            is_whole=goes_whole(spec),
         )
         for order, one in enumerate(spec.instance_types)
         for capacity_type in capacity_types(spec)
@@ -99,6 +103,12 @@ def sizes_of(spec: ComputeEnvironmentSpec) -> dict[str, Amounts]:
         one.name: Amounts(one.vcpus * 1000, memory_bytes(one.memory), one.gpus) - overhead
         for one in spec.instance_types
     }
+
+
+def goes_whole(spec: ComputeEnvironmentSpec) -> bool:
+    """Whether the environment's pools can only be emptied, not thinned out."""
+    scale = spec.provisioner.scale if spec.provisioner is not None else None
+    return scale is not None and scale.scale_in is ScaleIn.WHEN_POOL_IS_IDLE
 
 
 def price_of(instance_type: InstanceType, capacity_type: CapacityType) -> float | None:

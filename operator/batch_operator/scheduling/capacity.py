@@ -19,11 +19,11 @@ from batch_operator.provisioning.history import History, histories_of
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
+from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
-from batch_operator.scheduling.snapshot import ProvisionerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,12 +40,11 @@ EVERY = timedelta(seconds=1)
 SEEN_TO_EVERY = timedelta(seconds=30)
 """A provisioner is asked at least so often whether all is as planned."""
 _NONE = History()
-_NO_REPORT = ProvisionerReport()
 
 
 def provide(snapshot: Snapshot, memo: Memo) -> tuple[list[Mutation], datetime | None]:
     """What follows for nodes, and when to look at them again."""
-    managed = {name: one for name, one in snapshot.environments.items() if is_managed(one.spec)}
+    managed = {name: one for name, one in snapshot.environments.items() if _has_nodes(one)}
     for name in memo.nodes.capacities.keys() - managed.keys():
         memo.nodes.forget(name)
     due = {name: one for name, one in managed.items() if _is_due(name, one, snapshot, memo)}
@@ -55,6 +54,11 @@ def provide(snapshot: Snapshot, memo: Memo) -> tuple[list[Mutation], datetime | 
         for name in sorted(due):
             mutations += _see_to(due[name], attempts[name], snapshot, memo)
     return mutations, min((_next_at(name, memo) for name in managed), default=None)
+
+
+def _has_nodes(environment: Environment) -> bool:
+    """Whether there are nodes to see to: where each Pod brings its capacity there are none."""
+    return is_managed(environment.spec) and serverless_of(environment.spec) is None
 
 
 def _is_due(name: str, environment: Environment, snapshot: Snapshot, memo: Memo) -> bool:
@@ -101,6 +105,7 @@ def _see_to(
         known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
     if known.generation != environment.generation:
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
+    report = known.report = snapshot.reports.get(name, known.report)
     is_follower = spec.provisioner is not None and spec.provisioner.type in snapshot.followers
     refusals = snapshot.refused_pools.get(name, {})
     load, demand = _load_and_demand(attempts)
@@ -123,7 +128,6 @@ def _see_to(
         histories=known.histories,
         is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
     )
-    report = snapshot.reports.get(name, _NO_REPORT)
     plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
     known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
     note_orders(known, now)

@@ -81,7 +81,7 @@ def _learn_of_orders(known: Capacity, now: datetime) -> None:
         history = known.histories.get(pool, _NONE)
         since = history.waiting_since
         if count and since is not None and now >= since + history.patience:
-            known.histories[pool] = history.overdue(now)
+            known.histories[pool] = history.overdue(now, known.report.waits.get(pool, ""))
             known.to_come[pool] = 0
 
 

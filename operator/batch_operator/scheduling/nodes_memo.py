@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batch_operator.scheduling.snapshot import ProvisionerReport
 from batch_operator.scheduling.suitability import Suitability
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Capacity:
     """The infrastructure update that is under way."""
     turnover_at: datetime | None = None
     """When nodes that are to go have been waited for long enough."""
+    report: ProvisionerReport = field(default_factory=ProvisionerReport)
+    """What its provisioner said last."""
     known: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
 

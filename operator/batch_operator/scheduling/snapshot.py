@@ -77,6 +77,8 @@ class ProvisionerReport:
     """Until then no node can come."""
     coming: Mapping[PoolKey, int] = field(default_factory=dict)
     """Nodes that an autoscaler has ordered and that are not there yet."""
+    waits: Mapping[PoolKey, str] = field(default_factory=dict)
+    """By pool whose nodes are not all there: what is known of it where they are made."""
 
 
 @dataclass(frozen=True, slots=True)

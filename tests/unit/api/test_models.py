@@ -275,6 +275,51 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
             {
                 "type": "MANAGED",
                 "maxvCpus": 64,
+                "instanceTypes": [{"name": "c5.large", "vcpus": 2, "memory": "4Gi"}],
+                "provisioner": {
+                    "type": "scale",
+                    "scale": {
+                        "scaleIn": "MarkMachines",
+                        "targets": [
+                            {
+                                "instanceType": "c5.large",
+                                "capacityType": "on-demand",
+                                "apiVersion": "cluster.x-k8s.io/v1beta2",
+                                "resource": "machinedeployments",
+                                "namespace": "fleet",
+                                "name": "c5-large",
+                            }
+                        ],
+                    },
+                },
+            },
+            {
+                "type": "MANAGED",
+                "maxvCpus": 64,
+                "capacityTypes": ["spot"],
+                "provisioner": {
+                    "type": "serverless",
+                    "serverless": {
+                        "nodeSelector": {"type": "virtual-kubelet"},
+                        "tolerations": [
+                            {
+                                "key": "virtual-kubelet.io/provider",
+                                "operator": "Equal",
+                                "value": "aws",
+                                "effect": "NoSchedule",
+                            }
+                        ],
+                        "memoryOverhead": "256Mi",
+                        "pricePerVcpuHour": 0.04,
+                        "pricePerGibHour": 0.004,
+                        "spotPricePerVcpuHour": 0.01,
+                        "spotPricePerGibHour": 0.001,
+                    },
+                },
+            },
+            {
+                "type": "MANAGED",
+                "maxvCpus": 64,
                 "instanceTypes": [{"name": "m5.large", "vcpus": 2, "memory": "8Gi"}],
                 "provisioner": {
                     "type": "karpenter",

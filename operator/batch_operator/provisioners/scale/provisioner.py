@@ -1,0 +1,306 @@
+"""Makes an environment's nodes as planned by the replicas of one object for each pool.
+
+Whoever lowers replicas does not say which machine goes, so none may be lowered that could take a
+busy one. Two ways are safe: that no node of the pool is in use, or (Cluster API) that as many
+Machines are marked as are taken away, for a MachineSet deletes marked ones before all others.
+
+A node is *released* before its Machine is marked: an annotation that the planner reads, so that
+nobody calls back a node whose machine may go at any moment. The release fails if the node has
+changed since the plan was made. From there every step may be repeated after a restart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
+from batch_operator.api.scale import ScaleIn
+from batch_operator.cluster.client import MERGE_PATCH, NODES, ApiError
+from batch_operator.cluster.provisioner import Provided, UnableError
+from batch_operator.provisioners.scale.objects import (
+    ANNOTATION_DELETE_MACHINE,
+    ANNOTATION_MACHINE,
+    Machine,
+    NodeObject,
+    Scale,
+    Scaled,
+    is_name,
+    machines_of,
+    resource_of,
+)
+from batch_operator.provisioning.pools import PoolKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from batch_operator.api.scale import ScaleTarget
+    from batch_operator.cluster.client import ApiClient, Resource
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.plan import CapacityPlan
+    from batch_operator.scheduling.snapshot import Environment
+
+_HELP = "docs/compute-environments.md has one"
+_NAMED_MAX = 3
+_TO_DELETE = {ANNOTATION_DELETE_MACHINE: ""}
+
+
+class ScaleProvisioner:
+    """One object with a /scale subresource for each pool."""
+
+    follows_pods = False
+
+    def __init__(self, client: ApiClient, saw: Callable[[bytes], None]) -> None:
+        """`saw` is told of every Node that was written."""
+        self._client = client
+        self._saw = saw
+
+    async def provide(
+        self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]
+    ) -> Provided:
+        """Bring every pool's replicas to what was planned, as far as it harms no busy node."""
+        provisioner = environment.spec.provisioner
+        assert provisioner is not None  # it is asked for environments of its type alone
+        assert provisioner.scale is not None  # the CRD asks for it
+        problems: list[str] = []
+        waits: dict[PoolKey, str] = {}
+        refused: dict[PoolKey, str] = {}
+        failed: ApiError | None = None
+        is_pending, unable = False, 0
+        for target in provisioner.scale.targets:
+            pool = _Pool(self._client, self._saw, environment, target, provisioner.scale.scale_in)
+            try:
+                await pool.see_to(plan, nodes)
+            except ApiError as error:
+                if (problem := _explained(error, target)) is not None:
+                    problems.append(problem)
+                    unable += 1
+                    if pool.lacks_nodes(plan, nodes):
+                        refused[pool.key] = problem
+                elif error.status == 422:
+                    refused[pool.key] = error.message
+                else:
+                    failed = error
+            problems += pool.problems
+            is_pending |= pool.is_pending
+            if pool.complaint:
+                waits[pool.key] = pool.complaint
+        if failed is not None:
+            raise failed
+        problem = "; ".join(problems[:_NAMED_MAX])
+        if unable == len(provisioner.scale.targets):
+            raise UnableError(problem)
+        return Provided(refused, problem=problem or None, waits=waits, is_pending=is_pending)
+
+
+class _Pool:
+    """One target, and the nodes that come of it."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        saw: Callable[[bytes], None],
+        environment: Environment,
+        target: ScaleTarget,
+        scale_in: ScaleIn,
+    ) -> None:
+        self.key = PoolKey(target.instance_type, CapacityType(target.capacity_type))
+        self.problems: list[str] = []
+        self.complaint = ""
+        self.is_pending = False
+        """Whether it has machines, or is to have some."""
+        self._client = client
+        self._saw = saw
+        self._environment = environment
+        self._target = target
+        self._machines: dict[str, str | None] = {}
+        self._marks = scale_in is ScaleIn.MARK_MACHINES
+
+    def lacks_nodes(self, plan: CapacityPlan, nodes: Sequence[Node]) -> bool:
+        there = sum(one.pool == self.key and one.stays for one in nodes)
+        return plan.desired.get(self.key, 0) > there
+
+    async def see_to(self, plan: CapacityPlan, nodes: Sequence[Node]) -> None:
+        """Release what is to go, and set replicas to what there should be."""
+        target, ours = self._target, [one for one in nodes if one.pool == self.key]
+        scale_of = resource_of(target, "scale")
+        reply = await self._client.get(scale_of, target.namespace, target.name)
+        scale = msgspec.json.decode(reply, type=Scale)
+        current = scale.spec.replicas
+        to_go = {one.uid for one in plan.remove}
+        if not self._marks and not all(one.deleting or one.uid in to_go for one in ours):
+            to_go = set()
+        gone: list[Node] = []
+        live: list[Node] = []
+        for node in ours:
+            is_gone = node.deleting or (node.uid in to_go and await self._release(node))
+            (gone if is_gone else live).append(node)
+        wanted = replicas = _replicas(self.key, plan, live)
+        if wanted < current:
+            marked = [await self._mark(one) for one in gone] if self._marks else []
+            if live:
+                replicas = max(wanted, current - sum(marked))
+        if replicas != current:
+            body = {"spec": {"replicas": replicas}}
+            await self._client.patch(
+                scale_of, target.namespace, target.name, body, content_type=MERGE_PATCH
+            )
+        self.is_pending = max(replicas, scale.status.replicas) > 0
+        self._check_taints(live)
+        if wanted > len(live):
+            await self._ask_why(ours)
+
+    async def _release(self, node: Node) -> bool:
+        """Give a node up for good, if what makes it can be told which one it is."""
+        if self._marks and await self._machine_of(node) is None:
+            return False
+        body = {
+            "metadata": {
+                "uid": node.uid,
+                "resourceVersion": str(node.resource_version),
+                "annotations": {meta.ANNOTATION_RELEASED: "true"},
+            }
+        }
+        try:
+            reply = await self._client.patch(NODES, None, node.name, body, content_type=MERGE_PATCH)
+        except ApiError as error:
+            if error.is_conflict or error.is_not_found:
+                return False  # It has changed: whether it still may go is decided anew.
+            raise
+        self._saw(reply)
+        return True
+
+    async def _mark(self, node: Node) -> bool:
+        """Have a released node's Machine go before the others; whether there is one to go."""
+        name = await self._machine_of(node)
+        if name is None:
+            return False
+        machines, body = machines_of(self._target), {"metadata": {"annotations": _TO_DELETE}}
+        try:
+            await self._client.patch(
+                machines, self._target.namespace, name, body, content_type=MERGE_PATCH
+            )
+        except ApiError as error:
+            return self._is_no_machine(error)
+        return True
+
+    async def _machine_of(self, node: Node) -> str | None:
+        """The name of the Machine of a node that may be marked, asked for once."""
+        if node.uid not in self._machines:
+            self._machines[node.uid] = await self._find_machine(node)
+        return self._machines[node.uid]
+
+    async def _find_machine(self, node: Node) -> str | None:
+        """The Machine that a Node names, if it agrees: its kubelet can write anything there."""
+        target = self._target
+        try:
+            reply = await self._client.get(NODES, None, node.name)
+            annotations = msgspec.json.decode(reply, type=NodeObject).metadata.annotations
+            name = annotations.get(ANNOTATION_MACHINE, "")
+            if not is_name(name):
+                self.problems.append(
+                    f"node {node.name} has no annotation {ANNOTATION_MACHINE} that names a "
+                    f"Machine, so it cannot be taken away: write scaleIn: WhenPoolIsIdle"
+                )
+                return None
+            reply = await self._client.get(machines_of(target), target.namespace, name)
+        except ApiError as error:
+            self._is_no_machine(error)
+            return None
+        machine = msgspec.json.decode(reply, type=Machine)
+        if machine.metadata.deletion_timestamp:
+            return None
+        if not machine.is_of(target, node.name):
+            self.problems.append(
+                f"Machine {name} of node {node.name} is not one of {_named(target)}: give the "
+                f"labels of a pool to the machines of its own target alone"
+            )
+            return None
+        return name
+
+    def _is_no_machine(self, error: ApiError) -> bool:
+        """Deal with a Machine that cannot be had: it is gone, or it may not be touched.
+
+        Returns False. Raises:
+            ApiError: it may be had later.
+        """
+        if error.status == 403:
+            self.problems.append(_missing_rule(machines_of(self._target), "get, patch"))
+        elif not error.is_not_found:
+            raise error
+        return False
+
+    def _check_taints(self, live: Sequence[Node]) -> None:
+        name = self._environment.name
+        bare = [one.name for one in live if one.claimed_by is None]
+        if bare:
+            self.problems.append(
+                f"node {bare[0]} has no taint {meta.TAINT_COMPUTE_ENVIRONMENT}={name}:NoSchedule, "
+                f"so Pods of others may be there: add it to the template of "
+                f"{_named(self._target)} ({_HELP})"
+            )
+
+    async def _ask_why(self, ours: Sequence[Node]) -> None:
+        """What the object itself says while nodes are missing."""
+        target = self._target
+        try:
+            reply = await self._client.get(resource_of(target), target.namespace, target.name)
+        except ApiError as error:
+            if error.status == 403:
+                return  # It only explains: an operator without that right works all the same.
+            raise
+        scaled = msgspec.json.decode(reply, type=Scaled)
+        self.complaint = scaled.complaint
+        ready = scaled.status.ready_replicas or 0
+        if ready > len(ours):
+            labels = {
+                meta.LABEL_COMPUTE_ENVIRONMENT: self._environment.name,
+                LABEL_INSTANCE_TYPE: target.instance_type,
+                meta.LABEL_CAPACITY_TYPE: target.capacity_type,
+            }
+            listed = ", ".join(f"{name}={value}" for name, value in labels.items())
+            self.problems.append(
+                f"{ready} machines of {_named(target)} are ready, but {len(ours)} nodes have the "
+                f"labels {listed}: add these to its template ({_HELP})"
+            )
+
+
+def _replicas(key: PoolKey, plan: CapacityPlan, live: Sequence[Node]) -> int:
+    """How many there should be, those among them that may not go yet.
+
+    A machine that was announced to go is replaced by what made it: none is asked for in its place.
+    """
+    called = {one.uid for one in plan.uncordon}
+    going = {one.uid for one in plan.cordon}
+    counted = sum(one.uid in called or (one.stays and one.uid not in going) for one in live)
+    announced = sum(one.notice not in {None, meta.LABEL_SETTINGS} for one in live)
+    to_come = plan.desired.get(key, 0) - counted
+    return len(live) - announced + max(to_come, announced)
+
+
+def _explained(error: ApiError, target: ScaleTarget) -> str | None:
+    """What to do about an error that asking again does not mend."""
+    if error.is_not_found:
+        return (
+            f"there is no {_named(target)}: make it, or name another in "
+            f"spec.provisioner.scale.targets"
+        )
+    if error.status == 403:
+        return _missing_rule(resource_of(target, "scale"), "get, patch")
+    return None
+
+
+def _missing_rule(resource: Resource, verbs: str) -> str:
+    """The rule of a ClusterRole that is missing."""
+    name = f"{resource.plural}/{resource.subresource}".rstrip("/")
+    return (
+        f"the operator may not use {name}.{resource.group}: add it to the chart's value "
+        f"provisioners.scale, or to the operator's ClusterRole the rule {{apiGroups: "
+        f'["{resource.group}"], resources: ["{name}"], verbs: [{verbs}]}}'
+    )
+
+
+def _named(target: ScaleTarget) -> str:
+    return f"{target.resource} {target.namespace}/{target.name}"

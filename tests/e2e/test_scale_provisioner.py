@@ -1,0 +1,398 @@
+"""Nodes by the replicas of others' objects: Cluster API's own, and of a kind that nobody knows.
+
+The operator runs under the role of its chart. The tests play the controllers that make machines,
+and not kind ones: whenever they may choose a machine to take away, they take a busy one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from localcluster import modules, programs
+from support.kube import ROOT, Kube, OperatorProcess, definition, job, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+CAPI = "cluster.x-k8s.io"
+DELETE_MACHINE = f"{CAPI}/delete-machine"
+FLEETS = "scale-e2e.batch-operator.io"
+FLEET_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": f"nodefleets.{FLEETS}"},
+    "spec": {
+        "group": FLEETS,
+        "scope": "Namespaced",
+        "names": {"kind": "NodeFleet", "plural": "nodefleets", "singular": "nodefleet"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {
+                    "scale": {
+                        "specReplicasPath": ".spec.size",
+                        "statusReplicasPath": ".status.size",
+                    }
+                },
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {"size": {"type": "integer"}},
+                            },
+                            "status": {
+                                "type": "object",
+                                "properties": {"size": {"type": "integer"}},
+                            },
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+def of_cluster(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "batch-operator.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def scaled_environment(name: str, namespace: str, scale_in: str, target: str) -> dict[str, Any]:
+    """One pool of nodes with two vCPUs; idle nodes go at once."""
+    api_version, resource = target.rsplit("/", 1)
+    return of_cluster(
+        "ComputeEnvironment",
+        name,
+        type="MANAGED",
+        maxvCpus=8,
+        instanceTypes=[{"name": "small", "vcpus": 2, "memory": "4Gi"}],
+        scalingPolicy={"minScaleDownDelayMinutes": 0},
+        provisioner={
+            "type": "scale",
+            "scale": {
+                "scaleIn": scale_in,
+                "targets": [
+                    {
+                        "instanceType": "small",
+                        "capacityType": "on-demand",
+                        "apiVersion": api_version,
+                        "resource": resource,
+                        "namespace": namespace,
+                        "name": "small",
+                    }
+                ],
+            },
+        },
+    )
+
+
+def queue_to(environment: str) -> dict[str, Any]:
+    order = [{"order": 1, "computeEnvironment": environment}]
+    return of_cluster("JobQueue", environment, priority=1, computeEnvironmentOrder=order)
+
+
+def fake(name: str, cpu: str, runtime: str) -> dict[str, Any]:
+    """A definition whose Pods kwok plays for so long."""
+    made = definition(name, "true", resources={"requests": {"cpu": cpu, "memory": "64Mi"}})
+    template = made["spec"]["podTemplate"]
+    template["metadata"] = {"annotations": {"fake.batch-operator.io/runtime": runtime}}
+    return made
+
+
+@dataclass(slots=True)
+class Cloud:
+    """The controller of one object, and the machines that it makes."""
+
+    kube: Kube
+    environment: str
+    kind: str
+    spec_path: str = "replicas"
+    made: int = 0
+    taken: list[str] = field(default_factory=list)
+    """Nodes, in the order in which they were taken away."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        label = f"batch-operator.io/compute-environment={self.environment}"
+        found = self.kube.items("nodes", "-l", label)
+        return sorted(found, key=lambda one: str(one["metadata"]["name"]))
+
+    def wanted(self) -> int:
+        found = self.kube.get(self.kind, "small")
+        assert found is not None
+        return int(found["spec"][self.spec_path])
+
+    def act(self) -> int:
+        """Bring the machines to the wanted number; then that number."""
+        wanted, nodes = self.wanted(), self.nodes()
+        for _ in range(wanted - len(nodes)):
+            self.made += 1
+            self.kube.apply(*self._machine(f"{self.environment}-{self.made}"))
+        if wanted < len(nodes):
+            for name in self._victims(nodes)[: len(nodes) - wanted]:
+                self.taken.append(name)
+                self.kube("delete", "node", name)
+        return wanted
+
+    def _machine(self, name: str) -> list[dict[str, Any]]:
+        size = {"cpu": "2", "memory": "4Gi", "pods": "110"}
+        key = "batch-operator.io/compute-environment"
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": name,
+                    "labels": {
+                        key: self.environment,
+                        "node.kubernetes.io/instance-type": "small",
+                        "batch-operator.io/capacity-type": "on-demand",
+                    },
+                    "annotations": {"kwok.x-k8s.io/node": "fake", f"{CAPI}/machine": name},
+                },
+                "spec": {
+                    "taints": [{"key": key, "value": self.environment, "effect": "NoSchedule"}]
+                },
+                "status": {"capacity": size, "allocatable": size},
+            }
+        ]
+
+    def _victims(self, nodes: Sequence[dict[str, Any]]) -> list[str]:
+        """The busiest first."""
+        names = [one["metadata"]["name"] for one in nodes]
+        busy = {one["spec"].get("nodeName") for one in self._running()}
+        return sorted(names, key=lambda one: (one not in busy, one))
+
+    def _running(self) -> list[dict[str, Any]]:
+        return [one for one in self.kube.items("pods") if one["status"]["phase"] == "Running"]
+
+
+class ClusterApi(Cloud):
+    """Plays Cluster API's MachineSets with the real kinds: a marked Machine goes first."""
+
+    def _machine(self, name: str) -> list[dict[str, Any]]:
+        labels = {f"{CAPI}/deployment-name": "small", f"{CAPI}/cluster-name": "e2e"}
+        machine = {
+            "apiVersion": f"{CAPI}/v1beta2",
+            "kind": "Machine",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"clusterName": "e2e", **MACHINE_SPEC},
+        }
+        self.kube.apply(machine)
+        status = yaml.safe_dump({"status": {"nodeRef": {"name": name}}})
+        self.kube("patch", "machine", name, "--subresource=status", "--type=merge", "-p", status)
+        return super()._machine(name)
+
+    def _victims(self, nodes: Sequence[dict[str, Any]]) -> list[str]:
+        marked = {
+            one["metadata"]["name"]
+            for one in self.kube.items("machines")
+            if DELETE_MACHINE in one["metadata"].get("annotations", {})
+        }
+        others = super()._victims(nodes)
+        return [one for one in others if one in marked] + [
+            one for one in others if one not in marked
+        ]
+
+
+MACHINE_SPEC: dict[str, Any] = {
+    "bootstrap": {"dataSecretName": "none"},
+    "infrastructureRef": {
+        "apiGroup": "infrastructure.cluster.x-k8s.io",
+        "kind": "FakeMachine",
+        "name": "none",
+    },
+}
+MACHINE_DEPLOYMENT = {
+    "apiVersion": f"{CAPI}/v1beta2",
+    "kind": "MachineDeployment",
+    "metadata": {"name": "small"},
+    "spec": {
+        "clusterName": "e2e",
+        "replicas": 0,
+        "selector": {"matchLabels": {"pool": "small"}},
+        "template": {
+            "metadata": {"labels": {"pool": "small"}},
+            "spec": {"clusterName": "e2e", **MACHINE_SPEC},
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def kinds(installed: Kube) -> Iterator[Kube]:
+    """The cluster with Cluster API's own kinds, and one that nobody knows."""
+    folder = modules.folder_of(*modules.CLUSTER_API_CRDS)
+    files = [
+        word
+        for name in ("machinedeployments", "machines")
+        for word in ("-f", str(folder / f"{CAPI}_{name}.yaml"))
+    ]
+    installed("apply", "--server-side", *files)
+    installed.apply(FLEET_CRD)
+    installed(
+        "wait", "--for=condition=Established", "--timeout=60s", "crd",
+        f"machinedeployments.{CAPI}", f"machines.{CAPI}", f"nodefleets.{FLEETS}",
+    )  # fmt: skip
+    yield installed
+    installed("delete", "--wait=false", *files)
+    installed("delete", "crd", f"nodefleets.{FLEETS}", "--wait=false")
+
+
+def role_of_chart(kube: Kube, *settings: str) -> None:
+    """Give the account that the chart makes what the chart gives it with these values."""
+    programs.build([programs.HELM])
+    command = [programs.path("helm"), "template", "scale-e2e", str(ROOT / "charts/batch-operator")]
+    command += ["--namespace", kube.namespace, "-s", "templates/rbac.yaml"]
+    command += [word for one in settings for word in ("--set", one)]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kube("apply", "-f", "-", stdin=rendered)
+
+
+RESOURCES = (
+    f"provisioners.scale.resources[0].apiGroup={CAPI}",
+    "provisioners.scale.resources[0].resource=machinedeployments",
+    f"provisioners.scale.resources[1].apiGroup={FLEETS}",
+    "provisioners.scale.resources[1].resource=nodefleets",
+    "provisioners.scale.markMachines=true",
+)
+
+
+@pytest.fixture
+def restricted(
+    kube: Kube, kinds: Kube, operator_process: OperatorProcess, tmp_path: Path
+) -> Iterator[Callable[..., Kube]]:
+    """Starts an operator with the rights of the chart's role alone, in place of the suite's."""
+    del kinds
+    own = OperatorProcess(tmp_path / "kubeconfig", tmp_path / "operator.log")
+
+    def start(*settings: str) -> Kube:
+        role_of_chart(kube, *settings)
+        account = next(
+            one["metadata"]["name"]
+            for one in kube.items("serviceaccounts")
+            if one["metadata"]["name"] != "default"
+        )
+        token = kube("create", "token", account, "--duration=1h").strip()
+        config = yaml.safe_load(kube.kubeconfig.read_text(encoding="utf-8"))
+        for user in config["users"]:
+            user["user"] = {"token": token}
+        own.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
+        operator_process.stop()
+        own.start()
+        return kube
+
+    yield start
+    if own.process is not None:
+        own.stop()
+        operator_process.start()
+    kube("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance=scale-e2e")
+    text = own.log.read_text(encoding="utf-8") if own.log.exists() else ""
+
+    assert "Traceback" not in text, text
+
+
+@pytest.fixture
+def cleaned(kube: Kube) -> Iterator[list[str]]:
+    """Names of environments; they, their queues and their nodes go when the test is over."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        kube("delete", "jobqueue", name, "--ignore-not-found")
+        kube("delete", "computeenvironment", name, "--ignore-not-found", "--wait=false")
+        kube("delete", "nodes", "-l", f"batch-operator.io/compute-environment={name}")
+
+
+def one_long_and_two_short(kube: Kube, cloud: Cloud) -> str:
+    """Run jobs on three nodes until only the long one is left; the name of its node."""
+    kube.apply(
+        fake("long", "2", "25s"),
+        fake("short", "2", "1s"),
+        job("long", "long", cloud.environment),
+        job("short", "short", cloud.environment, arrayProperties={"size": 2}),
+    )
+    wait_for("three machines to be asked for", lambda: cloud.act() == 3)
+    kube.wait_for_state("short", "SUCCEEDED")
+    [pod] = kube.pods_of("long")
+    return str(pod["spec"]["nodeName"])
+
+
+def test_scale_takes_idle_machines_of_cluster_api_one_by_one(
+    restricted: Callable[..., Kube], cleaned: list[str]
+) -> None:
+    kube = restricted(*RESOURCES)
+    cleaned.append("scale-capi")
+    kube.apply(MACHINE_DEPLOYMENT)
+    target = f"{CAPI}/v1beta2/machinedeployments"
+    kube.apply(
+        scaled_environment("scale-capi", kube.namespace, "MarkMachines", target),
+        queue_to("scale-capi"),
+    )
+    cloud = ClusterApi(kube, "scale-capi", "machinedeployment")
+
+    busy = one_long_and_two_short(kube, cloud)
+    wait_for("the idle machines to go", lambda: cloud.act() == 1)
+    left = [one["metadata"]["name"] for one in cloud.nodes()]
+    kube.wait_for_state("long", "SUCCEEDED")
+    wait_for("the last machine to go", lambda: cloud.act() == 0)
+
+    assert left == [busy]
+    assert len(cloud.taken) == cloud.made == 3
+    assert (
+        kube.status("long")["attempts"][0]["statusReason"] == "Essential container in task exited"
+    )
+
+
+def test_scale_empties_a_pool_of_any_kind_once_all_of_it_is_idle(
+    restricted: Callable[..., Kube], cleaned: list[str]
+) -> None:
+    kube = restricted(*RESOURCES)
+    cleaned.append("scale-fleet")
+    fleet = {"apiVersion": f"{FLEETS}/v1", "kind": "NodeFleet", "metadata": {"name": "small"}}
+    kube.apply({**fleet, "spec": {"size": 0}})
+    target = f"{FLEETS}/v1/nodefleets"
+    kube.apply(
+        scaled_environment("scale-fleet", kube.namespace, "WhenPoolIsIdle", target),
+        queue_to("scale-fleet"),
+    )
+    cloud = Cloud(kube, "scale-fleet", "nodefleet", "size")
+
+    one_long_and_two_short(kube, cloud)
+    kube.wait_for_state("long", "SUCCEEDED")
+    before = list(cloud.taken)
+    wait_for("the pool to be emptied", lambda: cloud.act() == 0)
+
+    assert before == []
+    assert len(cloud.taken) == cloud.made == 3
+
+
+def test_scale_without_the_right_to_says_which_rule_is_missing(
+    restricted: Callable[..., Kube], cleaned: list[str]
+) -> None:
+    kube = restricted()
+    cleaned.append("scale-forbidden")
+    kube.apply(MACHINE_DEPLOYMENT)
+    target = f"{CAPI}/v1beta2/machinedeployments"
+    kube.apply(scaled_environment("scale-forbidden", kube.namespace, "MarkMachines", target))
+
+    def told() -> bool:
+        found = kube.get("computeenvironment", "scale-forbidden") or {}
+        conditions = found.get("status", {}).get("conditions", [])
+        rule = f'{{apiGroups: ["{CAPI}"], resources: ["machinedeployments/scale"], verbs: [get, '
+        return any(rule in one["message"] for one in conditions)
+
+    assert wait_for("the environment to name the rule", told)
