@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from batch_operator.cluster.client import JOBS, PODS
-from batch_operator.simulator.api_server import NODES, ApiServer
+from batch_operator.cluster.client import JOBS, NODES, PODS
+from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.job_controller import LABEL_INDEX, JobController
 from batch_operator.simulator.kubelet import Fate, Kubelet
 from batch_operator.simulator.nodes import POD_GC_S, PodGarbageCollector, node

@@ -202,7 +202,7 @@ class Applier:
                 number=start.number,
                 revision=start.plan.revision,
                 environment=start.environment,
-                milli_cpu=start.plan.milli_cpu,
+                milli_cpu=start.milli_cpu,
                 phase=Phase.ASSUMED,
             )
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api import meta
 from batch_operator.api.names import pod_name
 from batch_operator.lifecycle.retry import grown
+from batch_operator.manifests.serverless import raised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,22 +68,19 @@ def pod_template(
     between attempts, so everything that differs is copied here and nothing is changed.
     """
     template_spec, template_meta = template["spec"], template["metadata"]
-    toleration = {
-        "key": meta.TAINT_COMPUTE_ENVIRONMENT,
-        "operator": "Equal",
-        "value": start.environment,
-    }
     spec = {
         **template_spec,
         "restartPolicy": "Never",
         "containers": [_container(one, env, start) for one in template_spec["containers"]],
         "nodeSelector": {**(template_spec.get("nodeSelector") or {}), **start.node_selector},
-        "tolerations": [*(template_spec.get("tolerations") or ()), toleration],
+        "tolerations": [*(template_spec.get("tolerations") or ()), *_tolerations(start)],
     }
     if inits := template_spec["initContainers"]:
         spec["initContainers"] = [_container(one, env, start) for one in inits]
     else:
         del spec["initContainers"]
+    if start.serverless is not None:
+        spec = raised(spec, start.serverless)
     return {
         "metadata": {
             "labels": {**_users(template_meta.get("labels")), **labels(start)},
@@ -91,6 +89,14 @@ def pod_template(
         },
         "spec": spec,
     }
+
+
+def _tolerations(start: StartAttempt) -> list[dict[str, Any]]:
+    """What lets the Pod onto its environment's nodes."""
+    if start.serverless is not None:
+        return [one.to_wire() for one in start.serverless.tolerations]
+    key = meta.TAINT_COMPUTE_ENVIRONMENT
+    return [{"key": key, "operator": "Equal", "value": start.environment}]
 
 
 def owner_reference(job: Job) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
+from batch_operator.scheduling.environments import held_milli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.scheduling.snapshot import Key
+    from batch_operator.scheduling.snapshot import Environment, Key
     from batch_operator.scheduling.suitability import Needs
 
 RETRY, FIRST_TRY = 0, 1
@@ -45,6 +46,10 @@ class Ask:
     """What its Pods ask of a node: an environment without such nodes is passed over."""
     spot_only: bool = False
     """A budget lets it have spot capacity only."""
+
+    def milli_in(self, environment: Environment) -> int:
+        """What one start holds of an environment, in milli-CPU."""
+        return held_milli(self.milli_cpu, self.needs, environment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType, EnvironmentState, EnvironmentStatus
 from batch_operator.api.job_queue import TimeLimitAction
+from batch_operator.provisioning.serverless import rounded, serverless_of
 from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.scheduling_policy import FairsharePolicy
     from batch_operator.scheduling.snapshot import Environment, Queue, SharePolicy
+    from batch_operator.scheduling.suitability import Needs
 
 
 def usable_environments(queue: Queue, environments: Mapping[str, Environment]) -> list[Environment]:
@@ -54,8 +56,23 @@ def capacity_milli(environment: Environment) -> int:
     return environment.spec.max_vcpus * 1000
 
 
+def held_milli(milli_cpu: int, needs: Needs, environment: Environment) -> int:
+    """What a start that asks for so much holds of an environment, in milli-CPU.
+
+    Where capacity comes with each Pod that is its size, rounded up.
+    """
+    section = serverless_of(environment.spec)
+    if section is None:
+        return milli_cpu
+    sizes = [rounded(one.amounts, section) for one in needs]
+    return sum(one.milli_cpu for one in sizes if one is not None) or milli_cpu
+
+
 def node_selector(environment: Environment) -> Mapping[str, str]:
     """Which nodes belong to the environment: those labelled with its name unless it says else."""
+    section = serverless_of(environment.spec)
+    if section is not None:
+        return section.node_selector
     selector = environment.spec.node_selector
     if selector is not None:
         return selector
@@ -96,9 +113,11 @@ def missing_policy(queue: Queue, policies: Mapping[str, SharePolicy]) -> str | N
     return f"SchedulingPolicy {name}: {policy_problem(policy)}"
 
 
-def large_enough(environments: Iterable[Environment], milli_cpu: int) -> list[Environment]:
+def large_enough(
+    environments: Iterable[Environment], milli_cpu: int, needs: Needs = ()
+) -> list[Environment]:
     """Those that would have room for a request if nothing else ran in them."""
-    return [one for one in environments if milli_cpu <= capacity_milli(one)]
+    return [one for one in environments if held_milli(milli_cpu, needs, one) <= capacity_milli(one)]
 
 
 def rotated(

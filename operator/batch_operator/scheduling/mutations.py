@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec
+    from batch_operator.api.serverless import ServerlessProvisioner
     from batch_operator.lifecycle.array_parameters import SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.plan import Plan
@@ -57,6 +58,14 @@ class StartAttempt:
     """What the environment's autoscaler is to know of its Pods."""
     provisioning_class: str | None = None
     """Of the ProvisioningRequest that the environment's autoscaler gets for a multi-node job."""
+    serverless: ServerlessProvisioner | None = None
+    """Where the Pod goes if it brings its capacity with it."""
+    held_milli: int | None = None
+    """What it holds of its environment, in milli-CPU, if that is not what it asks for."""
+
+    @property
+    def milli_cpu(self) -> int:
+        return self.plan.milli_cpu if self.held_milli is None else self.held_milli
 
 
 @dataclass(frozen=True, slots=True)

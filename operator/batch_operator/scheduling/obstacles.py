@@ -115,7 +115,7 @@ def never_fits_hold(
     DEVIATION: AWS leaves such a job at the head of its queue, blocking all behind it. Here it
     waits beside the queue, so that no job's mistake stops the others.
     """
-    large = large_enough(usable, milli_cpu)
+    large = large_enough(usable, milli_cpu, needs)
     if any(suits(one, needs) for one in large):
         return None
     if large:

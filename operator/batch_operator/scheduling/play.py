@@ -346,7 +346,7 @@ class Play:
             self.endless[name][ask.definition] = None
             return
         units = tuple((resource, quantity * count) for resource, quantity in one.units)
-        held = ((name, ask.milli_cpu * count),)
+        held = ((name, ask.milli_in(one.environment) * count),)
         run = _Run(lot.uid, ask.definition, known, held, units, begins, count)
         self._ends_at(begins + timedelta(seconds=self.runs_s(known)), run)
 

@@ -80,9 +80,10 @@ def preempt(
     best: tuple[float, Environment, list[Victim]] | None = None
     victims: Mapping[str, list[Victim]] | None = None
     for environment, free in blocked.free:
-        if blocked.ask.milli_cpu > capacity_milli(environment):
+        each = blocked.ask.milli_in(environment)
+        if each > capacity_milli(environment):
             continue
-        missing = blocked.ask.milli_cpu - free - freed[environment.name]
+        missing = each - free - freed[environment.name]
         if missing <= 0:
             return Preemption(environment)
         if victims is None:

@@ -108,7 +108,7 @@ def _serve(
     if head is not None and queue.spec.preemption and queue.spec.preemption.enabled:
         found = _preempt(snapshot, memo, queue, fair, head)
         if found is not None:
-            dispatch.room.keep(found.environment, head.ask.milli_cpu)
+            dispatch.room.keep(found.environment, head.ask.milli_in(found.environment))
             stops += found.stops
     return blocked
 

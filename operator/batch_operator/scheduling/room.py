@@ -66,7 +66,8 @@ class Room:
     def holds(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there would be room for one if nothing else ran."""
         return any(
-            ask.milli_cpu <= usable_milli(one, usable) for one in self.suitable(ask, environments)
+            ask.milli_in(one) <= usable_milli(one, usable)
+            for one in self.suitable(ask, environments)
         )
 
     def suitable(self, ask: Ask, environments: Iterable[Environment]) -> list[Environment]:
@@ -76,7 +77,7 @@ class Room:
     def could_fit(self, ask: Ask, environments: Sequence[Environment], usable: float) -> bool:
         """Whether there is room for one, reservations aside."""
         return self.affordable(ask) > 0 and any(
-            ask.milli_cpu <= self.free(one, usable) for one in self.suitable(ask, environments)
+            ask.milli_in(one) <= self.free(one, usable) for one in self.suitable(ask, environments)
         )
 
     def affordable(self, ask: Ask) -> int:
@@ -101,19 +102,20 @@ class Room:
         for environment in self.suitable(ask, environments):
             if left <= 0:
                 break
-            count = min(left, self.free(environment, usable) // ask.milli_cpu)
+            each = ask.milli_in(environment)
+            count = min(left, self.free(environment, usable) // each)
             in_the_way = [
                 one for one in self._reserved.get(environment.name, ()) if ends_at > one.at
             ]
             for one in in_the_way:
-                count = min(count, one.spare // ask.milli_cpu)
+                count = min(count, one.spare // each)
             if count <= 0:
                 continue
             for one in in_the_way:
-                one.spare -= count * ask.milli_cpu
-            self.used[environment.name] += count * ask.milli_cpu
+                one.spare -= count * each
+            self.used[environment.name] += count * each
             if ends_at < NEVER:
-                self._placed[environment.name].append((ends_at, count * ask.milli_cpu))
+                self._placed[environment.name].append((ends_at, count * each))
             left -= count
             taken.append((environment, count))
         total = sum(count for _, count in taken)
@@ -141,17 +143,18 @@ class Room:
         environments = self.suitable(ask, environments)
         for number, one in enumerate(environments):
             for time, lasting in self._to_come(one, usable, releases.get(one.name, ()), now):
-                if lasting >= ask.milli_cpu:
-                    found.append((time, number, lasting - ask.milli_cpu))
+                if lasting >= ask.milli_in(one):
+                    found.append((time, number, lasting - ask.milli_in(one)))
                     break
         if found and affordable:
             time, number, spare = min(found)
-            self._claim(environments[number], time, ask.milli_cpu, spare)
+            chosen = environments[number]
+            self._claim(chosen, time, ask.milli_in(chosen), spare)
             return
         for one in environments:
-            if ask.milli_cpu <= capacity_milli(one):
-                spare = max(0, self.free(one, usable) - ask.milli_cpu)
-                self._claim(one, now, ask.milli_cpu, spare)
+            each = ask.milli_in(one)
+            if each <= capacity_milli(one):
+                self._claim(one, now, each, max(0, self.free(one, usable) - each))
 
     def keep(self, environment: Environment, milli_cpu: int) -> None:
         """Keep what is being freed in an environment for one who waits for it."""

@@ -11,6 +11,7 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.provisioning.followers import pod_annotations, provisioning_class
+from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
 from batch_operator.scheduling.environments import node_selector
 from batch_operator.scheduling.mutations import StartAttempt, StartGang
@@ -132,22 +133,28 @@ def starts_of(placed: Iterable[Placed], looks: Mapping[str, Evaluation]) -> list
         assert plan is not None  # what has no plan is in no backlog
         whole = tuple(range(len(plan.groups)))
         for index in one.indexes:
-            spot_only = one.lot.ask.spot_only
-            start = _attempt(look, plan, index, one.environment, spot_only=spot_only)
+            start = _attempt(
+                look, plan, index, one.environment, one.lot.ask, spot_only=one.lot.ask.spot_only
+            )
             starts.append(StartGang(start, whole) if plan.groups else start)
     return starts
 
 
 def _attempt(
-    look: Evaluation, plan: Plan, index: int, environment: Environment, *, spot_only: bool
+    look: Evaluation,
+    plan: Plan,
+    index: int,
+    environment: Environment,
+    ask: Ask | None = None,
+    *,
+    spot_only: bool,
 ) -> StartAttempt:
     """The next attempt of a child. A budget stands above a rule to leave spot capacity."""
     counted = look.children.counted
-    selector = node_selector(environment)
-    if spot_only:
-        selector = {**selector, **_SPOT}
-    elif needs_on_demand(plan.retry, counted.times_host_lost(index)):
-        selector = {**selector, **_ON_DEMAND}
+    selector, serverless = node_selector(environment), serverless_of(environment.spec)
+    on_demand = needs_on_demand(plan.retry, counted.times_host_lost(index))
+    if serverless is None:  # Elsewhere no node has labels of ours; only what suits was tried.
+        selector = {**selector, **(_SPOT if spot_only else _ON_DEMAND if on_demand else {})}
     return StartAttempt(
         job=look.job,
         plan=plan,
@@ -159,6 +166,8 @@ def _attempt(
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),
         pod_annotations=pod_annotations(environment.spec),
         provisioning_class=provisioning_class(environment.spec),
+        serverless=serverless,
+        held_milli=ask.milli_in(environment) if ask is not None and serverless else None,
     )
 
 

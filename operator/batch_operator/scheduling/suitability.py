@@ -8,6 +8,7 @@ nodes, or what a provisioner without instance types brings.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
@@ -17,6 +18,7 @@ from batch_operator.lifecycle.plan import Invalid, requested
 from batch_operator.lifecycle.retry import with_grown_memory
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.pools import capacity_types, is_managed, pools_of
+from batch_operator.provisioning.serverless import LARGEST, rounded, serverless_of
 from batch_operator.scheduling.environments import vcpus
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from batch_operator.api.amounts import Amounts
+    from batch_operator.api.serverless import ServerlessProvisioner
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.provisioning.pools import Pool, PoolKey
     from batch_operator.scheduling.snapshot import Environment
@@ -40,6 +43,8 @@ def needs_of(plan: Plan, *, on_demand: bool = False, memory_factor: float = 1.0)
         _need(template, _grown(plan, template, amounts, memory_factor), count, on_demand=on_demand)
         for template, (amounts, count) in zip(templates, plan.pods, strict=True)
     ]
+    if plan.groups:
+        found = [replace(one, gang=plan.definition) for one in found]
     return tuple(dict.fromkeys(found))
 
 
@@ -83,6 +88,9 @@ def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> boo
     spec = environment.spec
     if not is_managed(spec):
         return True
+    section = serverless_of(spec)
+    if section is not None and not _has_sizes(section, needs):
+        return False
     if not spec.instance_types:
         has_on_demand = CapacityType.ON_DEMAND in capacity_types(spec)
         return has_on_demand or not any(one.on_demand for one in needs)
@@ -92,10 +100,21 @@ def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> boo
     )
 
 
+def _has_sizes(section: ServerlessProvisioner, needs: Needs) -> bool:
+    """Whether it is one Pod, with a size for it. AWS: no multi-node job on Fargate."""
+    return all(
+        one.gang is None and one.instance_type is None and rounded(one.amounts, section) is not None
+        for one in needs
+    )
+
+
 def why_unsuited(environments: Sequence[Environment], needs: Needs) -> str:
     """A sentence about what no node of these environments has, and what to write instead."""
     pools = [(one, pool) for one in environments for pool in pools_of(one.spec)]
     names = ", ".join(one.name for one in environments[:_NAMED_MAX])
+    sections = [one for one in (serverless_of(each.spec) for each in environments) if one]
+    if not pools and any(not _has_sizes(one, needs) for one in sections):
+        return _size_problem(needs, names)
     for need in needs:
         large = [pool for _, pool in pools if need.amounts.fits_into(pool.offers.amounts)]
         if large and not any(need.suits(pool.key) for pool in large):
@@ -113,6 +132,19 @@ def why_unsuited(environments: Sequence[Environment], needs: Needs) -> str:
     return (
         f"no single one of the compute environments ({names}) has nodes for all of its Pods: give "
         f"one of them the instance types for that"
+    )
+
+
+def _size_problem(needs: Needs, names: str) -> str:
+    other = "add an environment with nodes to the queue"
+    if needs[0].gang is not None:
+        return f"a multi-node job cannot run where there are no nodes ({names}): {other}"
+    if needs[0].instance_type is not None:
+        return _kind_problem(needs[0], names)
+    return (
+        f"its Pod asks for {_text(needs[0].amounts)}, and the largest size of serverless "
+        f"environments ({names}) is {_text(LARGEST)}, the overhead included: request less, or "
+        f"{other}"
     )
 
 

@@ -176,7 +176,8 @@ def _environment_problem(environment: Json) -> str | None:
     spec = environment["spec"]
     if spec.get("minvCpus", 0) > spec["maxvCpus"]:
         return "spec.minvCpus: must not be above maxvCpus"
-    if spec["type"] == "MANAGED" and "instanceTypes" not in spec:
+    brings_capacity = spec.get("provisioner", {}).get("type") in {"serverless", "none"}
+    if spec["type"] == "MANAGED" and "instanceTypes" not in spec and not brings_capacity:
         return "spec.instanceTypes: type MANAGED needs them"
     return None
 

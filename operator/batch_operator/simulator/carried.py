@@ -35,8 +35,9 @@ from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
-from batch_operator.scheduling.environments import capacity_milli, node_selector
+from batch_operator.scheduling.environments import capacity_milli, held_milli, node_selector
 from batch_operator.scheduling.mutations import StartAttempt
+from batch_operator.scheduling.suitability import needs_of
 from batch_operator.simulator.virtual_time import EPOCH
 
 if TYPE_CHECKING:
@@ -195,8 +196,9 @@ class _World:
             environment = self._environments.get(name or "")
             if environment is None:
                 continue
-            if self._used[environment.name] + plan.milli_cpu <= capacity_milli(environment):
-                self._used[environment.name] += plan.milli_cpu
+            held = held_milli(plan.milli_cpu, needs_of(plan), environment)
+            if self._used[environment.name] + held <= capacity_milli(environment):
+                self._used[environment.name] += held
                 return environment
         return None
 

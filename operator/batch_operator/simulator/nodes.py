@@ -40,9 +40,12 @@ def node(
     memory: str,
     labels: Mapping[str, str],
     pods: int = PODS_MAX,
+    is_tainted: bool = True,
 ) -> Json:
-    """A Node of one compute environment: labelled and tainted for its jobs alone."""
+    """A Node of one compute environment: labelled and, if not told else, tainted for its jobs."""
     amounts = {"cpu": str(vcpus), "memory": memory, "pods": str(pods)}
+    key = meta.TAINT_COMPUTE_ENVIRONMENT
+    taint = {"key": key, "value": environment, "effect": "NoSchedule"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -56,15 +59,7 @@ def node(
                 **labels,
             },
         },
-        "spec": {
-            "taints": [
-                {
-                    "key": meta.TAINT_COMPUTE_ENVIRONMENT,
-                    "value": environment,
-                    "effect": "NoSchedule",
-                }
-            ]
-        },
+        "spec": {"taints": [taint] if is_tainted else []},
         "status": {
             "capacity": amounts,
             "allocatable": amounts,
@@ -116,7 +111,8 @@ class Nodes:
     """The scenario's nodes; and nodes for environments of which it says nothing.
 
     An UNMANAGED environment without nodes gets one as large as its maxvCpus, and one more of the
-    difference whenever that grows, so that scenarios which are not about nodes need none.
+    difference whenever that grows, so that scenarios which are not about nodes need none. A
+    serverless one gets a virtual node in the same way.
     """
 
     def __init__(
@@ -142,12 +138,14 @@ class Nodes:
             for group in self._groups:
                 if group.compute_environment == name:
                     self._create(group, spec)
-        if name not in self._described and spec["type"] == "UNMANAGED":
+        is_serverless = spec.get("provisioner", {}).get("type") == "serverless"
+        if name not in self._described and (spec["type"] == "UNMANAGED" or is_serverless):
             missing = spec["maxvCpus"] - self._default_vcpus.get(name, 0)
             if missing > 0:
                 self._default_vcpus[name] = spec["maxvCpus"]
                 memory = f"{missing}Ti"
-                self._add(name, "node", "on-demand", missing, memory, spec, pods=_UNBOUNDED_PODS)
+                kind = (spec.get("capacityTypes") or ["on-demand"])[0]
+                self._add(name, "node", kind, missing, memory, spec, pods=_UNBOUNDED_PODS)
 
     def _create(self, group: NodeGroup, spec: Json) -> None:
         for _ in range(group.count):
@@ -171,6 +169,8 @@ class Nodes:
         pods: int = PODS_MAX,
     ) -> None:
         number = self._numbers[environment] = self._numbers.get(environment, 0) + 1
+        serverless = spec.get("provisioner", {}).get("serverless")
+        selected = spec if serverless is None else serverless
         body = node(
             f"{environment}-{number}",
             environment=environment,
@@ -178,8 +178,9 @@ class Nodes:
             capacity_type=capacity_type,
             vcpus=vcpus,
             memory=memory,
-            labels=spec.get("nodeSelector") or {},
+            labels=selected.get("nodeSelector") or {},
             pods=pods,
+            is_tainted=serverless is None,
         )
         self._server.create(NODES, None, body, "cloud")
 
