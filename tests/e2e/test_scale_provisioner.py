@@ -396,3 +396,61 @@ def test_scale_without_the_right_to_says_which_rule_is_missing(
         return any(rule in one["message"] for one in conditions)
 
     assert wait_for("the environment to name the rule", told)
+
+
+def small_scaled(*targets: str, **spec: Any) -> dict[str, Any]:
+    """An environment with one instance type, and targets of so many names."""
+    made = scaled_environment("bad", "fleet", "WhenPoolIsIdle", "apps/v1/deployments")
+    [one] = made["spec"]["provisioner"]["scale"]["targets"]
+    scale = {"targets": [{**one, "name": name} for name in targets]}
+    made["spec"] |= {"provisioner": {"type": "scale", "scale": scale}, **spec}
+    return made
+
+
+def serverless(**spec: Any) -> dict[str, Any]:
+    provisioner = {"type": "serverless", "serverless": {}}
+    return of_cluster(
+        "ComputeEnvironment", "bad", type="MANAGED", maxvCpus=8, provisioner=provisioner, **spec
+    )
+
+
+def marked_deployments() -> dict[str, Any]:
+    return scaled_environment("bad", "fleet", "MarkMachines", "apps/v1/deployments")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no target for a pool": (
+        small_scaled("small", capacityTypes=["spot", "on-demand"]), "and no other",
+    ),
+    "two targets for one pool": (small_scaled("small", "other"), "and no other"),
+    "one object for two pools": (small_scaled("small", "small"), "Duplicate value"),
+    "marks outside of Cluster API": (marked_deployments(), "write WhenPoolIsIdle"),
+    "minvCpus of whole pools": (small_scaled("small", minvCpus=2), "goes as a whole"),
+    "serverless with a strategy": (
+        serverless(allocationStrategy="BEST_FIT"), "takes no allocationStrategy",
+    ),
+    "serverless with instance types": (
+        serverless(instanceTypes=[{"name": "a", "vcpus": 1, "memory": "1Gi"}]),
+        "takes no instanceTypes",
+    ),
+    "serverless with minvCpus": (serverless(minvCpus=1), "takes no minvCpus"),
+    "serverless with a bid": (serverless(bidPercentage=50), "takes no bidPercentage"),
+    "serverless of both kinds": (
+        serverless(capacityTypes=["spot", "on-demand"]), "takes one of capacityTypes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_scale_and_serverless_environments_that_are_refused(installed: Kube, name: str) -> None:
+    manifest, expected = REFUSED[name]
+    done = installed.run("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(manifest))
+
+    assert done.returncode != 0
+    assert expected in done.stderr
+
+
+def test_scale_and_serverless_environments_that_are_accepted(installed: Kube) -> None:
+    good = [small_scaled("small"), serverless(), serverless(capacityTypes=["spot"])]
+    for manifest in good:
+        installed("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(manifest))

@@ -20,6 +20,7 @@ from batch_operator.cluster.client import (
     ApiError,
 )
 from batch_operator.cluster.provisioner import Provided, UnableError
+from batch_operator.cluster.provisioner import Provided, UnableError
 from batch_operator.scheduling.snapshot import PoolRefusal, ProvisionerReport
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from batch_operator.cluster.cache import Cache
     from batch_operator.cluster.client import ApiClient
     from batch_operator.cluster.clock import Clock
-    from batch_operator.cluster.provisioner import Provided, Provisioner
+    from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.mutations import CordonNode, Provide
