@@ -20,7 +20,6 @@ from batch_operator.cluster.client import (
     ApiError,
 )
 from batch_operator.cluster.provisioner import Provided, UnableError
-from batch_operator.cluster.provisioner import Provided, UnableError
 from batch_operator.scheduling.snapshot import PoolRefusal, ProvisionerReport
 
 if TYPE_CHECKING:
