@@ -42,7 +42,13 @@ from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
 from batch_operator.simulator.recorded import definition_of
 from batch_operator.simulator.report import Account, Outcome
-from batch_operator.simulator.scenario import DELETABLE, Behavior, InvalidInputError, draw
+from batch_operator.simulator.scenario import (
+    DELETABLE,
+    PATCHABLE,
+    Behavior,
+    InvalidInputError,
+    draw,
+)
 from batch_operator.simulator.trace import Trace
 from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -351,7 +357,7 @@ class _Simulation:
 
     def _named(self, target: Target) -> tuple[Resource, str | None, str]:
         """The object; of nodes, whose names nobody knows before, the first that matches."""
-        resource = DELETABLE[target.kind]
+        resource = {**PATCHABLE, **DELETABLE}[target.kind]
         if resource is not NODES:
             return resource, target.namespace if resource.namespaced else None, target.name
         names = [one["metadata"]["name"] for one in self._server.objects(NODES)]

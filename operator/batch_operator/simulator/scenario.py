@@ -43,6 +43,7 @@ APPLICABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS, NAMESPACES.kind: NAMESPA
 PATCHABLE = {**BY_KIND, NAMESPACES.kind: NAMESPACES, NODES.kind: NODES}
 """What may be patched, by kind: people do things to nodes too."""
 DELETABLE = {**BY_KIND, CONFIG_MAPS.kind: CONFIG_MAPS, NODES.kind: NODES}
+"""Not a Namespace, with which all that is in it would go."""
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+")
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
