@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.consumables import full_of_grants, granted, is_used_up, wish
-from batch_operator.scheduling.environments import has_spot, rotated
+from batch_operator.scheduling.environments import has_spot, large_enough, rotated
 from batch_operator.scheduling.room import NEVER
 from batch_operator.scheduling.walk import Walk
 
@@ -109,7 +109,7 @@ class Dispatch:
             if wanted <= 0:
                 walk.done(lot)
                 continue
-            order = _order_of(lot, environments)
+            order = self._order(lot, environments)
             full = self._full(lot)
             count, ask = 0, lot.ask
             if full is None:
@@ -127,6 +127,17 @@ class Dispatch:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
         return [one for one in (blocked, aside) if one is not None]
+
+    def _order(self, lot: Lot, environments: Sequence[Environment]) -> Sequence[Environment]:
+        """The environments that a lot may go to, in the order in which it tries them.
+
+        One that was moved was in none that could never hold it, and goes to none.
+        """
+        ask, order = lot.ask, environments
+        if lot.moves:
+            could_hold = large_enough(self.room.suitable(ask, environments), ask.milli_cpu)
+            order = rotated(could_hold, lot.moves) or environments
+        return [one for one in order if has_spot(one)] if ask.spot_only else order
 
     def _take(
         self, walk: Walk, lot: Lot, wanted: int, order: Sequence[Environment], usable: float
@@ -207,9 +218,3 @@ class Dispatch:
         self, lot: Lot, order: Sequence[Environment], usable: float, full: str | None = None
     ) -> Blocked:
         return replace(self._blocked(lot, order, usable), stands_aside=True, full=full)
-
-
-def _order_of(lot: Lot, environments: Sequence[Environment]) -> Sequence[Environment]:
-    """The environments that a lot may go to, in the order in which it tries them."""
-    order = rotated(environments, lot.moves, lot.ask.milli_cpu)
-    return [one for one in order if has_spot(one)] if lot.ask.spot_only else order

@@ -11,7 +11,7 @@ from batch_operator.provisioning.serverless import rounded, serverless_of
 from batch_operator.scheduling.shares import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from batch_operator.api.job_queue import JobStateTimeLimitAction
     from batch_operator.api.scheduling_policy import FairsharePolicy
@@ -120,47 +120,34 @@ def large_enough(
     return [one for one in environments if held_milli(milli_cpu, needs, one) <= capacity_milli(one)]
 
 
-def rotated(
-    environments: Sequence[Environment], moves: int, milli_cpu: int
-) -> Sequence[Environment]:
-    """The environments, beginning behind those that a job was moved on from.
-
-    A job that was moved was in none that is too small for it, and goes to none.
-    """
-    round_trip = large_enough(environments, milli_cpu) if moves else ()
-    if not round_trip:
+def rotated(environments: Sequence[Environment], moves: int) -> Sequence[Environment]:
+    """The environments, beginning behind those that a job was moved on from."""
+    if not moves or not environments:
         return environments
-    first = moves % len(round_trip)
-    return [*round_trip[first:], *round_trip[:first]]
+    first = moves % len(environments)
+    return [*environments[first:], *environments[:first]]
 
 
-def time_limits(
-    queue: Queue, usable: Sequence[Environment], milli_cpu: int
-) -> list[JobStateTimeLimitAction]:
-    """The queue's time limits for a request, without moves where there is nowhere else to go."""
+def time_limits(queue: Queue, could_hold: Sequence[Environment]) -> list[JobStateTimeLimitAction]:
+    """The queue's time limits for a job, without moves where there is nowhere else to go.
+
+    `could_hold` are the environments that could ever run it, in order.
+    """
     rules = queue.spec.job_state_time_limit_actions
-    if rules and len(large_enough(usable, milli_cpu)) < 2:
+    if rules and len(could_hold) < 2:
         move = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
         return [one for one in rules if one.action is not move]
     return rules
 
 
-def max_waits(
-    queue: Queue, usable: Sequence[Environment], suits: Callable[[Environment], bool]
-) -> dict[str, int]:
-    """For how many seconds a Pod waits for a node, by environment with a suitable one behind it."""
+def max_waits(queue: Queue, could_hold: Sequence[Environment]) -> dict[str, int]:
+    """For how many seconds a Pod waits for a node, by environment with another behind it."""
     given = {
         one.compute_environment: one.max_wait_seconds
         for one in queue.spec.compute_environment_order
         if one.max_wait_seconds is not None
     }
-    if not given:
-        return {}
-    return {
-        one.name: given[one.name]
-        for number, one in enumerate(usable)
-        if one.name in given and any(suits(other) for other in usable[number + 1 :])
-    }
+    return {one.name: given[one.name] for one in could_hold[:-1] if one.name in given}
 
 
 def vcpus(milli_cpu: int) -> str:

@@ -30,6 +30,7 @@ from batch_operator.scheduling.charges import charge
 from batch_operator.scheduling.composition import write_job
 from batch_operator.scheduling.consumables import consumable_hold
 from batch_operator.scheduling.environments import (
+    large_enough,
     max_waits,
     time_limits,
 )
@@ -187,12 +188,11 @@ def _around(
     milli_cpu: int,
     needs: Needs,
 ) -> Surroundings:
+    could_hold = [one for one in large_enough(usable, milli_cpu) if memo.nodes.suits(one, needs)]
     return Surroundings(
-        rules=time_limits(queue, usable, milli_cpu) if queue else (),
-        max_waits=max_waits(queue, usable, lambda one: memo.nodes.suits(one, needs))
-        if queue
-        else {},
-        moves_max=len(usable) - 1,
+        rules=time_limits(queue, could_hold) if queue else (),
+        max_waits=max_waits(queue, could_hold) if queue else {},
+        moves_max=len(could_hold) - 1,
         gone={one.environment for one in attempts} - snapshot.environments.keys(),
         going={name for one in attempts if (name := _going_node(snapshot, one))},
     )

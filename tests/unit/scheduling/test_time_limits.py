@@ -373,18 +373,26 @@ def test_where_there_is_no_other_environment_nothing_is_moved() -> None:
     assert world.state("job") == "RUNNABLE"
 
 
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [([4, 1], ["a"]), ([4, 1, 2], ["a", "c", "a"])],
-    ids=["nowhere to go", "past one that is too small"],
-)
-def test_a_job_is_never_moved_to_where_it_can_never_fit(
-    sizes: list[int], expected: list[str]
+SMALL_NODES = {
+    "type": "MANAGED",
+    "provisioner": {"type": "kwok"},
+    "instanceTypes": [{"name": "tiny", "vcpus": 1, "memory": "4Gi"}],
+}
+TOO_SMALL: dict[str, dict[str, Any]] = {
+    "maxvCpus": {"maxvCpus": 1},
+    "instance types": SMALL_NODES,
+}
+
+
+@pytest.mark.parametrize("small", TOO_SMALL)
+@pytest.mark.parametrize(("names", "expected"), [("ab", ["a"]), ("abc", ["a", "c", "a"])])
+def test_a_job_is_never_moved_to_an_environment_with_too_small(
+    small: str, names: str, expected: list[str]
 ) -> None:
-    rule = limit("RUNNABLE", "NEXT_COMPUTE_ENVIRONMENT")
-    world = world_of(rule, environments="abc"[: len(sizes)])
+    """Neither to `b`, nor past it twice."""
+    world = world_of(limit("RUNNABLE", "NEXT_COMPUTE_ENVIRONMENT"), environments=names)
     world.environments = [
-        environment(name, maxvCpus=size) for name, size in zip("abc", sizes, strict=False)
+        environment(name, **(TOO_SMALL[small] if name == "b" else {})) for name in names
     ]
     world.restart()
     world.submit(job(containerOverrides=[{"resources": {"requests": {"cpu": "2"}}}]))
