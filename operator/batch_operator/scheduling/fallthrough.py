@@ -24,6 +24,7 @@ from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.pools import is_managed, pools_of
 from batch_operator.scheduling.environments import (
     capacity_milli,
+    large_enough,
     rotated,
     takes_work,
     usable_environments,
@@ -164,30 +165,27 @@ class _Movers:
         queue = self._snapshot.queues.get(look.job.spec.job_queue)
         if queue is None or look.plan is None or attempt.created_at is None:
             return None
-        usable = usable_environments(queue, self._snapshot.environments)
-        moves = sum(
-            times for times, those in look.children.counted.moved.items() if attempt.index in those
-        )
-        is_second_round = moves >= len(usable) - 1
-        if look.children.counted.times_requeued(attempt.index) >= REQUEUES_MAX or (
-            is_second_round and self._snapshot.now < attempt.created_at + SECOND_ROUND
-        ):
-            return None
         needs: Needs = (Demand(attempt.amounts, 1, attempt.on_demand, attempt.instance_type),)
         if attempt.node_group is not None:
             needs = needs_of_next(look.job, look.plan)
         held = _held(attempt, look)
-        for one in rotated(usable, moves + 1, look.plan.milli_cpu):
+        large = large_enough(usable_environments(queue, self._snapshot.environments), held)
+        places = [one for one in large if self._memo.nodes.suits(one, needs)]
+        moves = sum(
+            times for times, those in look.children.counted.moved.items() if attempt.index in those
+        )
+        is_second_round = moves >= len(places) - 1
+        if look.children.counted.times_requeued(attempt.index) >= REQUEUES_MAX or (
+            is_second_round and self._snapshot.now < attempt.created_at + SECOND_ROUND
+        ):
+            return None
+        for one in rotated(places, moves + 1):
             if one.name == attempt.environment:
                 if one.name in self._memo.nodes.ceilings:
                     continue  # dispatch passes over it
                 return None
             has_room = capacity_milli(one) - self._used[one.name] >= held
-            if (
-                has_room
-                and self._memo.nodes.suits(one, needs)
-                and _is_open(one, needs, self._snapshot, self._memo)
-            ):
+            if has_room and _is_open(one, needs, self._snapshot, self._memo):
                 return one
         return None
 
