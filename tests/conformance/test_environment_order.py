@@ -98,3 +98,23 @@ def test_a_wait_for_instances_can_be_limited() -> None:
     )
 
     assert [one["computeEnvironment"] for one in played.rows("a")] == ["slow", "sure"]
+
+
+@rule("order.capacity-code")
+def test_refused_capacity_has_aws_s_code_and_names_the_instance_type() -> None:
+    """The order of compute environments: CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY."""
+    refused = {"at": "0s", "refuseCapacity": {"for": "1h"}}
+    played = of_8_vcpus(cloud("first", 8), events=[refused], until="20s")
+
+    assert played.reason("a") == (
+        "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested "
+        "for instance type [c8]"
+    )
+
+
+@rule("order.capacity-slow")
+def test_instances_that_start_are_no_lack_of_capacity() -> None:
+    """The order of compute environments: instances that are slow to come."""
+    played = of_8_vcpus(cloud("first", 8), until="30s")
+
+    assert (played.state("a"), played.reason("a")) == ("RUNNABLE", None)

@@ -107,6 +107,8 @@ class Evaluation:
     to_move: tuple[tuple[PodAttempt, str], ...] = ()
     """Attempts that have to be ended now so that their children go on elsewhere, and the marks."""
     limits: TimeLimits = NO_LIMITS
+    node_hold: Hold | None = None
+    """Why no node has the attempt that waits for one, where its nodes are planned."""
     notice: Notice | None = None
     """What the queue's time limits ask to be told of it."""
     gangs: tuple[Gang, ...] = ()

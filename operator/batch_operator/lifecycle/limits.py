@@ -20,7 +20,7 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.holds import AWS_CODES, CAPACITY, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from batch_operator.api.job import BatchJobStatus
@@ -44,13 +44,14 @@ class TimeLimits:
     """The rules of a job's queue. `pinned`: children that have been requeued too often to move.
 
     `max_waits` are the seconds that a Pod waits for a node, by compute environment; `settled` are
-    the children that no longer move on for that.
+    the children that no longer move on for that. In `served` environments nodes are on their way.
     """
 
     rules: tuple[JobStateTimeLimitAction, ...] = ()
     pinned: IndexSet = IndexSet()
     max_waits: Mapping[str, int] = field(default_factory=dict)
     settled: IndexSet = IndexSet()
+    served: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,8 @@ def limits_of(around: Surroundings, counted: Counted) -> TimeLimits:
     for moves, those in counted.moved.items():
         if moves >= around.moves_max:
             settled |= those
-    return TimeLimits(tuple(around.rules), counted.pinned, around.max_waits, settled)
+    rules = tuple(around.rules)
+    return TimeLimits(rules, counted.pinned, around.max_waits, settled, around.served)
 
 
 def moves_on_at(limits: TimeLimits, attempt: PodAttempt) -> datetime | None:
@@ -192,19 +194,20 @@ def stays_due(limits: TimeLimits, attempts: Iterable[PodAttempt]) -> list[Due]:
     """When which rule applies to attempts that live, if they go on; the earliest first."""
     if not limits.rules:  # as in most queues, and asked for every attempt in every look
         return []
-    return due(limits, [stay for one in attempts if not one.phase.ended and (stay := _stay(one))])
+    live = (one for one in attempts if not one.phase.ended)
+    return due(limits, [stay for one in live if (stay := _stay(one, limits.served))])
 
 
-def _stay(attempt: PodAttempt) -> Stay | None:
+def _stay(attempt: PodAttempt, served: Collection[str]) -> Stay | None:
     if attempt.phase is Phase.RUNNING:
         return _since(JobState.RUNNING, attempt.started_at, _RUNNING)
     if attempt.phase is Phase.STARTING:
         return _since(JobState.STARTING, attempt.bound_at, Reason.CONTAINERS_STARTING.value)
-    return _unbound(attempt)
+    return _unbound(attempt, served)
 
 
-def _unbound(attempt: PodAttempt) -> Stay | None:
-    if attempt.unschedulable:
+def _unbound(attempt: PodAttempt, served: Collection[str]) -> Stay | None:
+    if attempt.unschedulable and attempt.environment not in served:
         words = CAPACITY, Reason.UNSCHEDULABLE.value
         return _since(JobState.RUNNABLE, attempt.created_at, *words)
     return _since(JobState.RUNNABLE, attempt.created_at, Reason.WAITING_FOR_NODE.value)
@@ -218,7 +221,7 @@ def ended_by(limits: TimeLimits, attempt: PodAttempt) -> Due | None:
     """The rule that ended an attempt that was ended, if it was one."""
     spans: list[tuple[Stay | None, datetime | None]] = []
     if attempt.node_name is None:
-        spans.append((_unbound(attempt), attempt.stopped_at))
+        spans.append((_unbound(attempt, limits.served), attempt.stopped_at))
     else:
         running = _since(JobState.RUNNING, attempt.started_at, _RUNNING)
         spans.append((running, attempt.stopped_at))

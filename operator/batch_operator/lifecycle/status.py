@@ -255,16 +255,25 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
         return hold
     if attempt.node_group is not None and (attempt.is_job or attempt.gated):
         return _gang_hold(look)
-    if attempt.unschedulable:
-        message = f"Pod {attempt.pod_name} fits on no node: {attempt.unschedulable}"
-        return Hold(
-            Reason.UNSCHEDULABLE, message, status_reason=capacity_reason(attempt.environment)
-        )
+    if attempt.phase <= Phase.UNBOUND:
+        return _unplaced_hold(look, attempt)
     if state is JobState.STARTING:
         if attempt.start_error:
             return Hold(Reason.CONTAINERS_STARTING, attempt.start_error.message)
         message = f"node {attempt.node_name} pulls images and starts containers"
         return Hold(Reason.CONTAINERS_STARTING, message)
+    return None
+
+
+def _unplaced_hold(look: Evaluation, attempt: PodAttempt) -> Hold:
+    """Why no node has a Pod: by the plan of its nodes, else by the scheduler's word."""
+    if look.node_hold is not None:
+        return look.node_hold
+    if attempt.unschedulable:
+        message = f"Pod {attempt.pod_name} fits on no node: {attempt.unschedulable}"
+        return Hold(
+            Reason.UNSCHEDULABLE, message, status_reason=capacity_reason(attempt.environment)
+        )
     return Hold(Reason.WAITING_FOR_NODE, "its Pod waits for a node")
 
 
@@ -314,7 +323,9 @@ def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
     if look.gated and look.gate_hold and look.gate_hold is not hold:
         message += f"; {look.gate_hold.message}"
     stuck = next((one for one in children.live if one.start_error or one.unschedulable), None)
-    if stuck is not None:
+    if look.node_hold is not None and not (stuck and stuck.start_error):
+        message += f"; {look.node_hold.message}"
+    elif stuck is not None:
         detail = stuck.start_error.message if stuck.start_error else stuck.unschedulable
         message += f"; index {stuck.index}: {detail}"
     return Hold(Reason.ARRAY_IN_PROGRESS, message, blocked_by=hold.blocked_by if hold else ())

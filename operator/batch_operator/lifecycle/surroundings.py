@@ -20,6 +20,8 @@ class Surroundings:
     """By compute environment with others behind it: for how many seconds a Pod waits for a node."""
     moves_max: int = 0
     """So often a child is moved on by these: after that it has been offered to all of them."""
+    served: Collection[str] = ()
+    """Compute environments that get nodes: who waits for one there does not lack capacity."""
     gone: Collection[str] = ()
     """Compute environments of its attempts that are no more."""
     going: Collection[str] = ()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
+    from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import View
     from batch_operator.provisioning.pools import PoolKey
 
@@ -61,6 +62,7 @@ def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan
         uncordon=tuple(
             one for one in view.nodes if one.draining_since and not (one.notice or one.deleting)
         ),
+        refused=() if any(coming.values()) else _refused(view),
         to_come=coming,
         idle_since={
             one.name: view.idle_since.get(one.name, view.now)
@@ -69,6 +71,18 @@ def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan
         },
         preference=preference(view),
         look_again_at=min(_times(view), default=None),
+    )
+
+
+def _refused(view: View) -> tuple[Demand, ...]:
+    """Pods for which all pools that suit them are refused now."""
+    open_ = [one for one in pools_of(view.spec) if not view.history(one.key).is_refused(view.now)]
+    return tuple(
+        one
+        for one in view.demand
+        if not any(
+            one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_
+        )
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import EnvironmentState
+from batch_operator.lifecycle.attempt import Phase
 from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.followers import WAITED_FOR_EVERY, expected_capacity
 from batch_operator.provisioning.history import History, histories_of
@@ -21,12 +22,13 @@ from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
 from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.provisioning.turnover import dissolved, updated
+from batch_operator.scheduling.awaited import outlook_of
 from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.amounts import Amounts
@@ -95,7 +97,7 @@ def _by_environment(
 
 
 def _see_to(
-    environment: Environment, attempts: Iterable[PodAttempt], snapshot: Snapshot, memo: Memo
+    environment: Environment, attempts: Sequence[PodAttempt], snapshot: Snapshot, memo: Memo
 ) -> list[Mutation]:
     """Plan one environment's nodes anew, and what follows."""
     name, now, spec = environment.name, snapshot.now, environment.spec
@@ -131,6 +133,7 @@ def _see_to(
     plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
     known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
     note_orders(known, now)
+    _tell(known, attempts, memo, now)
     memo.nodes.unplanned.discard(name)
     memo.touched_environments[name] = None
     _set_ceiling(environment, known, nodes, memo, now)
@@ -149,6 +152,15 @@ def _see_to(
         mutations.append(Provide(environment, plan, tuple(nodes.values()), is_last))
     known.generation = environment.generation
     return mutations
+
+
+def _tell(known: Capacity, attempts: Iterable[PodAttempt], memo: Memo, now: datetime) -> None:
+    """Have jobs looked at that wait for nodes, when there is something else to say of these."""
+    outlook = outlook_of(known, now)
+    if known.outlook != outlook:
+        known.outlook = outlook
+        waiting = {one.job_uid for one in attempts if one.phase is Phase.UNBOUND}
+        memo.to_look.update(dict.fromkeys(sorted(waiting)))
 
 
 def _is_last(environment: Environment, snapshot: Snapshot, *, is_used: bool) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.status import status_of
+from batch_operator.scheduling.awaited import node_hold
 from batch_operator.scheduling.charges import book_of, share_usage
 from batch_operator.scheduling.costs import cost_to, with_costs
 from batch_operator.scheduling.front import with_estimate
@@ -30,7 +33,7 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     queue = snapshot.queues.get(job.spec.job_queue)
     book = book_of(snapshot, memo, queue) if queue is not None else None
     usage = share_usage(look, book.half_life) if book is not None else job.status.share_usage
-    status = status_of(look, hold, snapshot.now, usage)
+    status = status_of(_with_node_hold(snapshot, memo, look), hold, snapshot.now, usage)
     if (costs := memo.ledger.jobs.get(job.uid)) is not None:
         known = {"cost": cost_to(costs), "attempts": with_costs(status.attempts, costs)}
         status = status.model_copy(update=known)
@@ -39,6 +42,14 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     memo.expect(look, status if is_new else None)
     memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))
     return write_job(job, status, _urgency(look, status))
+
+
+def _with_node_hold(snapshot: Snapshot, memo: Memo, look: Evaluation) -> Evaluation:
+    """The look with why the first of its attempts that has no node has none."""
+    waits = (one for one in look.children.live if one.phase is Phase.UNBOUND and not one.gated)
+    first = next(waits, None)
+    hold = node_hold(snapshot, memo, first) if first is not None else None
+    return replace(look, node_hold=hold) if hold is not None else look
 
 
 def write_job(job: Job, status: BatchJobStatus, urgency: Urgency) -> WriteStatus:

@@ -137,6 +137,8 @@ class _Movers:
         for one in newest:
             if len(stops) >= missing:
                 break
+            if one.unschedulable is None:
+                continue  # the scheduler may still find it a place
             if (target := self._target(one)) is not None:
                 look = self._memo.looks[one.job_uid]
                 self._used[target.name] += _held(one, look)

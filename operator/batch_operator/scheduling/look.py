@@ -24,6 +24,7 @@ from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.lifecycle.surroundings import Surroundings
 from batch_operator.scheduling import ledger, run_times
+from batch_operator.scheduling.awaited import gets_nodes
 from batch_operator.scheduling.budgets import budget_hold, is_spot_only
 from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
@@ -188,11 +189,17 @@ def _around(
     milli_cpu: int,
     needs: Needs,
 ) -> Surroundings:
-    could_hold = [one for one in large_enough(usable, milli_cpu) if memo.nodes.suits(one, needs)]
+    places = [one for one in large_enough(usable, milli_cpu) if memo.nodes.suits(one, needs)]
+    rules = time_limits(queue, places) if queue else ()
     return Surroundings(
-        rules=time_limits(queue, could_hold) if queue else (),
-        max_waits=max_waits(queue, could_hold) if queue else {},
-        moves_max=len(could_hold) - 1,
+        rules=rules,
+        max_waits=max_waits(queue, places) if queue else {},
+        served={
+            name
+            for name in ({one.environment for one in attempts} if rules else ())
+            if gets_nodes(snapshot, memo, name)
+        },
+        moves_max=len(places) - 1,
         gone={one.environment for one in attempts} - snapshot.environments.keys(),
         going={name for one in attempts if (name := _going_node(snapshot, one))},
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.provisioning.pools import PoolKey
+    from batch_operator.scheduling.awaited import Outlook
 
 
 @dataclass(slots=True)
@@ -29,6 +30,8 @@ class Capacity:
     plan: CapacityPlan | None = None
     """The last one. How long something has been idle is counted anew after a restart."""
     planned_at: datetime | None = None
+    outlook: Outlook = ()
+    """What those who wait for its nodes have been told of them."""
     generation: int = 0
     provided_at: datetime | None = None
     daemons: Daemons | None = None

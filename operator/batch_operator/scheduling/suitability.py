@@ -73,12 +73,21 @@ class Suitability:
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[str, int], list[Pool], dict[Needs, bool]]] = {}
 
-    def __call__(self, environment: Environment, needs: Needs) -> bool:
+    def pools(self, environment: Environment) -> Sequence[Pool]:
+        """All that the environment may have nodes of."""
+        return self._state(environment)[1]
+
+    def _state(
+        self, environment: Environment
+    ) -> tuple[tuple[str, int], list[Pool], dict[Needs, bool]]:
         state = environment.uid, environment.generation
         known = self._known.get(environment.name)
         if known is None or known[0] != state:
             known = self._known[environment.name] = state, pools_of(environment.spec), {}
-        _, pools, answers = known
+        return known
+
+    def __call__(self, environment: Environment, needs: Needs) -> bool:
+        _, pools, answers = self._state(environment)
         if needs not in answers:
             answers[needs] = _suits(environment, pools, needs)
         return answers[needs]

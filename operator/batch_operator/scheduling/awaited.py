@@ -1,0 +1,147 @@
+"""What a Pod waits for that no node of a MANAGED environment has: nodes to come, or why none come.
+
+The sentences have no clock in them, so that time alone rewrites no status: of what is ordered they
+say since when, and how long it took lately; of what is refused, until when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
+from batch_operator.provisioning.history import History
+from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.pools import is_managed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.pools import PoolKey
+    from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.nodes_memo import Capacity
+    from batch_operator.scheduling.snapshot import Environment, Snapshot
+
+_NAMED_MAX = 3
+_NONE = History()
+Outlook = tuple[tuple[object, ...], ...]
+"""All that the sentences about an environment hang on, the numbers of nodes aside."""
+
+
+def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | None:
+    """Why no node has an attempt; None where there is no more to say than that it waits for one."""
+    environment = snapshot.environments.get(attempt.environment)
+    known = memo.nodes.capacities.get(attempt.environment)
+    if environment is None or known is None or not is_planned(environment):
+        return None
+    return _hold(environment, known, attempt, memo, snapshot.now)
+
+
+def _hold(
+    environment: Environment, known: Capacity, attempt: PodAttempt, memo: Memo, now: datetime
+) -> Hold | None:
+    need = Demand(attempt.amounts, 1, attempt.on_demand, attempt.instance_type)
+    keys = [
+        one.key
+        for one in memo.nodes.suits.pools(environment)
+        if need.suits(one.key) and need.amounts.fits_into(one.offers.amounts)
+    ]
+    coming = _coming(known, keys)
+    if coming:
+        return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:_NAMED_MAX])}")
+    if keys and all(known.histories.get(one, _NONE).is_refused(now) for one in keys):
+        return _refused_hold(known, keys, environment)
+    plan = known.plan
+    if plan is not None and need in (replace(one, count=1, gang=None) for one in plan.unmet):
+        return Hold(
+            Reason.INSUFFICIENT_CAPACITY,
+            f"no node is ordered for it: ComputeEnvironment {environment.name} has or awaits nodes "
+            f"of {plan.vcpus} vCPUs, and its maxvCpus is {environment.spec.max_vcpus}",
+            blocked_by=(environment.name,),
+            status_reason=capacity_reason(environment.name),
+        )
+    if attempt.unschedulable:
+        message = f"Pod {attempt.pod_name} fits on no node so far: {attempt.unschedulable}"
+        return Hold(Reason.UNSCHEDULABLE, message)
+    return None
+
+
+def is_planned(environment: Environment) -> bool:
+    """Whether it is known which nodes an environment may have."""
+    return is_managed(environment.spec) and bool(environment.spec.instance_types)
+
+
+def gets_nodes(snapshot: Snapshot, memo: Memo, name: str) -> bool:
+    """Whether nodes come to an environment, or can be asked for: its Pods do not lack capacity."""
+    environment, known = snapshot.environments.get(name), memo.nodes.capacities.get(name)
+    if environment is None or known is None or not is_planned(environment):
+        return False
+    keys = [one.key for one in memo.nodes.suits.pools(environment)]
+    is_refused = all(known.histories.get(one, _NONE).is_refused(snapshot.now) for one in keys)
+    return bool(_coming(known, keys)) or not (is_refused or (known.plan and known.plan.unmet))
+
+
+def outlook_of(known: Capacity, now: datetime) -> Outlook:
+    """What to compare with the last one, to see whether something else is to be told."""
+    assert known.plan is not None  # it has just been made
+    pools = sorted({*known.plan.desired, *known.plan.to_come, *known.histories})
+    starting = _starting(known.known.values())
+    rows: list[tuple[object, ...]] = [(bool(known.plan.unmet),)]
+    for key in pools:
+        history = known.histories.get(key, _NONE)
+        until = history.refused_until if history.is_refused(now) else None
+        is_coming = bool(known.plan.to_come.get(key) or starting.get(key))
+        rows.append((key, is_coming, until))
+    return tuple(rows)
+
+
+def _coming(known: Capacity, keys: Iterable[PoolKey]) -> list[str]:
+    """The nodes to come of these pools, ordered or starting, a phrase for each pool."""
+    plan, found = known.plan, []
+    starting = _starting(known.known.values())
+    for key in keys:
+        nodes, history = starting.get(key, ()), known.histories.get(key, _NONE)
+        count = len(nodes) + (plan.to_come.get(key, 0) if plan is not None else 0)
+        if not count:
+            continue
+        times = [one.created_at for one in nodes]
+        times += [history.waiting_since] if history.waiting_since is not None else []
+        since = f", ordered at {min(times):%H:%M:%S}Z" if times else ""
+        takes = f" (they take about {history.ready_seconds} s)" if history.ready_seconds else ""
+        what = "a node of" if count == 1 else f"one of {count} nodes of"
+        found.append(f"{what} {_name(key)}{since}{takes}")
+    return found
+
+
+def _starting(nodes: Iterable[Node]) -> Mapping[PoolKey, Sequence[Node]]:
+    """By pool: nodes that are there and have not become ready."""
+    found: dict[PoolKey, list[Node]] = {}
+    for one in nodes:
+        if one.pool is not None and one.stays and not one.ready:
+            found.setdefault(one.pool, []).append(one)
+    return found
+
+
+def _refused_hold(known: Capacity, keys: Sequence[PoolKey], environment: Environment) -> Hold:
+    histories = [(one, known.histories.get(one, _NONE)) for one in keys]
+    told = [
+        f"{_name(key)} until {history.refused_until:%H:%M:%S}Z"
+        + (f" ({history.message})" if history.message else "")
+        for key, history in histories[:_NAMED_MAX]
+    ]
+    more = f" and {len(keys) - _NAMED_MAX} more" if len(keys) > _NAMED_MAX else ""
+    types = dict.fromkeys(one.instance_type for one in keys)
+    return Hold(
+        Reason.INSUFFICIENT_CAPACITY,
+        f"ComputeEnvironment {environment.name} gets no more nodes for it now: "
+        f"{', '.join(told)}{more}",
+        blocked_by=(environment.name,),
+        status_reason=capacity_reason(", ".join([*types][:_NAMED_MAX])),
+    )
+
+
+def _name(key: PoolKey) -> str:
+    return f"{key.instance_type} ({key.capacity_type})"

@@ -1,0 +1,96 @@
+"""What a job says while no node has its Pod: which is to come, or why none is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.play import Played, play, written
+
+QUEUE = {"computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "cloud"}]}
+CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+GIVES_UP = {
+    "jobStateTimeLimitActions": [
+        {"reason": CAPACITY, "state": "RUNNABLE", "maxTimeSeconds": 60, "action": "CANCEL"}
+    ]
+}
+REFUSED = {"at": "0s", "refuseCapacity": {"for": "1h"}}
+
+
+def waits(
+    jobs: dict[str, Any] | None = None, *, start_up: str = "5m", max_vcpus: int = 8, **fields: Any
+) -> Played:
+    """Jobs of 1 vCPU in an environment with spot nodes of 4."""
+    cloud = {
+        "type": "MANAGED",
+        "maxvCpus": max_vcpus,
+        "capacityTypes": ["spot"],
+        "allocationStrategy": "SPOT_CAPACITY_OPTIMIZED",
+        "instanceTypes": [{"name": "c5", "vcpus": 4, "memory": "16Gi"}],
+        "provisioner": {"type": "kwok"},
+    }
+    given = {"queue": QUEUE, "pools": [{"startUp": start_up}], **fields}
+    return play(jobs or {"a": {}}, others=[written("ComputeEnvironment", "cloud", cloud)], **given)
+
+
+def told(played: Played, job: str = "a") -> dict[str, Any]:
+    pending: dict[str, Any] = played.final(job)["pending"]
+    return pending
+
+
+def test_it_says_which_node_was_ordered_and_when() -> None:
+    played = waits(until="60s")
+
+    assert told(played)["reason"] == "WaitingForNode"
+    assert told(played)["message"].startswith("waits for a node of c5 (spot), ordered at 00:00:0")
+    assert played.reason("a") is None
+
+
+def test_once_it_is_known_it_says_how_long_they_take() -> None:
+    """The second job's node is ordered when the first job's is there."""
+    later = {"at": "3m", "apply": written("BatchJob", "b", {**JOB, "arrayProperties": FOUR})}
+    played = waits(start_up="60s", events=[later], behaviors=[{"runtime": "1h"}], until="210s")
+
+    assert "one of 2 nodes of c5" not in told(played, "b")["message"]
+    assert "(they take about 60 s)" in told(played, "b")["message"]
+
+
+JOB = {"jobQueue": "main", "jobDefinition": "work"}
+FOUR = {"size": 4}
+
+
+def test_where_capacity_is_refused_it_says_until_when_and_in_whose_words() -> None:
+    played = waits(events=[REFUSED], until="10s")
+
+    assert told(played)["reason"] == "InsufficientCapacity"
+    assert told(played)["message"].startswith(
+        "ComputeEnvironment cloud gets no more nodes for it now: c5 (spot) until 00:00:3"
+    )
+    assert "(there is no capacity at the moment)" in told(played)["message"]
+    assert played.reason("a") == (
+        f"{CAPACITY} - Service cannot fulfill the capacity requested for instance type [c5]"
+    )
+
+
+def test_nodes_that_are_slow_to_come_are_no_lack_of_capacity() -> None:
+    """AWS Batch's clients gave good jobs up for that while an environment scaled from zero."""
+    slow = waits(queue={**QUEUE, **GIVES_UP})
+    refused = waits(queue={**QUEUE, **GIVES_UP}, events=[REFUSED])
+
+    assert slow.state("a") == "SUCCEEDED"
+    assert refused.state("a") == "FAILED"
+    assert refused.reason("a") == f"Canceled by JobStateTimeLimit action due to reason: {CAPACITY}"
+
+
+def test_time_that_passes_rewrites_no_status() -> None:
+    soon, late = (
+        waits({f"job-{number}": {} for number in range(8)}, start_up="9m", until=until)
+        for until in ("60s", "8m")
+    )
+
+    assert writes(soon) == writes(late)
+
+
+def writes(played: Played) -> dict[str, int]:
+    """The operator's writes of BatchJobs, by verb."""
+    by_kind: dict[str, dict[str, int]] = played.outcome.summary["writes"]
+    return by_kind["BatchJob"]
