@@ -110,7 +110,7 @@ class CapacityPlan:
     to_come: Mapping[PoolKey, int] = field(default_factory=dict)
     """How many of the desired nodes are not there."""
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
-    """By name of a node that stays, on which nothing runs and for which nothing waits."""
+    """By name of a node that stays and that neither jobs nor minvCpus need."""
     surplus: Mapping[PoolKey, Surplus] = field(default_factory=dict)
     look_again_at: datetime | None = None
     preference: tuple[PoolKey, ...] = ()
@@ -360,9 +360,10 @@ class _Planner:
         for node, vcpus in sorted(
             idle, key=lambda one: (one[0].created_at, one[0].name), reverse=True
         ):
-            due_at = idle_since[node.name] + view.delay
-            if vcpus > spare:
+            if vcpus > spare:  # minvCpus needs it
+                del idle_since[node.name]
                 continue
+            due_at = idle_since[node.name] + view.delay
             if view.now < due_at:
                 self._times.append(due_at)
                 continue
