@@ -66,9 +66,10 @@ def test_a_node_made_after_the_refusal_ends_it_and_the_row() -> None:
     assert came.risk(at(100)) > 1.9  # that it happened is remembered all the same
 
 
-def test_a_node_made_before_the_refusal_says_nothing_about_it() -> None:
+@pytest.mark.parametrize("created_s", [-1, 0])
+def test_a_node_made_before_the_refusal_says_nothing_about_it(created_s: int) -> None:
     """A pool gave three of ten nodes: that these become ready does not mean that it has more."""
-    came = History().refused(NOON, "none left").became_ready(at(-1), 20)
+    came = History().refused(NOON, "none left").became_ready(at(created_s), 20)
 
     assert came.is_refused(at(20))
     assert came.refused_in_a_row == 1
@@ -103,6 +104,7 @@ def test_an_order_of_which_nothing_comes_is_as_good_as_a_refusal() -> None:
     assert history.refused_until == at(30)
     assert history.message == "no node of it became ready within 600 s"
     assert history.risk(NOON) == 1
+    assert (history.overdue_at, history.became_ready(at(1), 5).overdue_at) == (NOON, None)
 
 
 def test_an_environment_has_never_worked_if_orders_ran_out_and_no_node_ever_came() -> None:

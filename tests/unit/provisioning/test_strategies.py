@@ -73,7 +73,11 @@ ORDERS = {
 def order(strategy: str, capacity: str, wanted_vcpus: int | None = None) -> str:
     """The pools in order, by instance type; where there are both, spot ones are called so."""
     spec = managed(*TYPES, capacityTypes=capacity.split(" and "))
-    found = in_order(AllocationStrategy(strategy), pools_of(spec), HISTORIES, NOON, wanted_vcpus)
+    pools = pools_of(spec)
+    found = in_order(AllocationStrategy(strategy), pools, HISTORIES, NOON, wanted_vcpus)
+    assert found == in_order(
+        AllocationStrategy(strategy), pools[::-1], HISTORIES, NOON, wanted_vcpus
+    )
     is_mixed = " and " in capacity
     return ", ".join(
         one.key.instance_type + (" spot" if is_mixed and one.key.capacity_type is SPOT else "")
@@ -137,6 +141,17 @@ def test_one_event_keeps_the_list_from_deciding_for_six_hours(hours: float, firs
     strategy = AllocationStrategy.SPOT_CAPACITY_OPTIMIZED_PRIORITIZED
 
     assert in_order(strategy, pools_of(spec), lost, NOON)[0].key.instance_type == first
+
+
+def test_a_half_counts_for_nothing_beside_a_whole_event_either() -> None:
+    spec = managed(instance_type("a", 4), instance_type("b", 4), capacityTypes=["spot"])
+    lost = {
+        pool("a", SPOT): History(interruptions=1.5, interrupted_at=NOON),
+        pool("b", SPOT): History(interruptions=1, interrupted_at=NOON),
+    }
+    strategy = AllocationStrategy.SPOT_CAPACITY_OPTIMIZED_PRIORITIZED
+
+    assert in_order(strategy, pools_of(spec), lost, NOON)[0].key.instance_type == "a"
 
 
 def test_without_any_price_capacity_decides_then_size() -> None:
