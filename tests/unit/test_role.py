@@ -33,7 +33,6 @@ BASE: Mapping[str, Sequence[str]] = {
     "configmaps": ["get"],  # by name: they hold the parameters of arrays
     "namespaces": ["list", "watch"],  # their labels, by which queues choose
     "nodes": [*READ, "patch"],
-    "namespaces": ["list", "watch"],  # for their labels
     "apps/controllerrevisions": [*READ, "create", "delete"],
     "apps/daemonsets": READ,
     "batch/jobs": [*READ, "create", "patch"],
