@@ -2,8 +2,9 @@
 
 A memo holds nothing that cannot be computed from a snapshot: a cycle with an empty memo, on a
 snapshot in which everything counts as changed, decides the same. It exists because a cycle's cost
-must follow what changed and what starts, not how many jobs there are. The exception is what was
-learned of run times, of which definitions' statuses hold the essence (see `run_times`).
+must follow what changed and what starts, not how many jobs there are. The exceptions are what was
+learned of run times, of which definitions' statuses hold the essence (see `run_times`), and what
+children of arrays cost on nodes that are gone (see `costs`).
 """
 
 from __future__ import annotations
