@@ -101,7 +101,7 @@ def spent_of(budget: Budget, queue: str, ledger: Ledger, now: datetime) -> Spent
 def review(snapshot: Snapshot, memo: Memo) -> set[str]:
     """See how all budgets stand; then, the jobs for which something else holds from now on."""
     turned: set[str] = set()
-    for name in memo.ledger.spent.keys() | snapshot.queues.keys():
+    for name in sorted(memo.ledger.spent.keys() | snapshot.queues.keys()):
         queue = snapshot.queues.get(name)
         before = memo.ledger.spent.pop(name, ())
         budgets = queue.spec.budgets if queue is not None else []
