@@ -128,3 +128,40 @@ def test_a_budget_that_is_spent_holds_jobs_until_midnight(tmp_path: Path) -> Non
 
     assert started["default/first"] < 10
     assert DAY_S <= started["default/later"] < DAY_S + 10
+
+
+def test_what_may_have_spot_only_falls_through_to_the_next_environment_with_spot(
+    tmp_path: Path,
+) -> None:
+    def elastic(name: str, *capacity_types: str, **kwok: Any) -> dict[str, Any]:
+        types = [{"name": "t", "vcpus": 2, "memory": "4Gi", "pricePerHour": 3.6}]
+        return {
+            "kind": "ComputeEnvironment",
+            "metadata": {"name": name},
+            "spec": {
+                "type": "MANAGED",
+                "maxvCpus": 4,
+                "instanceTypes": types,
+                "capacityTypes": list(capacity_types),
+                "provisioner": {"type": "kwok", "kwok": kwok},
+            },
+        }
+
+    none = [{"instanceType": "t", "capacityType": "spot", "nodes": 0}]
+    order = ("empty", "dear", "local")
+    found = outcome(
+        tmp_path,
+        elastic("local", "spot")["spec"],
+        elastic("empty", "spot", capacity=none),
+        elastic("dear", "on-demand"),
+        job("one"),
+        scenario("60s", until="1h"),
+        budgets=[{"name": "b", "amount": 0, "window": "MONTH", "action": "SPOT_ONLY"}],
+        computeEnvironmentOrder=[
+            {"order": number, "computeEnvironment": name} for number, name in enumerate(order)
+        ],
+    )
+    status = found.statuses["BatchJob", "default", "one"]
+
+    assert (status["state"], status["computeEnvironment"]) == ("SUCCEEDED", "local")
+    assert status["attempts"][-1]["capacityType"] == "spot"

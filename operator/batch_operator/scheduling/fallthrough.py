@@ -24,6 +24,7 @@ from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.pools import is_managed, pools_of
 from batch_operator.scheduling.environments import (
     capacity_milli,
+    has_spot,
     large_enough,
     rotated,
     takes_work,
@@ -115,7 +116,7 @@ def _waiting(
             if one.is_job or one.gated:
                 continue
             gang = None if one.node_group is None else f"{one.job_uid}/{one.number}"
-            kind = Demand(one.amounts, 1, one.on_demand, one.instance_type, gang)
+            kind = Demand(one.amounts, 1, one.on_demand, one.instance_type, gang, one.spot)
             found[one.environment, kind].append(one)
     return found
 
@@ -167,12 +168,17 @@ class _Movers:
         queue = self._snapshot.queues.get(look.job.spec.job_queue)
         if queue is None or look.plan is None or attempt.created_at is None:
             return None
-        needs: Needs = (Demand(attempt.amounts, 1, attempt.on_demand, attempt.instance_type),)
+        one_kind = attempt.on_demand, attempt.instance_type, None, attempt.spot
+        needs: Needs = (Demand(attempt.amounts, 1, *one_kind),)
         if attempt.node_group is not None:
             needs = needs_of_next(look.job, look.plan)
         held = _held(attempt, look)
         large = large_enough(usable_environments(queue, self._snapshot.environments), held)
-        places = [one for one in large if self._memo.nodes.suits(one, needs)]
+        places = [
+            one
+            for one in large
+            if self._memo.nodes.suits(one, needs) and (has_spot(one) or not attempt.spot)
+        ]
         moves = sum(
             times for times, those in look.children.counted.moved.items() if attempt.index in those
         )
