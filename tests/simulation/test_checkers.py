@@ -12,6 +12,7 @@ from batch_operator.cluster.client import (
     BATCH_JOBS,
     COMPUTE_ENVIRONMENTS,
     CONSUMABLE_RESOURCES,
+    NODES,
     PODS,
 )
 from batch_operator.simulator.api_server import ApiServer
@@ -96,6 +97,11 @@ class Stage:
     def environment(self, max_vcpus: int) -> None:
         body = {"metadata": {"name": "local"}, "spec": {"type": "UNMANAGED", "maxvCpus": max_vcpus}}
         self.server.create(COMPUTE_ENVIRONMENTS, None, body, "user")
+
+    def node(self, name: str) -> None:
+        labels = {meta.LABEL_COMPUTE_ENVIRONMENT: "local"}
+        body = {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": {}}
+        self.server.create(NODES, None, body, OPERATOR)
 
     def resource(self, total: int, kind: str = "NON_REPLENISHABLE") -> None:
         spec = {"totalQuantity": total, "resourceType": kind}
@@ -451,6 +457,26 @@ def test_a_job_that_waits_for_nothing(stage: Stage) -> None:
     stage.finish()
 
     assert stage.broken == {"placed_or_held"}
+
+
+def test_a_node_that_is_left_behind(stage: Stage) -> None:
+    stage.node("kept")
+    stage.server.delete(NODES, None, "kept", OPERATOR)
+    stage.node("forgotten")
+    stage.server.delete(COMPUTE_ENVIRONMENTS, None, "local", "user")
+
+    assert stage.broken == {"no_node_left_behind"}
+
+
+def test_a_node_that_is_made_for_an_environment_that_is_gone(stage: Stage) -> None:
+    stage.server.delete(COMPUTE_ENVIRONMENTS, None, "local", "user")
+    stage.node("late")
+
+    assert stage.broken == set()
+
+    stage.finish()
+
+    assert stage.broken == {"no_node_left_behind"}
 
 
 def test_a_write_into_the_silence(stage: Stage) -> None:
