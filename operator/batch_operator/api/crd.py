@@ -146,6 +146,7 @@ KINDS = (
         columns=(
             ("Type", "string", ".spec.type"),
             ("State", "string", ".spec.state"),
+            ("Status", "string", ".status.status"),
             ("Used", "string", ".status.vcpus.used"),
             ("Max", "integer", ".spec.maxvCpus"),
             _READY,
