@@ -43,6 +43,7 @@ TIMING_DECIDES = {
         "default/array",  # how many of its children a node takes with it
         "default/changed",  # whether an update finds it running
     },
+    "interruptions": {"default/render"},  # a node that is idle by then takes nobody's try
     "time-limits": {"default/moved"},  # a child that starts late finds room in the second at once
 }
 """By workload: jobs whose state is certain, and how far they came on the way is not."""
