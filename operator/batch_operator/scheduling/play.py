@@ -361,6 +361,7 @@ class Play:
             if book is not None and spec.share_identifier is not None:
                 book.end(spec.share_identifier, milli_cpu, run.since, self.now)
         for resource, quantity in run.units:
-            if not is_used_up(self.beginning.consumables[resource]):
+            known = self.beginning.consumables.get(resource)
+            if known is not None and not is_used_up(known):
                 self._units[resource] += quantity
         self._limits[run.uid] = self._limit(run.uid) + run.count
