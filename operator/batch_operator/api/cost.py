@@ -142,7 +142,7 @@ class EnvironmentCost(Model):
     nodes: Money | None = Field(
         default=None,
         description="Of all nodes whose price is known; omitted where nodes are chosen by "
-        "spec.nodeSelector, for others may use these, too.",
+        "spec.nodeSelector, for others may use these, too, and of serverless capacity.",
     )
     used: Money = Field(description="Attempts' parts of their nodes, until settledAt.")
     idle: Money | None = Field(

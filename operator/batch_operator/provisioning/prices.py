@@ -2,8 +2,9 @@
 
 Prices are of instance types, by capacity type, for an hour; the environment gives them, or a
 catalogue that it names. An attempt bears its dominant share of its node's price: the largest part
-that it takes of the node's CPU, memory or GPUs, as `nodeOverhead` leaves them. What has no known
-price has no cost.
+that it takes of the node's CPU, memory or GPUs, as `nodeOverhead` leaves them. Capacity that comes
+with an attempt, as AWS's Fargate, is paid for as the size that it is rounded up to. What has no
+known price has no cost.
 
 Reckoned in whole numbers, so that a sum does not depend on the order of its parts: rates in
 billionths of the currency's unit per hour, amounts in millionths.
@@ -15,13 +16,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from batch_operator.api.amounts import Amounts
 from batch_operator.api.compute_environment import CapacityType
-from batch_operator.provisioning.pools import PoolKey, price_of, sizes_of
+from batch_operator.provisioning.pools import PoolKey, capacity_types, price_of, sizes_of
+from batch_operator.provisioning.serverless import price_per_hour, rounded, serverless_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from batch_operator.api.amounts import Amounts
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.provisioning.catalogue import Listed
 
@@ -85,22 +87,48 @@ class Prices:
                     on_demand = _nanos(price if whole is None else whole)
                     self._nodes[key] = Rate(key, _nanos(price), on_demand)
         self._sizes = sizes_of(spec)
-        self._known: dict[tuple[PoolKey, Amounts], Rate | None] = {}
+        self._serverless = serverless_of(spec)
+        self._capacity_type = capacity_types(spec)[0]
+        self._known: dict[tuple[PoolKey | None, Amounts], Rate | None] = {}
 
     def __bool__(self) -> bool:
         """Whether any price is known."""
-        return bool(self._nodes)
+        return bool(self._nodes) or self._of_size(Amounts()) is not None
+
+    @property
+    def is_serverless(self) -> bool:
+        """Attempts bring their capacity: what is paid for is their size, on whatever node."""
+        return self._serverless is not None
 
     def of_node(self, pool: PoolKey) -> Rate | None:
         return self._nodes.get(pool)
 
-    def of_attempt(self, asks: Amounts, pool: PoolKey) -> Rate | None:
+    def of_attempt(self, asks: Amounts, pool: PoolKey | None) -> Rate | None:
         """What an attempt bears of a node's price; None where that is not known."""
         if (pool, asks) not in self._known:
-            node, size = self._nodes.get(pool), self._sizes.get(pool.instance_type)
-            found = node.part(dominant_share(asks, size)) if node and size else None
+            found = self._of_size(asks) if self.is_serverless else self._of_part(asks, pool)
             self._known[pool, asks] = found
         return self._known[pool, asks]
+
+    def _of_part(self, asks: Amounts, pool: PoolKey | None) -> Rate | None:
+        if pool is None:
+            return None
+        node, size = self._nodes.get(pool), self._sizes.get(pool.instance_type)
+        return node.part(dominant_share(asks, size)) if node and size else None
+
+    def _of_size(self, asks: Amounts) -> Rate | None:
+        """Of capacity that comes with an attempt: the size that it is rounded up to."""
+        section = self._serverless
+        size = rounded(asks, section) if section is not None else None
+        if section is None or size is None:
+            return None
+        price = price_per_hour(size, self._capacity_type, section)
+        whole = price_per_hour(size, CapacityType.ON_DEMAND, section)
+        if price is None:
+            return None
+        name = f"{size.milli_cpu}m-{size.memory >> 20}Mi"
+        key = PoolKey(name, self._capacity_type)
+        return Rate(key, _nanos(price), _nanos(price if whole is None else whole))
 
     def lowest(self, asks: Amounts, suits: Callable[[PoolKey], bool]) -> Rate | None:
         """What an attempt bears at least, on whichever node of those that suit."""

@@ -166,7 +166,7 @@ class Tariffs:
         if prices is None or one.node_name is None:
             return known
         pool = _pool_of(row) or self._pool(one.environment, one.node_name)
-        if pool is not None:
+        if pool is not None or prices.is_serverless:
             return prices.of_attempt(one.amounts, pool)
         return known or prices.lowest(one.amounts, lambda pool: _suits(one, pool))
 

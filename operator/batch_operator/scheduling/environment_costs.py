@@ -59,7 +59,7 @@ def environment_cost(
         spot_savings=money(account.settled.saved),
         deleted_jobs=deleted_of(account),
     )
-    if environment.spec.node_selector is not None:
+    if environment.spec.node_selector is not None or prices.is_serverless:
         return cost
     pools = _settled(stored, nodes, prices, now)
     total = sum(micros(one.cost) for one in pools)

@@ -128,7 +128,7 @@ class Bill:
         found: list[Item] = []
         for stay in self._stays.values():
             one, life = stay.attempt, stay.life
-            if life is None or life.node.pool is None or one.bound_at is None:
+            if life is None or one.bound_at is None:
                 continue
             known = prices.get(one.environment)
             rate = known.of_attempt(one.amounts, life.node.pool) if known else None

@@ -160,3 +160,32 @@ def test_a_catalogue_fills_in_what_the_environment_does_not_price_itself() -> No
     assert (found["own"].price_per_hour, found["own"].spot_price_per_hour) == (1, None)
     assert (found["bare"].price_per_hour, found["bare"].spot_price_per_hour) == (2, 0.5)
     assert found["not"].price_per_hour is None
+
+
+@pytest.mark.parametrize(
+    ("capacity_types", "price", "saved"),
+    [
+        pytest.param([], 2 * 40_000_000 + 4 * 4_000_000, 0, id="on demand"),
+        pytest.param(["spot"], 2 * 12_000_000 + 4 * 4_000_000, 56_000_000, id="spot"),
+    ],
+)
+def test_serverless_capacity_is_paid_by_the_size_that_a_pod_gets(
+    capacity_types: list[str], price: int, saved: int
+) -> None:
+    """1.5 vCPUs and 3 GiB are rounded up to 2 and 4; memory has no spot price of its own."""
+    section = {"pricePerVcpuHour": 0.04, "pricePerGibHour": 0.004, "spotPricePerVcpuHour": 0.012}
+    provisioner = {"type": "serverless", "serverless": section}
+    known = prices(type="MANAGED", capacityTypes=capacity_types, provisioner=provisioner)
+    rate = known.of_attempt(Amounts(1500, 3 * GIB), None)
+
+    assert rate is not None
+    assert (rate.price, rate.saved) == (price, saved)
+    assert rate.pool.instance_type == "2000m-4096Mi"
+    assert known
+
+
+def test_serverless_capacity_without_prices_has_no_cost() -> None:
+    known = prices(type="MANAGED", provisioner={"type": "serverless", "serverless": {}})
+
+    assert not known
+    assert known.of_attempt(Amounts(1500, 3 * GIB), None) is None
