@@ -117,7 +117,8 @@ def _split(
 
 def needs_of_next(job: Job, plan: Plan) -> Needs:
     """What the next attempt of a job needs that is no array; of an array, what a first try does."""
-    if job.spec.array_properties is not None:
+    has_rules = plan.retry.on_host_lost or plan.retry.on_out_of_memory
+    if job.spec.array_properties is not None or not has_rules:
         return _Kind().needs(plan)
     counted = counted_in(job)
     on_demand = needs_on_demand(plan.retry, counted.times_host_lost(0))

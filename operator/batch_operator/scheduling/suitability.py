@@ -87,6 +87,8 @@ class Suitability:
         return known
 
     def __call__(self, environment: Environment, needs: Needs) -> bool:
+        if not is_managed(environment.spec):
+            return True
         _, pools, answers = self._state(environment)
         if needs not in answers:
             answers[needs] = _suits(environment, pools, needs)
@@ -95,8 +97,6 @@ class Suitability:
 
 def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> bool:
     spec = environment.spec
-    if not is_managed(spec):
-        return True
     section = serverless_of(spec)
     if section is not None and not _has_sizes(section, needs):
         return False
