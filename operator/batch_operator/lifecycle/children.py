@@ -18,6 +18,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import attrgetter, or_
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.common import RetryStrategy
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 REQUEUES_MAX = 10
 """So often a child is requeued at most: it bounds its rows, and what others can do to it."""
+_NONE: Mapping[Any, IndexSet] = MappingProxyType({})
+"""Of most jobs that wait: one for all of them."""
 FailureKey = tuple[int | None, str | None, str | None]
 """Exit code, container reason and status reason: what children that failed alike share."""
 
@@ -43,17 +46,17 @@ class Counted:
     members: IndexSet
     succeeded: IndexSet = IndexSet()
     failed: IndexSet = IndexSet()
-    attempts: Mapping[int, IndexSet] = field(default_factory=dict)
+    attempts: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by number of attempts used up so far; those not yet final only."""
-    out_of_memory: Mapping[int, IndexSet] = field(default_factory=dict)
+    out_of_memory: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by how often they ran out of memory; those not yet final, where a rule asks."""
-    hosts_lost: Mapping[int, IndexSet] = field(default_factory=dict)
+    hosts_lost: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by how often they lost their node; those not yet final, where a rule asks."""
-    preempted: Mapping[int, IndexSet] = field(default_factory=dict)
+    preempted: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by how often they made room for others; those not yet final."""
-    moved: Mapping[int, IndexSet] = field(default_factory=dict)
+    moved: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by how often they were moved to another environment; those not yet final."""
-    failures: Mapping[FailureKey, IndexSet] = field(default_factory=dict)
+    failures: Mapping[FailureKey, IndexSet] = field(default_factory=lambda: _NONE)
 
     def used(self, index: int) -> int:
         """Attempts of `index` that have been counted as failed."""

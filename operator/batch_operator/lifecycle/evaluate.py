@@ -177,9 +177,11 @@ def counted_in(job: Job, members: IndexSet | None = None) -> Counted:
 def _counted_rows(status: BatchJobStatus, members: IndexSet) -> Counted:
     """A job that is no array keeps a row for each attempt."""
     ended = [row for row in status.attempts if row.stopped_at is not None]
+    is_open = status.state not in FINAL
+    if is_open and not ended:
+        return Counted(members=members)
     out_of_memory = sum((row.reason or "").startswith(OUT_OF_MEMORY) for row in ended)
     why = [row.status_reason or "" for row in ended]
-    is_open = status.state not in FINAL
 
     def times(word: str) -> dict[int, IndexSet]:
         count = sum(one.startswith(word) for one in why)

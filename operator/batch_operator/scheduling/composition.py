@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from batch_operator.api.job import JobState
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.status import status_of
@@ -16,10 +17,15 @@ from batch_operator.scheduling.mutations import Urgency, WriteStatus
 from batch_operator.scheduling.obstacles import capacity_hold
 
 if TYPE_CHECKING:
-    from batch_operator.api.job import BatchJobStatus, JobState
+    from collections.abc import Mapping
+
+    from batch_operator.api.job import BatchJobStatus
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Job, Snapshot
+
+_ALONE: Mapping[JobState, Mapping[JobState, int]] = {state: {state: 1} for state in JobState}
+"""The states of the children of a job that is no array; the same for all that are in one."""
 
 
 def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
@@ -76,10 +82,10 @@ def _behind(position: int | None, job: Job) -> Hold | None:
     )
 
 
-def _counts(status: BatchJobStatus) -> dict[JobState, int]:
+def _counts(status: BatchJobStatus) -> Mapping[JobState, int]:
     if status.array is not None:
         return {state: count for state, count in status.array.status_summary.items() if count}
-    return {status.state: 1}
+    return _ALONE[status.state]
 
 
 def _urgency(look: Evaluation, status: BatchJobStatus) -> Urgency:

@@ -115,5 +115,7 @@ def with_estimate(status: BatchJobStatus, memo: Memo, uid: str) -> BatchJobStatu
         if estimate is not None
         else None
     )
+    if told == status.pending.estimated_start:
+        return status
     pending = status.pending.model_copy(update={"estimated_start": told})
     return status.model_copy(update={"pending": pending})
