@@ -130,7 +130,6 @@ def test_a_budget_that_is_spent_holds_jobs_until_midnight(tmp_path: Path) -> Non
     assert DAY_S <= started["default/later"] < DAY_S + 10
 
 
-<<<<<<< HEAD
 def test_what_may_have_spot_only_falls_through_to_the_next_environment_with_spot(
     tmp_path: Path,
 ) -> None:
@@ -166,7 +165,8 @@ def test_what_may_have_spot_only_falls_through_to_the_next_environment_with_spot
 
     assert (status["state"], status["computeEnvironment"]) == ("SUCCEEDED", "local")
     assert status["attempts"][-1]["capacityType"] == "spot"
-=======
+
+
 def test_serverless_capacity_costs_what_attempts_use_and_nothing_is_idle(tmp_path: Path) -> None:
     """1 vCPU is rounded up to 1 with 2 GiB: a thousandth for a second."""
     section = {"pricePerVcpuHour": 3.2, "pricePerGibHour": 0.2}
@@ -185,4 +185,3 @@ def test_serverless_capacity_costs_what_attempts_use_and_nothing_is_idle(tmp_pat
     assert micros(cost["used"]) == pytest.approx(60_000, abs=3000)
     assert "nodes" not in cost
     assert "idle" not in cost
->>>>>>> ceea5b4 (Serverless environments: attempts cost the size that they are rounded up to, and nothing is idle)
