@@ -26,6 +26,7 @@ ENDS = {
         "short": ("SUCCEEDED", 4),
     },
     "deletion": {"unwanted": ("PENDING", 2), "next": ("SUCCEEDED", 1)},
+    "elastic": {"film": ("SUCCEEDED", 68)},
     "fair-share": {
         "survey": ("SUCCEEDED", 12),
         "pages": ("SUCCEEDED", 8),
