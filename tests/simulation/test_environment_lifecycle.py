@@ -18,7 +18,7 @@ from support.managed import (
     node_of,
     play_elastic,
 )
-from support.play import batch_job, later
+from support.play import batch_job, later, play
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -270,3 +270,20 @@ def test_an_environment_whose_spec_allows_no_node_is_invalid_until_it_is_changed
     assert environment(after)["status"] == "VALID"
     assert environment(after)["statusReason"] == "ComputeEnvironment Healthy"
     assert after.state("a") == "SUCCEEDED"
+
+
+def test_a_simulation_waits_for_a_time_limit_although_nodes_are_seen_to() -> None:
+    limits = [
+        {"reason": "*", "state": state, "maxTimeSeconds": 3600, "action": "CANCEL"}
+        for state in ("SUBMITTED", "PENDING")
+    ]
+    played = play(
+        {"a": {"dependsOn": [{"job": "nobody"}]}},
+        queue={
+            "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "elastic"}],
+            "jobStateTimeLimitActions": limits,
+        },
+        others=[elastic()],
+    )
+
+    assert played.state("a") == "FAILED"

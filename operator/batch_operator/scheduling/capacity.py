@@ -44,8 +44,10 @@ SEEN_TO_EVERY = timedelta(seconds=30)
 _NONE = History()
 
 
-def provide(snapshot: Snapshot, memo: Memo) -> tuple[list[Mutation], datetime | None]:
-    """What follows for nodes, and when to look at them again."""
+def provide(
+    snapshot: Snapshot, memo: Memo
+) -> tuple[list[Mutation], datetime | None, datetime | None]:
+    """What follows for nodes; when something falls due, and when to see that all is well."""
     managed = {name: one for name, one in snapshot.environments.items() if _has_nodes(one)}
     for name in memo.nodes.capacities.keys() - managed.keys():
         memo.nodes.forget(name)
@@ -55,7 +57,9 @@ def provide(snapshot: Snapshot, memo: Memo) -> tuple[list[Mutation], datetime | 
         attempts = _by_environment(snapshot, due)
         for name in sorted(due):
             mutations += _see_to(due[name], attempts[name], snapshot, memo)
-    return mutations, min((_next_at(name, memo) for name in managed), default=None)
+    dues = [at for name in managed if (at := _due_at(name, memo)) is not None]
+    rounds = (_seen_to_at(name, memo) for name in managed)
+    return mutations, min(dues, default=None), min(rounds, default=None)
 
 
 def _has_nodes(environment: Environment) -> bool:
@@ -70,19 +74,28 @@ def _is_due(name: str, environment: Environment, snapshot: Snapshot, memo: Memo)
     changes = snapshot.changes
     if name in changes.environments or name in changes.nodes or name in memo.touched_environments:
         memo.nodes.unplanned.add(name)
-    return _next_at(name, memo) <= snapshot.now
+    times = filter(None, (_due_at(name, memo), _seen_to_at(name, memo)))
+    return min(times) <= snapshot.now
 
 
-def _next_at(name: str, memo: Memo) -> datetime:
-    """When the environment is to be planned again, if nothing else happens."""
+def _due_at(name: str, memo: Memo) -> datetime | None:
+    """When the environment is to be planned again for what has happened or will by then."""
     known = memo.nodes.capacities[name]
-    assert known.planned_at is not None  # it is planned in the cycle that first sees it
-    times, soonest = [known.planned_at + SEEN_TO_EVERY], known.planned_at + EVERY
-    if name in memo.nodes.unplanned:
-        times.append(soonest)
+    soonest = _planned_at(known) + EVERY
+    times = [soonest] if name in memo.nodes.unplanned else []
     look_again_at = known.plan.look_again_at if known.plan is not None else None
     times += [max(at, soonest) for at in (look_again_at, known.turnover_at) if at is not None]
-    return min(times)
+    return min(times, default=None)
+
+
+def _seen_to_at(name: str, memo: Memo) -> datetime:
+    """When the environment is planned again although nothing has happened."""
+    return _planned_at(memo.nodes.capacities[name]) + SEEN_TO_EVERY
+
+
+def _planned_at(known: Capacity) -> datetime:
+    assert known.planned_at is not None  # it is planned in the cycle that first sees it
+    return known.planned_at
 
 
 def _by_environment(

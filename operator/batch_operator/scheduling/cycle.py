@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 class CycleResult:
     """What a cycle decided. `mutations` are in the order in which they should be sent.
 
-    `has_more`: work was left for another cycle, which should follow soon.
+    `has_more`: work was left for another cycle, which should follow soon. `due_at` is when
+    something falls due; `wake_at` may come before, to see that all is as it should be.
     """
 
     mutations: tuple[Mutation, ...]
@@ -51,6 +52,7 @@ class CycleResult:
     looked_at: int
     faults: tuple[Fault, ...] = ()
     has_more: bool = False
+    due_at: datetime | None = None
 
 
 def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
@@ -72,7 +74,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     mutations += [*served.starts, *served.stops]
     memo.to_compose.update(dict.fromkeys(served.moved))
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
-    provided, provide_at = provide(snapshot, memo)
+    provided, provide_at, seen_to_at = provide(snapshot, memo)
     reads, read_at = read_catalogues(snapshot)
     mutations += [*provided, *reads, *fall_through(snapshot, memo)]
     fronts_at = renew_fronts(snapshot, memo)
@@ -81,10 +83,11 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
         memo.to_look or memo.to_compose or memo.touched_queues or memo.touched_environments
     )
     budgets_at = budgets.next_at(memo)
-    times = (memo.next_deadline(), forecast_at, provide_at, read_at, budgets_at, fronts_at)
-    wake_at = min(filter(None, times), default=None)
+    dues = (memo.next_deadline(), forecast_at, provide_at, budgets_at, fronts_at)
+    due_at = min(filter(None, dues), default=None)
+    wake_at = min(filter(None, (due_at, seen_to_at, read_at)), default=None)
     looks = len(looked) + len(turned)
-    return CycleResult(tuple(mutations), wake_at, looks, tuple(faults), has_more)
+    return CycleResult(tuple(mutations), wake_at, looks, tuple(faults), has_more, due_at)
 
 
 def _look(

@@ -60,6 +60,7 @@ class _Life:
         self.is_over = False
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.wake_at: datetime | None = None
+        self.due_at: datetime | None = None
 
 
 _LIFE: ContextVar[_Life | None] = ContextVar("life", default=None)
@@ -120,6 +121,11 @@ class OperatorProcess:
     def wake_at(self) -> datetime | None:
         """When the last cycle asked to be woken."""
         return self._life.wake_at if self._life else None
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When something falls due, by the last cycle."""
+        return self._life.due_at if self._life else None
 
     def start(self) -> None:
         """A new process that remembers nothing."""
@@ -212,6 +218,7 @@ class _Observer:
     def cycle_done(self, result: CycleResult, seconds: float) -> None:
         del seconds
         self._life.wake_at = result.wake_at
+        self._life.due_at = result.due_at
         for fault in result.faults:
             self._report(f"job {fault.name} cannot be looked at: {fault.error!r}")
 

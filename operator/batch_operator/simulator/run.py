@@ -54,6 +54,7 @@ from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from batch_operator.cluster.client import ApiClient, Resource
     from batch_operator.simulator.api_server import Write
@@ -239,8 +240,8 @@ class _Simulation:
 
     def _is_settled(self) -> bool:
         now_s = self._loop.time()
-        wake_at = self._operator.wake_at
-        wakes_in_s = (wake_at - VirtualClock(self._loop).now()).total_seconds() if wake_at else None
+        wakes_in_s = self._until(self._operator.wake_at)
+        due_in_s = self._until(self._operator.due_at)
         if wakes_in_s is not None and wakes_in_s <= STEP_S:
             self._announced_s = now_s + max(0.0, wakes_in_s)
         is_busy = (
@@ -248,12 +249,16 @@ class _Simulation:
             or self._kubelet.waiting > 0
             or any(one.waiting for one in self._controllers)
             or not self._operator.is_up
-            or (wakes_in_s is not None and wakes_in_s > QUIET_S)
+            or (due_in_s is not None and due_in_s > QUIET_S)
             or (self._dice is not None and now_s <= self._dice.last_s)
         )
         if is_busy:
             self._busy_s = now_s
         return now_s - self._busy_s >= self._settle_s + QUIET_S
+
+    def _until(self, at: datetime | None) -> float | None:
+        """Seconds from now."""
+        return (at - VirtualClock(self._loop).now()).total_seconds() if at else None
 
     def _watch(self, write: Write) -> None:
         """Notice what the operator writes when it should be silent."""

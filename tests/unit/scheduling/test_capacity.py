@@ -70,7 +70,7 @@ def look(
     **world: Any,
 ) -> list[CordonNode | Provide]:
     """One cycle's mutations; something about the nodes is said to have changed."""
-    mutations, _ = provide(world_of(*attempts, of=of, nodes=nodes, now=now, **world), memo)
+    mutations, _, _ = provide(world_of(*attempts, of=of, nodes=nodes, now=now, **world), memo)
     return [one for one in mutations if isinstance(one, CordonNode | Provide)]
 
 
