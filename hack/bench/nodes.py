@@ -141,8 +141,7 @@ def _check(samples: Sequence[Sample], children: int, nodes: int) -> None:
     """The promises, read from what the cluster holds at the end."""
     most = max(one.exist for one in samples)
     job = json.loads(kubectl("get", "batchjob", NAME, "-o", "json"))["status"]
-    tries = job["array"].get("attempts", [])
-    again = [row for row in tries if row["attempts"] > 1]
+    again = kubectl("get", "pods", "-l", "batch-operator.io/attempt!=1", "-o", "name").split()
     print(
         f"\nAt most {most} nodes ({most * VCPUS_PER_NODE} vCPUs of {nodes * VCPUS_PER_NODE}); "
         f"{job['array']['statusSummary'].get('SUCCEEDED', 0)} of {children} succeeded, "

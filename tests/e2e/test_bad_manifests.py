@@ -188,7 +188,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "environment without room": (environment(maxvCpus=0), "greater than or equal to 1"),
     "environment with min above max": (environment(minvCpus=9), "minvCpus must not be above"),
-    "managed without instance types": (environment(type="MANAGED"), "needs instanceTypes"),
+    "managed without provisioner": (environment(type="MANAGED"), "needs a provisioner"),
+    "managed without instance types": (
+        environment(type="MANAGED", provisioner={"type": "kwok"}), "needs instanceTypes",
+    ),
+    "spot strategy without spot": (
+        environment(
+            type="MANAGED", provisioner={"type": "kwok"},
+            allocationStrategy="SPOT_CAPACITY_OPTIMIZED",
+            instanceTypes=[{"name": "a", "vcpus": 1, "memory": "1Gi"}],
+        ), "this allocationStrategy is for spot",
+    ),
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def array(name: str) -> list[dict[str, Any]]:
         "resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
     }
     template = {
-        "metadata": {"annotations": {"fake.batch-operator.io/runtime": "10s"}},
+        "metadata": {"annotations": {"fake.batch-operator.io/runtime": "15s"}},
         "spec": {"containers": [container]},
     }
     return [
@@ -99,7 +99,8 @@ def test_nodes_come_for_an_array_and_go_with_it_and_an_interruption_costs_one_tr
     wait_for("the nodes to go", lambda: not nodes_of(kube, name), patience_s=120)
 
     assert status["array"]["statusSummary"]["SUCCEEDED"] == CHILDREN
-    assert sum(len(row["indexes"]) > 0 for row in status["array"].get("hostsLost", [])) == 1
+    again = kube.items("pods", "-l", "batch-operator.io/attempt=2")
+    assert 0 < len(again) <= VCPUS  # those that ran on the interrupted node
     assert float(status["cost"]["wasted"]) > 0
     assert most <= NODES_MAX
     assert 0 < len(running) <= VCPUS
