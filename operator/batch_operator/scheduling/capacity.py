@@ -49,8 +49,9 @@ def provide(
 ) -> tuple[list[Mutation], datetime | None, datetime | None]:
     """What follows for nodes; when something falls due, and when to see that all is well."""
     managed = {name: one for name, one in snapshot.environments.items() if _has_nodes(one)}
-    for name in memo.nodes.capacities.keys() - managed.keys():
-        memo.nodes.forget(name)
+    for name, known in list(memo.nodes.capacities.items()):
+        if name not in managed or known.uid != managed[name].uid:
+            memo.nodes.forget(name)  # gone, or made anew under its name
     due = {name: one for name, one in managed.items() if _is_due(name, one, snapshot, memo)}
     mutations: list[Mutation] = []
     if due:
@@ -202,6 +203,7 @@ def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
     return Capacity(
         histories_of(status),
         to_come,
+        uid=environment.uid,
         generation=status.observed_generation,
         update=status.update,
     )

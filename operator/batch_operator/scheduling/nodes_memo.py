@@ -27,6 +27,8 @@ class Capacity:
     histories: dict[PoolKey, History]
     to_come: dict[PoolKey, int]
     """How many nodes were ordered that are not there."""
+    uid: str = ""
+    """Of the environment: one that is made anew under its name begins anew."""
     plan: CapacityPlan | None = None
     """The last one. How long something has been idle is counted anew after a restart."""
     planned_at: datetime | None = None

@@ -248,3 +248,13 @@ def test_pods_count_against_what_a_node_takes() -> None:
     look(memo, *busy, waiting(9, milli_cpu=100), nodes=[full])
 
     assert desired(memo) == 2
+
+
+def test_an_environment_that_is_made_anew_under_its_name_begins_anew() -> None:
+    memo = Memo()
+    refusal = PoolRefusal(NOON, "out of nodes")
+    look(memo, waiting(1), refused_pools={"elastic": {pool("small"): refusal}})
+    look(memo, waiting(1), of=replace(elastic(), uid="another"), now=at(2))
+
+    assert memo.nodes.capacities["elastic"].histories[pool()].refused_at is None
+    assert desired(memo) == 1
