@@ -18,6 +18,7 @@ import yaml
 from batch_operator import cli
 from batch_operator.simulator.recorded import read_recorded
 from batch_operator.simulator.run import simulate
+from batch_operator.simulator.scenario import read_scenario
 from support.simulated import EXAMPLES, MIXED, ROOT, WORKLOADS, scenario
 from support.snapshots import taken_at
 
@@ -643,3 +644,27 @@ def test_the_documents_commands_work(
 
     assert (code, err) == (0, "")
     assert "makespan" in out
+
+
+@pytest.mark.parametrize(("ready", "waits_s"), [(1, 0), (0, 40)], ids=["a node", "none"])
+def test_what_runs_in_a_managed_environment_goes_on_on_the_nodes_that_its_status_counts(
+    ready: int, waits_s: int
+) -> None:
+    cluster = yaml.safe_load(BUSY.read_text(encoding="utf-8"))
+    [local] = [one for one in cluster["items"] if one["kind"] == "ComputeEnvironment"]
+    local["spec"] = {
+        "type": "MANAGED",
+        "maxvCpus": 2,
+        "instanceTypes": [{"name": "a", "vcpus": 8, "memory": "64Gi"}],
+        "provisioner": {"type": "kwok", "kwok": {"startUpSeconds": 40}},
+    }
+    pool = {"instanceType": "a", "capacityType": "on-demand", "desired": ready, "ready": ready}
+    local["status"] = {"observedGeneration": 1, "pools": [pool]}
+    usual = yaml.safe_load(BUSY.read_text(encoding="utf-8"))
+
+    def makespan_s(documents: Json) -> float:
+        recorded = read_recorded([documents], "snapshot")
+        found: float = simulate(read_scenario([], recorded)).summary["makespan"]
+        return found
+
+    assert makespan_s(cluster) == pytest.approx(makespan_s(usual) + waits_s, abs=2)

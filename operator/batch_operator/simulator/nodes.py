@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
+from batch_operator.api.compute_environment import CapacityType
+from batch_operator.cluster import decoding
 from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, ApiError
-from batch_operator.provisioners.kwok.nodes import ANNOTATION_START_UP, TAINT_NOT_READY
+from batch_operator.provisioners.kwok.nodes import (
+    ANNOTATION_START_UP,
+    TAINT_NOT_READY,
+    fake_node,
+)
+from batch_operator.provisioning.pools import PoolKey
 from batch_operator.simulator.scenario import duration_s
 from batch_operator.simulator.virtual_time import timestamp
 
@@ -102,6 +109,13 @@ def _announced(node: Json) -> Json:
     return {**node, "spec": {**node["spec"], "taints": taints}}
 
 
+def _there_already(node: Json) -> Json:
+    """A new node as one that became ready long ago."""
+    del node["metadata"]["annotations"][ANNOTATION_START_UP]
+    node["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    return _without_not_ready(node)
+
+
 def _without_not_ready(node: Json) -> Json:
     taints = [one for one in node["spec"].get("taints", ()) if one["key"] != TAINT_NOT_READY]
     return {**node, "spec": {**node["spec"], "taints": taints}}
@@ -112,7 +126,8 @@ class Nodes:
 
     An UNMANAGED environment without nodes gets one as large as its maxvCpus, and one more of the
     difference whenever that grows, so that scenarios which are not about nodes need none. A
-    serverless one gets a virtual node in the same way.
+    serverless one gets a virtual node in the same way. A MANAGED one of a snapshot has as many as
+    its status counts.
     """
 
     def __init__(
@@ -138,6 +153,7 @@ class Nodes:
             for group in self._groups:
                 if group.compute_environment == name:
                     self._create(group, spec)
+            self._restore(write)
         is_serverless = spec.get("provisioner", {}).get("type") == "serverless"
         if name not in self._described and (spec["type"] == "UNMANAGED" or is_serverless):
             missing = spec["maxvCpus"] - self._default_vcpus.get(name, 0)
@@ -157,6 +173,19 @@ class Nodes:
                 str(group.memory),
                 spec,
             )
+
+    def _restore(self, write: Write) -> None:
+        rows = [one for one in write.object.get("status", {}).get("pools", ()) if one.get("ready")]
+        if not rows:
+            return
+        environment = decoding.environment_decoder()(write.raw)
+        known = {one.name for one in environment.spec.instance_types}
+        for row in rows:
+            pool = PoolKey(row["instanceType"], CapacityType(row["capacityType"]))
+            for number in range(row["ready"] if pool.instance_type in known else 0):
+                name = f"{environment.name}-{pool.instance_type}-{pool.capacity_type}-{number}"
+                body = fake_node(name.lower(), environment, pool, 0.0)
+                self._server.create(NODES, None, _there_already(body), "cloud")
 
     def _add(
         self,
