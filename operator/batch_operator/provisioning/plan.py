@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.api.compute_environment import ComputeEnvironmentSpec
+    from batch_operator.api.compute_environment import CapacityType, ComputeEnvironmentSpec
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import Pool, PoolKey
 
@@ -143,8 +143,11 @@ class _Planner:
         self._new: list[Place] = []
         self._vcpus = sum(one.vcpus for _, one in places) + sum(one.vcpus for one in self._orders)
         """Of all nodes that exist or are to come, those on their way out among them."""
-        self._waiting_milli = sum(one.amounts.milli_cpu * one.count for one in view.demand)
-        """What is asked for and has no place yet."""
+        self._waiting_milli: Counter[CapacityType | None] = Counter()
+        """What is asked for and has no place yet, by what it goes to first: what waits for spot
+        will not fill an on-demand node that is ordered for those who take no other."""
+        for one in view.demand:
+            self._waiting_milli[self._goes_to(one)] += one.amounts.milli_cpu * one.count
 
     def plan(self) -> CapacityPlan:
         view = self._view
@@ -240,20 +243,20 @@ class _Planner:
 
     def _find_room(self, demand: Demand, places: list[Place], taken: list[Taken]) -> int:
         """Room for Pods of one kind; new nodes join `places`. How many are left over."""
-        wanted_milli = demand.amounts.milli_cpu
+        wanted_milli, kind = demand.amounts.milli_cpu, self._goes_to(demand)
         over = put(demand, demand.count, places, taken)
-        self._waiting_milli -= wanted_milli * (demand.count - over)
+        self._waiting_milli[kind] -= wanted_milli * (demand.count - over)
         candidates = self._candidates(demand) if over and self._view.is_enabled else []
         while over:
-            chosen = self._choice(candidates, -(-self._waiting_milli // 1000))
+            chosen = self._choice(candidates, -(-self._waiting_milli[kind] // 1000))
             if chosen is None:
                 break
             place = self._new_place(chosen)
             self._add(place)
             places.append(place)
             before, over = over, put(demand, over, [place], taken)
-            self._waiting_milli -= wanted_milli * (before - over)
-        self._waiting_milli -= wanted_milli * over
+            self._waiting_milli[kind] -= wanted_milli * (before - over)
+        self._waiting_milli[kind] -= wanted_milli * over
         return over
 
     def _undo(self, taken: Sequence[Taken], places: list[Place], before: int) -> None:
@@ -274,6 +277,10 @@ class _Planner:
         return self._open(
             one for one in self._pools if Place(one.key, 0, self._rooms[one.key]).count_of(demand)
         )
+
+    def _goes_to(self, demand: Demand) -> CapacityType | None:
+        """The capacity type of the pool that it asks first; None where it may ask none."""
+        return next((one.key.capacity_type for one in self._candidates(demand)), None)
 
     def _open(self, pools: Iterable[Pool]) -> list[Pool]:
         """Those that do not refuse; AWS: BEST_FIT waits for the first of all."""

@@ -87,6 +87,10 @@ ORDERED: dict[str, tuple[ComputeEnvironmentSpec, list[Demand], dict[str, int], i
     "for on-demand alone": (
         managed(SMALL, **BOTH), [ask(1, on_demand=True), ask(4)], {"small": 1, "small spot": 1}, 0,
     ),
+    "a node on demand no larger than pays, whatever waits for spot": (
+        managed(SMALL, LARGE, **BOTH), [ask(1, 4, on_demand=True), ask(16)],
+        {"small": 1, "large spot": 1}, 0,
+    ),
     "for on-demand where there is none": (
         managed(SMALL, capacityTypes=["spot"]), [ask(1, on_demand=True)], {}, 1,
     ),
