@@ -87,6 +87,10 @@ bench: setup ## measure writes, CPU and time per job on fake nodes, beside an In
 bench-nodes: setup ## nodes that follow demand: 0 to 100 and back for an array of 2,000, as a picture
 	@$(RUN)/python -m bench.nodes $(BENCH)
 
+.PHONY: bench-week
+bench-week: setup ## a simulated week under spot interruptions: jobs lost, cost and makespan; minutes
+	@$(RUN)/python -m bench.week $(BENCH)
+
 .PHONY: bench-core
 bench-core: setup ## measure the scheduling core alone, up to a million waiting; no cluster, minutes
 	@$(RUN)/python -m bench.core $(BENCH)
