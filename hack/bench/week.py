@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 RATES = (0.0, 0.02, 0.1, 0.5)
 """Interruptions of a spot node in an hour. AWS's Spot Instance Advisor tells of months instead:
-from below 5 to above 20 of 100 instances in one, which is below 0.001 in an hour."""
+20 of 100 instances in a month are 0.0003 in an hour."""
 HOUR_S, DAY_S = 3600.0, 86_400.0
 OVER_S = 3 * DAY_S
 """What the last jobs may take after the last day."""

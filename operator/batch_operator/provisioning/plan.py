@@ -141,6 +141,8 @@ class _Planner:
         self._leaving = [place for node, place in places if self._can_be_called(node)]
         self._orders = self._still_to_come()
         self._new: list[Place] = []
+        self._asked: dict[tuple[object, ...], list[Pool]] = {}
+        """The candidates for each kind of Pod: thousands of gangs may ask for the same."""
         self._vcpus = sum(one.vcpus for _, one in places) + sum(one.vcpus for one in self._orders)
         """Of all nodes that exist or are to come, those on their way out among them."""
         self._waiting_milli: Counter[CapacityType | None] = Counter()
@@ -274,9 +276,11 @@ class _Planner:
 
     def _candidates(self, demand: Demand) -> list[Pool]:
         """Pools whose nodes are large enough and that may be asked, the first to ask in front."""
-        return self._open(
-            one for one in self._pools if Place(one.key, 0, self._rooms[one.key]).count_of(demand)
-        )
+        kind = (demand.amounts, demand.on_demand, demand.spot, demand.instance_type)
+        if kind not in self._asked:
+            rooms = ((one, Place(one.key, 0, self._rooms[one.key])) for one in self._pools)
+            self._asked[kind] = self._open(one for one, room in rooms if room.count_of(demand))
+        return self._asked[kind]
 
     def _goes_to(self, demand: Demand) -> CapacityType | None:
         """The capacity type of the pool that it asks first; None where it may ask none."""
