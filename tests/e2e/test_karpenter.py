@@ -136,6 +136,8 @@ def _is_told_of_launches_that_fail(kube: Kube, made: dict[str, dict[str, Any]]) 
     text = yaml.safe_dump(failed)
     weight = made["small"]["spec"]["weight"]
     event |= {"apiVersion": "v1", "kind": "Event", "type": "Warning"}
+    kube.apply(job("waiting", "work", queue=NAME))  # or nobody asks Karpenter how it fares
+    wait_for("its Pod", lambda: kube.pods_of("waiting"))
     replace(kube, namespace="default").apply(event)
     wait_for("a lower weight", lambda: pools(kube)["small"]["spec"]["weight"] < weight)
     kube.apply(failed)
@@ -151,6 +153,7 @@ def _is_told_of_launches_that_fail(kube: Kube, made: dict[str, dict[str, Any]]) 
         "large": "LaunchFailed: quota reached",
     }
     kube("delete", "nodeclaim", failed["metadata"]["name"])
+    kube("delete", "batchjob", "waiting")
 
 
 def _runs_on_a_node_that_karpenter_makes(kube: Kube) -> None:
