@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.audit import AuditLog
-from bench.cluster import CLUSTER, OPERATOR, bring_up, create, kubectl, ours, wait
+from bench.cluster import CLUSTER, OPERATOR, bring_up, create, kubectl, wait
+from bench.manifests import ours
 from localcluster import processes
 from localcluster.layout import COMPUTE_ENVIRONMENT_LABEL, FAKE_NODE_ENVIRONMENT, ClusterError
 

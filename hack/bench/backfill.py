@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same workload
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api import meta
 from batch_operator.simulator.run import simulate
 from batch_operator.simulator.scenario import Scenario, ScenarioSpec, manifest
+from bench.manifests import ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,34 +100,25 @@ def scenario(works: Sequence[Work], *, backfill: bool, every: int) -> Scenario:
         }
         if number % every == 0:
             spec["timeout"] = {"attemptDurationSeconds": work.timeout_s}
-        events.append({"at": f"{work.at_s:.3f}s", "apply": written("BatchJob", name(number), spec)})
+        events.append({"at": f"{work.at_s:.3f}s", "apply": ours("BatchJob", name(number), spec)})
     behaviors = [
         {"job": name(number), "runtime": f"{work.runs_s:.3f}s"} for number, work in enumerate(works)
     ]
     template = {"spec": {"containers": [CONTAINER]}}
     manifests = (
-        written("ComputeEnvironment", "local", {"type": "UNMANAGED", "maxvCpus": MAX_VCPUS}),
-        written(
+        ours("ComputeEnvironment", "local", {"type": "UNMANAGED", "maxvCpus": MAX_VCPUS}),
+        ours(
             "JobQueue",
             "main",
             {"priority": 1, "backfill": backfill, "computeEnvironmentOrder": order},
         ),
-        written("JobDefinition", "work", {"podTemplate": template}),
+        ours("JobDefinition", "work", {"podTemplate": template}),
     )
     return Scenario(
         tuple(manifest(one, "workload") for one in manifests),
         ScenarioSpec.model_validate({"behaviors": behaviors, "events": events}),
         {number: manifest(event["apply"], "workload") for number, event in enumerate(events)},
     )
-
-
-def written(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": meta.API_VERSION,
-        "kind": kind,
-        "metadata": {"name": name},
-        "spec": spec,
-    }
 
 
 if __name__ == "__main__":

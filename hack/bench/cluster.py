@@ -38,12 +38,6 @@ def bring_up(fake_nodes: int) -> None:
     )
 
 
-def ours(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """An object of one of our kinds."""
-    version = "batch-operator.io/v1alpha1"
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
-
-
 def create(*objects: dict[str, Any], verb: str = "create") -> None:
     """Create, or apply, objects in one request."""
     listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}

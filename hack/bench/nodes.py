@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.chart import Curve, chart
-from bench.cluster import bring_up, create, kubectl, ours
+from bench.cluster import bring_up, create, kubectl
+from bench.manifests import ours
 from localcluster.layout import COMPUTE_ENVIRONMENT_LABEL, REPOSITORY, ClusterError
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same workload
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api import meta
 from batch_operator.simulator.run import simulate
 from batch_operator.simulator.scenario import Scenario, ScenarioSpec, manifest
+from bench.manifests import ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -222,7 +222,7 @@ def run(week: Week, rate: float | None) -> Result:
 
 
 def _scenario(week: Week, rate: float | None) -> Scenario:
-    jobs = [_written("BatchJob", work.name, _job(work)) for work in week.works]
+    jobs = [ours("BatchJob", work.name, _job(work)) for work in week.works]
     submissions = [
         {"at": f"{work.at_s:.3f}s", "apply": job}
         for work, job in zip(week.works, jobs, strict=True)
@@ -276,10 +276,10 @@ def _manifests(*, has_spot: bool) -> Iterator[dict[str, Any]]:
             order[0]["maxWaitSeconds"] = patience_s
             order.append({"order": 2, "computeEnvironment": "reserve"})
         spec = {"priority": priority, "computeEnvironmentOrder": order}
-        yield _written("JobQueue", name, spec)
+        yield ours("JobQueue", name, spec)
     container = {"name": "main", "image": "busybox:1"}
     template = {"spec": {"containers": [container]}}
-    yield _written("JobDefinition", "work", {"podTemplate": template})
+    yield ours("JobDefinition", "work", {"podTemplate": template})
 
 
 def _environment(
@@ -301,16 +301,7 @@ def _environment(
         ],
         "provisioner": {"type": "kwok"},
     }
-    return _written("ComputeEnvironment", name, spec)
-
-
-def _written(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": meta.API_VERSION,
-        "kind": kind,
-        "metadata": {"name": name},
-        "spec": spec,
-    }
+    return ours("ComputeEnvironment", name, spec)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,9 @@ class ContainerStatus(_Struct, frozen=True):
     state: ContainerState = ContainerState()
 
 
-class PodCondition(_Struct, frozen=True):
+class Condition(_Struct, frozen=True):
+    """Of a Pod or a Node."""
+
     type: str
     status: str
     reason: str = ""
@@ -110,7 +112,7 @@ class PodStatus(_Struct, frozen=True):
     message: str = ""
     pod_ip: str = msgspec.field(default="", name="podIP")
     start_time: datetime | None = None
-    conditions: list[PodCondition] = []
+    conditions: list[Condition] = []
     container_statuses: list[ContainerStatus] = []
     init_container_statuses: list[ContainerStatus] = []
 
@@ -212,17 +214,9 @@ class NodeSpec(_Struct, frozen=True):
     unschedulable: bool = False
 
 
-class NodeCondition(_Struct, frozen=True):
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-    last_transition_time: datetime | None = None
-
-
 class NodeStatus(_Struct, frozen=True):
     allocatable: dict[str, str] = {}
-    conditions: list[NodeCondition] = []
+    conditions: list[Condition] = []
 
 
 class Node(_Struct, frozen=True):

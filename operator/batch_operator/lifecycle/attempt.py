@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.objects import (
+        Condition,
         ContainerStatus,
         Job,
         Metadata,
         Pod,
-        PodCondition,
         PodSpec,
     )
 
@@ -452,7 +452,7 @@ def _host_lost(pod: Pod) -> bool:
     return pod.status.reason in _HOST_REASONS or _disruption(pod) is not None
 
 
-def _disruption(pod: Pod) -> PodCondition | None:
+def _disruption(pod: Pod) -> Condition | None:
     """The condition with which the control plane ends a Pod (eviction, a lost node)."""
     conditions = pod.status.conditions
     return next(
@@ -460,7 +460,7 @@ def _disruption(pod: Pod) -> PodCondition | None:
     )
 
 
-def _told_by(condition: PodCondition | None) -> str | None:
+def _told_by(condition: Condition | None) -> str | None:
     return _cut(condition.message or condition.reason) if condition is not None else None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 
 if TYPE_CHECKING:
-    from batch_operator.api.objects import Node, NodeCondition
+    from batch_operator.api.objects import Condition, Node
 
 SCALE_DOWN = "ToBeDeletedByClusterAutoscaler"
 """cluster-autoscaler, utils/taints: set right before it drains a node that it has no use for."""
@@ -54,7 +54,7 @@ def notice_of(node: Node) -> str | None:
     return next((one.type for one in node.status.conditions if _announces(one)), None)
 
 
-def _announces(condition: NodeCondition) -> bool:
+def _announces(condition: Condition) -> bool:
     if condition.type == "Ready":
         told = f"{condition.reason} {condition.message}"
         return condition.status == "False" and _SHUTTING_DOWN in told

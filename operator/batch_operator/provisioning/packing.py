@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from batch_operator.api.amounts import Amounts
+    from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
 
@@ -42,6 +43,19 @@ class Demand:
         is_spot = key.capacity_type is CapacityType.SPOT
         is_type = self.instance_type in {None, key.instance_type}
         return is_type and not (self.on_demand and is_spot) and not (self.spot and not is_spot)
+
+
+def demand_of(attempt: PodAttempt) -> Demand:
+    """What one Pod of an attempt asks for; nodes of one multi-node attempt are a gang."""
+    is_node = attempt.node_group is not None
+    return Demand(
+        amounts=attempt.amounts,
+        count=1,
+        on_demand=attempt.on_demand,
+        instance_type=attempt.instance_type,
+        gang=f"{attempt.job_uid}/{attempt.number}" if is_node else None,
+        spot=attempt.spot,
+    )
 
 
 @dataclass(slots=True)

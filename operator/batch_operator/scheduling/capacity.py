@@ -8,6 +8,7 @@ that to come, and reading all of its attempts costs as much as there are.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.followers import WAITED_FOR_EVERY, expected_capacity
 from batch_operator.provisioning.history import History, histories_of
-from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
 from batch_operator.provisioning.serverless import serverless_of
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.api.amounts import Amounts
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Snapshot
@@ -246,7 +247,7 @@ def _is_as_planned(plan: CapacityPlan, nodes: Mapping[str, Node]) -> bool:
 def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], list[Demand]]:
     """What attempts hold by node, and what those ask for that have none yet."""
     load: dict[str, Space] = {}
-    counts: Counter[tuple[Amounts, bool, bool, str | None, str | None]] = Counter()
+    counts: Counter[Demand] = Counter()
     made: Counter[tuple[str, int, int | None]] = Counter()
     stand_ins: list[PodAttempt] = []
     for one in attempts:
@@ -255,22 +256,14 @@ def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], 
             continue
         made[one.job_uid, one.number, one.node_group] += 1
         if one.node_name is None:
-            counts[one.amounts, one.on_demand, one.spot, one.instance_type, _gang(one)] += 1
+            counts[demand_of(one)] += 1
         else:
             load[one.node_name] = load.get(one.node_name, Space()) + Space(one.amounts, 1)
     for one in stand_ins:
         missing = one.members - made[one.job_uid, one.number, one.node_group]
         if missing > 0:
-            counts[one.amounts, one.on_demand, one.spot, one.instance_type, _gang(one)] += missing
-    return load, [
-        Demand(amounts, count, on_demand, instance_type, gang, spot)
-        for (amounts, on_demand, spot, instance_type, gang), count in counts.items()
-    ]
-
-
-def _gang(attempt: PodAttempt) -> str | None:
-    """Which other attempts it has to run together with."""
-    return None if attempt.node_group is None else f"{attempt.job_uid}/{attempt.number}"
+            counts[demand_of(one)] += missing
+    return load, [replace(one, count=count) for one, count in counts.items()]
 
 
 def _set_ceiling(

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from batch_operator.lifecycle.attempt import MOVED, Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
 from batch_operator.provisioning.history import History
-from batch_operator.provisioning.packing import Demand
-from batch_operator.provisioning.pools import is_managed, pools_of
+from batch_operator.provisioning.packing import demand_of
+from batch_operator.scheduling.awaited import is_planned
 from batch_operator.scheduling.environments import (
     capacity_milli,
     has_spot,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.provisioning.packing import Demand
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Snapshot
     from batch_operator.scheduling.suitability import Needs
@@ -57,7 +58,7 @@ def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
     closed = {
         name: environment
         for name, environment in snapshot.environments.items()
-        if not takes_work(environment) and _is_planned(name, snapshot, memo)
+        if not takes_work(environment) and _is_seen_to(name, snapshot, memo)
     }
     if not (short or closed):
         return []
@@ -81,11 +82,11 @@ def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
 def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: Memo) -> bool:
     """Whether nodes for all of these Pods can be asked for now, as far as is known."""
     known = memo.nodes.capacities.get(environment.name)
-    if known is None or not environment.spec.instance_types or not is_managed(environment.spec):
+    if known is None or not is_planned(environment):
         return True
     open_ = [
         one
-        for one in pools_of(environment.spec)
+        for one in memo.nodes.suits.pools(environment)
         if not known.histories.get(one.key, _NONE).is_refused(snapshot.now)
     ]
     return all(
@@ -94,7 +95,7 @@ def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: M
     )
 
 
-def _is_planned(name: str, snapshot: Snapshot, memo: Memo) -> bool:
+def _is_seen_to(name: str, snapshot: Snapshot, memo: Memo) -> bool:
     """Whether the environment's nodes were seen to in this very cycle, which is not every one."""
     known = memo.nodes.capacities.get(name)
     return known is not None and known.planned_at == snapshot.now
@@ -115,9 +116,7 @@ def _waiting(
                 continue
             if one.is_job or one.gated:
                 continue
-            gang = None if one.node_group is None else f"{one.job_uid}/{one.number}"
-            kind = Demand(one.amounts, 1, one.on_demand, one.instance_type, gang, one.spot)
-            found[one.environment, kind].append(one)
+            found[one.environment, demand_of(one)].append(one)
     return found
 
 
@@ -168,8 +167,7 @@ class _Movers:
         queue = self._snapshot.queues.get(look.job.spec.job_queue)
         if queue is None or look.plan is None or attempt.created_at is None:
             return None
-        one_kind = attempt.on_demand, attempt.instance_type, None, attempt.spot
-        needs: Needs = (Demand(attempt.amounts, 1, *one_kind),)
+        needs: Needs = (demand_of(attempt),)
         if attempt.node_group is not None:
             needs = needs_of_next(look.job, look.plan)
         held = _held(attempt, look)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
-from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, ApiError
 from batch_operator.provisioners.kwok.nodes import (
@@ -32,8 +32,6 @@ POD_GC_S = 40.0
 PODS_MAX = 110
 """The kubelet's default."""
 _UNBOUNDED_PODS = 1_000_000
-LABEL_CAPACITY_TYPE = f"{meta.GROUP}/capacity-type"
-LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 ACTOR = "pod-garbage-collector"
 
 
@@ -62,7 +60,7 @@ def node(
                 "kubernetes.io/hostname": name,
                 meta.LABEL_COMPUTE_ENVIRONMENT: environment,
                 LABEL_INSTANCE_TYPE: instance_type,
-                LABEL_CAPACITY_TYPE: capacity_type,
+                meta.LABEL_CAPACITY_TYPE: capacity_type,
                 **labels,
             },
         },

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from batch_operator.api import meta
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODES, PODS
 from batch_operator.simulator.bill import Bill, amount
 from batch_operator.simulator.checkers.checker import attempt_pod
-from batch_operator.simulator.nodes import LABEL_CAPACITY_TYPE, LABEL_INSTANCE_TYPE
 from batch_operator.simulator.pod_scheduler import pod_request
 from batch_operator.simulator.virtual_time import seconds_of
 
@@ -100,7 +101,7 @@ class Account:
                 environment=labels["batch-operator.io/compute-environment"],
                 vcpus=int(write.object["status"]["capacity"]["cpu"]),
                 instance_type=labels[LABEL_INSTANCE_TYPE],
-                capacity_type=labels[LABEL_CAPACITY_TYPE],
+                capacity_type=labels[meta.LABEL_CAPACITY_TYPE],
                 since_s=write.at_s,
             )
 

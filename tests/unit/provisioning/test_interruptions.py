@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch_operator.api import meta
-from batch_operator.api.objects import Metadata, NodeCondition, NodeSpec, NodeStatus, Taint
+from batch_operator.api.objects import Condition, Metadata, NodeSpec, NodeStatus, Taint
 from batch_operator.api.objects import Node as NodeObject
 from batch_operator.provisioning.history import History
 from batch_operator.provisioning.interruptions import SCALE_DOWN, notice_of
@@ -24,7 +24,7 @@ def node_with(taint: str | None = None, **condition: str) -> NodeObject:
     return NodeObject(
         Metadata(name="n-1", uid="uid-1", resource_version="1", creation_timestamp=START),
         NodeSpec(taints=[Taint(taint)] if taint else []),
-        NodeStatus(conditions=[NodeCondition(**condition)] if condition else []),
+        NodeStatus(conditions=[Condition(**condition)] if condition else []),
     )
 
 
