@@ -7,7 +7,7 @@ so a restart forgets nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,16 @@ class History:
         return not any(remembered) and not self.is_refused(now) and self.risk(now) == 0
 
 
+_NO_HISTORY = History()
+_AS_IN_STATUS = tuple(one.name for one in fields(History) if one.name != "allocatable")
+"""What the status keeps under the same name, in the same form."""
+
+
+def history_of(histories: Mapping[PoolKey, History], key: PoolKey | None) -> History:
+    """What was learned of a pool, which may be nothing."""
+    return histories.get(key, _NO_HISTORY) if key is not None else _NO_HISTORY
+
+
 def has_never_worked(histories: Mapping[PoolKey, History]) -> bool:
     """Whether orders ran into their time limit, and no node of any pool has ever become ready.
 
@@ -157,17 +167,7 @@ def histories_of(status: ComputeEnvironmentStatus) -> dict[PoolKey, History]:
     """What an environment's status remembers."""
     return {
         PoolKey(row.instance_type, row.capacity_type): History(
-            refusals=row.refusals,
-            refused_at=row.refused_at,
-            refused_until=row.refused_until,
-            refused_in_a_row=row.refused_in_a_row,
-            message=row.message,
-            interruptions=row.interruptions,
-            interrupted_at=row.interrupted_at,
-            waiting_since=row.waiting_since,
-            overdue_at=row.overdue_at,
-            came_at=row.came_at,
-            ready_seconds=row.ready_seconds,
+            **{name: getattr(row, name) for name in _AS_IN_STATUS},
             allocatable=_space(row.allocatable),
         )
         for row in status.pools
@@ -184,7 +184,7 @@ def rows_of(
     """A row for each pool of which there is something to say, in the given order."""
     rows: list[PoolStatus] = []
     for key in order:
-        history = histories.get(key, History())
+        history = history_of(histories, key)
         if not desired.get(key) and not ready.get(key) and history.is_blank(now):
             continue
         rows.append(
@@ -193,17 +193,7 @@ def rows_of(
                 capacity_type=key.capacity_type,
                 desired=desired.get(key, 0),
                 ready=ready.get(key, 0),
-                refusals=history.refusals,
-                refused_at=history.refused_at,
-                refused_until=history.refused_until,
-                refused_in_a_row=history.refused_in_a_row,
-                message=history.message,
-                interruptions=history.interruptions,
-                interrupted_at=history.interrupted_at,
-                waiting_since=history.waiting_since,
-                overdue_at=history.overdue_at,
-                came_at=history.came_at,
-                ready_seconds=history.ready_seconds,
+                **{name: getattr(history, name) for name in _AS_IN_STATUS},
                 allocatable=_allocatable(history.allocatable),
             )
         )

@@ -19,7 +19,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from batch_operator.provisioning.history import History
+from batch_operator.provisioning.history import history_of
 from batch_operator.provisioning.packing import Demand, Place, Taken, in_units, put
 from batch_operator.provisioning.pools import Space, pools_of, strategy_of
 from batch_operator.provisioning.strategies import can_overshoot, goes_by_price, in_order, waits
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.compute_environment import CapacityType, ComputeEnvironmentSpec
+    from batch_operator.provisioning.history import History
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import Pool, PoolKey
 
 SETTLE = timedelta(seconds=5)
 """From a node's cordon to its removal: what was bound to it meanwhile has been seen by then."""
-_NO_HISTORY = History()
 _NOTHING = Space()
 
 
@@ -69,7 +69,7 @@ class View:
     """Nothing is added to an environment that is not; minvCpus is kept all the same (AWS)."""
 
     def history(self, key: PoolKey | None) -> History:
-        return self.histories.get(key, _NO_HISTORY) if key is not None else _NO_HISTORY
+        return history_of(self.histories, key)
 
     def is_broken(self, node: Node) -> bool:
         return node.is_broken(self.now, self.history(node.pool).patience)

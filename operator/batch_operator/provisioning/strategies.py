@@ -10,12 +10,13 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import AllocationStrategy, CapacityType
-from batch_operator.provisioning.history import History
+from batch_operator.provisioning.history import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
+    from batch_operator.provisioning.history import History
     from batch_operator.provisioning.pools import Pool, PoolKey
 
     Rank = Callable[[Pool, float, int], tuple[float, ...]]
@@ -25,7 +26,6 @@ UNPRICED = float("inf")
 """What has no price comes after what has one."""
 _PRICE_DIGITS = 9
 """Prices that differ by less are the same: a tie must not hang on how a float is rounded."""
-_NO_HISTORY = History()
 
 
 def in_order(
@@ -44,7 +44,7 @@ def in_order(
     rank = _RANKS[strategy]
 
     def place(pool: Pool) -> tuple[float, ...]:
-        risk = histories.get(pool.key, _NO_HISTORY).risk(now)
+        risk = history_of(histories, pool.key).risk(now)
         used = pool.vcpus if wanted_vcpus is None else min(pool.vcpus, max(1, wanted_vcpus))
         return (*rank(pool, risk, used), pool.vcpus, pool.order, _is_not_spot(pool))
 

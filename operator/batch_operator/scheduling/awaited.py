@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
-from batch_operator.provisioning.history import History
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.pools import is_managed
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment, Snapshot
 
 _NAMED_MAX = 3
-_NONE = History()
 Outlook = tuple[tuple[object, ...], ...]
 """All that the sentences about an environment hang on, the numbers of nodes aside."""
 
@@ -52,7 +50,7 @@ def _hold(
     coming = _coming(known, keys)
     if coming:
         return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:_NAMED_MAX])}")
-    if keys and all(known.histories.get(one, _NONE).is_refused(now) for one in keys):
+    if keys and all(known.history(one).is_refused(now) for one in keys):
         return _refused_hold(known, keys, environment)
     plan = known.plan
     if plan is not None and need in (replace(one, count=1, gang=None) for one in plan.unmet):
@@ -80,7 +78,7 @@ def gets_nodes(snapshot: Snapshot, memo: Memo, name: str) -> bool:
     if environment is None or known is None or not is_planned(environment):
         return False
     keys = [one.key for one in memo.nodes.suits.pools(environment)]
-    is_refused = all(known.histories.get(one, _NONE).is_refused(snapshot.now) for one in keys)
+    is_refused = all(known.history(one).is_refused(snapshot.now) for one in keys)
     return bool(_coming(known, keys)) or not (is_refused or (known.plan and known.plan.unmet))
 
 
@@ -91,7 +89,7 @@ def outlook_of(known: Capacity, now: datetime) -> Outlook:
     starting = _starting(known.known.values())
     rows: list[tuple[object, ...]] = [(bool(known.plan.unmet),)]
     for key in pools:
-        history = known.histories.get(key, _NONE)
+        history = known.history(key)
         until = history.refused_until if history.is_refused(now) else None
         is_coming = bool(known.plan.to_come.get(key) or starting.get(key))
         rows.append((key, is_coming, until))
@@ -103,7 +101,7 @@ def _coming(known: Capacity, keys: Iterable[PoolKey]) -> list[str]:
     plan, found = known.plan, []
     starting = _starting(known.known.values())
     for key in keys:
-        nodes, history = starting.get(key, ()), known.histories.get(key, _NONE)
+        nodes, history = starting.get(key, ()), known.history(key)
         count = len(nodes) + (plan.to_come.get(key, 0) if plan is not None else 0)
         if not count:
             continue
@@ -126,7 +124,7 @@ def _starting(nodes: Iterable[Node]) -> Mapping[PoolKey, Sequence[Node]]:
 
 
 def _refused_hold(known: Capacity, keys: Sequence[PoolKey], environment: Environment) -> Hold:
-    histories = [(one, known.histories.get(one, _NONE)) for one in keys]
+    histories = [(one, known.history(one)) for one in keys]
     told = [
         f"{_name(key)} until {history.refused_until:%H:%M:%S}Z"
         + (f" ({history.message})" if history.message else "")

@@ -17,10 +17,10 @@ from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.followers import WAITED_FOR_EVERY, expected_capacity
-from batch_operator.provisioning.history import History, histories_of
+from batch_operator.provisioning.history import histories_of
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.plan import View, plan_capacity
-from batch_operator.provisioning.pools import PoolKey, Space, is_managed, pools_of
+from batch_operator.provisioning.pools import PoolKey, Space, is_managed
 from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.awaited import outlook_of
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 EVERY = timedelta(seconds=1)
 SEEN_TO_EVERY = timedelta(seconds=30)
 """A provisioner is asked at least so often whether all is as planned."""
-_NONE = History()
 
 
 def provide(
@@ -137,7 +136,7 @@ def _see_to(
         nodes=[nodes[one] for one in sorted(nodes)],
         now=now,
         load=load,
-        daemons=_daemons(environment, known, nodes, snapshot),
+        daemons=_daemons(environment, known, nodes, snapshot, memo),
         demand=demand,
         to_come={} if environment.deleting else known.to_come,
         idle_since=before.idle_since if before is not None else {},
@@ -211,10 +210,15 @@ def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
 
 
 def _daemons(
-    environment: Environment, known: Capacity, nodes: Mapping[str, Node], snapshot: Snapshot
+    environment: Environment,
+    known: Capacity,
+    nodes: Mapping[str, Node],
+    snapshot: Snapshot,
+    memo: Memo,
 ) -> Mapping[PoolKey | None, Space]:
     """What DaemonSets take of a node of each pool; found out anew when one of them changes."""
-    pools = {one.key for one in pools_of(environment.spec)} | {one.pool for one in nodes.values()}
+    own = memo.nodes.suits.pools(environment)
+    pools = {one.key for one in own} | {one.pool for one in nodes.values()}
     last = known.daemons
     is_same = last is not None and last.of is snapshot.daemon_sets
     if last is None or not is_same or not pools <= last.spaces.keys():
@@ -270,10 +274,8 @@ def _set_ceiling(
     environment: Environment, known: Capacity, nodes: Mapping[str, Node], memo: Memo, now: datetime
 ) -> None:
     """While all pools are refused, an environment holds no more than its nodes do."""
-    pools = pools_of(environment.spec)
-    is_short = bool(pools) and all(
-        known.histories.get(one.key, _NONE).is_refused(now) for one in pools
-    )
+    pools = memo.nodes.suits.pools(environment)
+    is_short = bool(pools) and all(known.history(one.key).is_refused(now) for one in pools)
     if is_short:
         memo.nodes.ceilings[environment.name] = sum(
             one.offers.amounts.milli_cpu for one in nodes.values() if one.takes_pods

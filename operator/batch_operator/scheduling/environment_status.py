@@ -20,9 +20,9 @@ from batch_operator.api.compute_environment import (
     NodeCounts,
     VcpuUsage,
 )
-from batch_operator.provisioning.history import History, rows_of
+from batch_operator.provisioning.history import rows_of
 from batch_operator.provisioning.node_faults import NodeFault, node_faults
-from batch_operator.provisioning.pools import is_managed, pools_of
+from batch_operator.provisioning.pools import is_managed
 from batch_operator.provisioning.turnover import outdated
 from batch_operator.provisioning.validity import NONE_JOINED, contradiction, is_without_nodes
 from batch_operator.scheduling.conditions import dated, urgency_of, write_status
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 HEALTHY = "ComputeEnvironment Healthy"
 """AWS's statusReason of an environment that is VALID."""
 _TEXT_MAX = 1024
-_NO_HISTORY = History()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def environment_status(environment: Environment, snapshot: Snapshot, memo: Memo)
     fare = _fare(environment, known, snapshot)
     wanted = [
         *_kstatus(fare),
-        *_degraded(environment, known, snapshot),
+        *_degraded(environment, known, snapshot, memo),
         *unknown_prices(environment, memo.ledger),
     ]
     before = environment.status.conditions
@@ -78,7 +77,7 @@ def environment_status(environment: Environment, snapshot: Snapshot, memo: Memo)
         ),
         queues=_queues(environment, memo),
         update=known.update if known is not None else None,
-        **_nodes(environment, known, snapshot),
+        **_nodes(environment, known, snapshot, memo),
         cost=environment_cost(environment, memo.ledger, snapshot.now),
         conditions=dated(wanted, before, environment.generation, snapshot.now),
     )
@@ -156,13 +155,15 @@ def _kstatus(fare: Fare) -> list[Wanted]:
             return [("Ready", ConditionStatus.TRUE, fare.token, text)]
 
 
-def _degraded(environment: Environment, known: Capacity | None, snapshot: Snapshot) -> list[Wanted]:
+def _degraded(
+    environment: Environment, known: Capacity | None, snapshot: Snapshot, memo: Memo
+) -> list[Wanted]:
     """What is wrong although the environment works: the worst by its word, all by sentences."""
     if known is None:
         return []
     faults = [
         *_reported(environment, snapshot),
-        *_refused(environment, known),
+        *_refused(environment, known, memo),
         *_not_updated(environment, known, snapshot),
         *node_faults(
             environment.name,
@@ -186,10 +187,10 @@ def _reported(environment: Environment, snapshot: Snapshot) -> list[NodeFault]:
     return [NodeFault("ProvisionerProblem", report.problem)]
 
 
-def _refused(environment: Environment, known: Capacity) -> list[NodeFault]:
+def _refused(environment: Environment, known: Capacity, memo: Memo) -> list[NodeFault]:
     """Nodes are asked for, and every pool has refused, and none has come since."""
-    pools = [one.key for one in pools_of(environment.spec)]
-    messages = sorted({known.histories.get(one, _NO_HISTORY).message for one in pools})
+    pools = [one.key for one in memo.nodes.suits.pools(environment)]
+    messages = sorted({known.history(one).message for one in pools})
     is_short = known.plan is not None and bool(known.plan.unmet or known.plan.to_come)
     if not (is_short and messages and all(messages)):
         return []
@@ -208,14 +209,16 @@ def _not_updated(environment: Environment, known: Capacity, snapshot: Snapshot) 
     return [NodeFault("UpdateNotSupported", sentence)]
 
 
-def _nodes(environment: Environment, known: Capacity | None, snapshot: Snapshot) -> dict[str, Any]:
+def _nodes(
+    environment: Environment, known: Capacity | None, snapshot: Snapshot, memo: Memo
+) -> dict[str, Any]:
     """What the status of a MANAGED environment says of its nodes and pools."""
     if known is None or known.plan is None:
         return {}
     desired = known.plan.desired
     nodes = list(known.known.values())
     ready = Counter(one.pool for one in nodes if one.pool is not None and one.takes_pods)
-    order = [one.key for one in pools_of(environment.spec)]
+    order = [one.key for one in memo.nodes.suits.pools(environment)]
     return {
         "nodes": NodeCounts(
             desired=sum(desired.values()),

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from batch_operator.lifecycle.attempt import MOVED, Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
-from batch_operator.provisioning.history import History
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.scheduling.awaited import is_planned
 from batch_operator.scheduling.environments import (
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.suitability import Needs
 
 SECOND_ROUND = timedelta(minutes=5)
-_NONE = History()
 
 
 def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
@@ -87,7 +85,7 @@ def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: M
     open_ = [
         one
         for one in memo.nodes.suits.pools(environment)
-        if not known.histories.get(one.key, _NONE).is_refused(snapshot.now)
+        if not known.history(one.key).is_refused(snapshot.now)
     ]
     return all(
         any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_)

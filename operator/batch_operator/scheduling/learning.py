@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.provisioning.history import History
 from batch_operator.provisioning.nodes import is_interruption
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.pools import PoolKey, Space
     from batch_operator.scheduling.nodes_memo import Capacity
     from batch_operator.scheduling.snapshot import PoolRefusal
-
-_NONE = History()
 
 
 def learn(
@@ -50,7 +47,7 @@ def learn(
 def note_orders(known: Capacity, now: datetime) -> None:
     """Since when nodes are waited for, once the plan is made."""
     for pool in known.to_come.keys() | known.histories.keys():
-        history = known.histories.get(pool, _NONE)
+        history = known.history(pool)
         waiting = history.waits(now, is_awaited=pool in known.to_come)
         if waiting is not history:
             known.histories[pool] = waiting
@@ -64,21 +61,21 @@ def _learn_of_arrivals(known: Capacity, by_uid: Mapping[str, Node], now: datetim
     for uid, node in by_uid.items():
         if node.pool is None:
             continue
-        history = known.histories.get(node.pool, _NONE)
+        history = known.history(node.pool)
         if known.plan is not None and uid not in known.known:
             known.to_come[node.pool] = max(0, known.to_come.get(node.pool, 0) - 1)
             history = history.waits(now, is_awaited=False)
         if node.ready_at is not None and history.is_news(node.created_at):
             took = max(timedelta(0), node.ready_at - node.created_at)
             history = history.became_ready(node.created_at, round(took.total_seconds()))
-        if history is not _NONE:
+        if history != known.history(node.pool):
             known.histories[node.pool] = history
 
 
 def _learn_of_orders(known: Capacity, now: datetime) -> None:
     """What has been ordered for too long counts as refused, and as ordered no more."""
     for pool, count in known.to_come.items():
-        history = known.histories.get(pool, _NONE)
+        history = known.history(pool)
         since = history.waiting_since
         if count and since is not None and now >= since + history.patience:
             known.histories[pool] = history.overdue(now, known.report.waits.get(pool, ""))
@@ -99,7 +96,7 @@ def _learn_of_losses(
     for uid, node in by_uid.items():
         if node.pool is None:
             continue
-        before, history = known.known.get(uid), known.histories.get(node.pool, _NONE)
+        before, history = known.known.get(uid), known.history(node.pool)
         if is_interruption(node, before, history, is_busy=node.name in busy):
             known.histories[node.pool] = history.interrupted(now)
         elif (
@@ -114,14 +111,14 @@ def _learn_of_losses(
             )
     for uid, node in known.known.items():
         if uid not in by_uid and node.pool and node.stays and node.name not in idle:
-            history = known.histories.get(node.pool, _NONE)
+            history = known.history(node.pool)
             known.histories[node.pool] = history.interrupted(now)
 
 
 def _learn_of_refusals(known: Capacity, refusals: Mapping[PoolKey, PoolRefusal]) -> None:
     """What was refused counts as ordered no more."""
     for pool, refusal in refusals.items():
-        history = known.histories.get(pool, _NONE)
+        history = known.history(pool)
         at = refusal.at.replace(microsecond=0)
         if history.refused_at is None or at > history.refused_at:
             known.histories[pool] = history.refused(at, refusal.message)
@@ -139,6 +136,6 @@ def _learn_sizes(known: Capacity, spec: ComputeEnvironmentSpec, nodes: Iterable[
         if node.offers.amounts.gpus >= gpus.get(pool.instance_type, 0):
             least[pool] = node.offers.at_most(least.get(pool, node.offers))
     for pool, space in least.items():
-        history = known.histories.get(pool, _NONE)
+        history = known.history(pool)
         if history.allocatable != space:
             known.histories[pool] = replace(history, allocatable=space)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from batch_operator.provisioning.history import history_of
 from batch_operator.scheduling.snapshot import ProvisionerReport
 from batch_operator.scheduling.suitability import Suitability
 
@@ -46,6 +47,9 @@ class Capacity:
     """What its provisioner said last."""
     known: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
+
+    def history(self, key: PoolKey) -> History:
+        return history_of(self.histories, key)
 
 
 @dataclass(slots=True)
