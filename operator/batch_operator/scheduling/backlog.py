@@ -143,10 +143,20 @@ class Backlog:
 
     def position(self, uid: str) -> int | None:
         """How many places of its share stand before the job's first, plus one; None if none."""
-        lots = self._of_job.get(uid)
-        if not lots:
+        lot = self.first(uid)
+        if lot is None:
             return None
-        return bisect_left(self.lines[lots[0].share].places, lots[0].place) + 1
+        return bisect_left(self.lines[lot.share].places, lot.place) + 1
+
+    def jobs_with(self, ask: Ask) -> list[str]:
+        """The jobs of a class, in order within each line."""
+        members = (line.classes.get(ask, ()) for line in self.lines.values())
+        return list(dict.fromkeys(place[3] for places in members for place in places))
+
+    def first(self, uid: str) -> Lot | None:
+        """The job's first place."""
+        lots = self._of_job.get(uid)
+        return lots[0] if lots else None
 
     def __iter__(self) -> Iterator[Lot]:
         for share in sorted(self.lines):

@@ -13,13 +13,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
-from batch_operator.scheduling.consumables import full_of_grants, granted, is_used_up, wish
+from batch_operator.scheduling.consumables import (
+    GRANTS_MAX,
+    full_of_grants,
+    granted,
+    is_used_up,
+    wish,
+)
 from batch_operator.scheduling.environments import has_spot, large_enough, rotated
 from batch_operator.scheduling.room import NEVER
 from batch_operator.scheduling.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
 
     from batch_operator.scheduling.backlog import Ask, Backlog, Lot
@@ -83,6 +90,8 @@ class Dispatch:
     """Starts by job."""
     asked: Counter[str] = field(default_factory=Counter)
     """Children by job that start once it is stored that they have used up their units."""
+    _holders: dict[str, AbstractSet[str]] = field(default_factory=dict)
+    """By consumable resource that was asked for: the jobs that it has been granted to."""
 
     def serve(
         self,
@@ -93,12 +102,14 @@ class Dispatch:
         *,
         backfill: bool,
     ) -> list[Blocked]:
-        """Start what may of one queue; then, what blocks it, and the first that stands aside.
+        """Start what may of one queue; then, what blocks it, and what stands aside.
 
+        Of those who stand aside the first of each request is given: it is the same for all others.
         `usable` is the part of the environments that the queue may use.
         """
         walk = Walk(backlog, standing)
-        blocked = aside = None
+        blocked: Blocked | None = None
+        aside: dict[Ask, Blocked] = {}
         while self.budget > 0 and (lot := walk.next()) is not None:
             wanted = min(
                 len(lot.indexes) - walk.taken(lot),
@@ -106,7 +117,7 @@ class Dispatch:
                 walk.chunk(lot),
                 self.budget,
             )
-            if wanted <= 0:
+            if wanted <= 0 or (lot.ask in aside and not self._holds_grants(lot)):
                 walk.done(lot)
                 continue
             order = self._order(lot, environments)
@@ -116,7 +127,7 @@ class Dispatch:
                 count, wanted, ask = self._take(walk, lot, wanted, order, usable)
             could_never = full is not None or not (count or self.room.holds(ask, order, usable))
             if could_never or (count < wanted and self._is_spent(ask)):
-                aside = aside or self._aside(lot, order, usable, full)
+                aside.setdefault(lot.ask, self._aside(lot, order, usable, full))
                 walk.done(lot)
             elif count < wanted:
                 if blocked is None:
@@ -126,7 +137,20 @@ class Dispatch:
                 if not backfill:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
-        return [one for one in (blocked, aside) if one is not None]
+        return [*([blocked] if blocked is not None else []), *aside.values()]
+
+    def remains_aside(
+        self, one: Blocked, environments: Sequence[Environment], usable: float
+    ) -> bool:
+        """Whether what was found earlier keeps a request out that was not reached in this cycle.
+
+        Where a few more grants could be kept by now, others will have them as soon as they may.
+        """
+        if one.full is not None:
+            resource = self.resources.get(one.full)
+            return resource is not None and len(resource.status.grants) >= 0.9 * GRANTS_MAX
+        allowed = _allowed(one.ask, environments)
+        return not self.room.holds(one.ask, allowed, usable) or self._is_spent(one.ask)
 
     def _order(self, lot: Lot, environments: Sequence[Environment]) -> Sequence[Environment]:
         """The environments that a lot may go to, in the order in which it tries them.
@@ -137,7 +161,7 @@ class Dispatch:
         if lot.moves:
             could_hold = large_enough(self.room.suitable(ask, environments), ask.milli_cpu)
             order = rotated(could_hold, lot.moves) or environments
-        return [one for one in order if has_spot(one)] if ask.spot_only else order
+        return _allowed(ask, order)
 
     def _take(
         self, walk: Walk, lot: Lot, wanted: int, order: Sequence[Environment], usable: float
@@ -157,6 +181,17 @@ class Dispatch:
         else:
             self._place(walk, lot, found, paid or IndexSet(), ask.units)
         return count, wanted, ask
+
+    def _holds_grants(self, lot: Lot) -> bool:
+        """Whether it was granted units that others with the same request may have to do without."""
+        for name, _ in lot.ask.units:
+            if name not in self._holders:
+                resource = self.resources.get(name)
+                grants = resource.status.grants if resource is not None else ()
+                self._holders[name] = frozenset(one.job_uid for one in grants)
+            if lot.uid in self._holders[name]:
+                return True
+        return False
 
     def _full(self, lot: Lot) -> str | None:
         if not self.asks_first:
@@ -218,3 +253,7 @@ class Dispatch:
         self, lot: Lot, order: Sequence[Environment], usable: float, full: str | None = None
     ) -> Blocked:
         return replace(self._blocked(lot, order, usable), stands_aside=True, full=full)
+
+
+def _allowed(ask: Ask, environments: Sequence[Environment]) -> Sequence[Environment]:
+    return [one for one in environments if has_spot(one)] if ask.spot_only else environments

@@ -60,7 +60,7 @@ class Memo:
         self.plans: dict[str, Plan] = {}
         self.outlook = Outlook()
         self.blocked: dict[str, list[Blocked]] = {}
-        """By queue: the job at its front that does not fit, and the first that stands aside."""
+        """By queue: the job at its front that does not fit, and who stands aside, by request."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self.used_milli: Counter[str] = Counter()
         """By compute environment, what live attempts hold."""
@@ -179,9 +179,13 @@ class Memo:
                 self.outcomes.pop((job.namespace, name), None)
 
     def blocked_as(self, job: Job) -> Blocked | None:
-        """What the last cycle found in the way of a job at the front of its queue."""
+        """What the last cycle found in the way of a job that is not just behind others."""
         found = self.blocked.get(job.spec.job_queue, ())
-        return next((one for one in found if one.uid == job.uid), None)
+        own = next((one for one in found if one.uid == job.uid), None)
+        lot = self.backlogs[job.spec.job_queue].first(job.uid) if found and own is None else None
+        if lot is None:
+            return own
+        return next((one for one in found if one.stands_aside and one.ask == lot.ask), None)
 
     def set_aside(self, uid: str) -> None:
         """Start nothing of a job that could not be looked at."""

@@ -143,7 +143,7 @@ def unsuited_hold(environments: Sequence[Environment], needs: Needs) -> Hold:
 
 
 def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold:
-    """The sentence for a job at the front of its queue for which there is no room now."""
+    """The sentence for a job that blocks its queue, or stands aside: there is no room for it."""
     ask = blocked.ask
     if not blocked.free and blocked.unsuited:
         return unsuited_hold(blocked.unsuited, ask.needs)
@@ -169,7 +169,7 @@ def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold
         Reason.COMPUTE_RESERVATION if is_reserved else Reason.INSUFFICIENT_CAPACITY,
         f"needs {vcpus(ask.milli_cpu)} vCPUs{why}",
         blocked_by=names,
-        position=1,
+        position=None if blocked.stands_aside else 1,
         stalled=is_reserved,
         status_reason=capacity_reason(", ".join(names)),
     )
@@ -193,7 +193,6 @@ def _grants_hold(name: str) -> Hold:
         f"ConsumableResource {name} has been granted to {GRANTS_MAX} jobs that are not over, and "
         f"can keep no more: this one's turn comes when one of them is over",
         blocked_by=(name,),
-        position=1,
     )
 
 
@@ -207,6 +206,6 @@ def _units_hold(name: str, quantity: int, free: int, resource: Consumable | None
         if is_spent
         else f"{message} free",
         blocked_by=(name,),
-        position=1,
+        position=None if is_spent else 1,
         stalled=is_spent,
     )

@@ -20,6 +20,8 @@ from batch_operator.scheduling.terms import offer_of
 from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.dispatch import Blocked
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Served:
-    """What came of serving all queues. `moved` are jobs that began or ceased to block theirs."""
+    """What came of serving all queues.
+
+    `moved` are jobs that began or ceased to block theirs, or to stand aside.
+    """
 
     starts: list[Start] = field(default_factory=list)
     stops: list[StopPod] = field(default_factory=list)
@@ -58,13 +63,25 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
         before = memo.blocked.pop(queue.name, [])
         if blocked:
             memo.blocked[queue.name] = blocked
-        if [one.uid for one in before] != [one.uid for one in blocked]:
-            served.moved += [one.uid for one in (*before, *blocked)]
+        served.moved += _moved(memo.backlogs[queue.name], before, blocked)
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)
     served.starts = starts_of(dispatch.placed, memo.looks)
     return served
+
+
+def _moved(backlog: Backlog, before: Sequence[Blocked], after: Sequence[Blocked]) -> list[str]:
+    """Jobs about whose waiting there is something else to say than after the last cycle."""
+    heads = [[one.uid for one in those if not one.stands_aside] for those in (before, after)]
+    found = [*heads[0], *heads[1]] if heads[0] != heads[1] else []
+    was, is_ = (
+        {one.ask: one.full for one in those if one.stands_aside} for those in (before, after)
+    )
+    for ask in dict.fromkeys((*was, *is_)):
+        if ask not in was or ask not in is_ or was[ask] != is_[ask]:
+            found += backlog.jobs_with(ask)
+    return found
 
 
 def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
@@ -97,13 +114,16 @@ def _serve(
     offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
     if offer.policy is not None and book is not None:
         fair = FairStanding(book, offer.policy, snapshot.now)
-    blocked = dispatch.serve(
-        backlog,
-        offer.environments,
-        fair or Equal(),
-        fair.usable if fair else 1.0,
-        backfill=queue.spec.backfill,
-    )
+    environments, usable = offer.environments, fair.usable if fair else 1.0
+    backfill = queue.spec.backfill
+    blocked = dispatch.serve(backlog, environments, fair or Equal(), usable, backfill=backfill)
+    reached = {one.ask for one in blocked}
+    blocked += [
+        one
+        for one in memo.blocked.get(queue.name, ())
+        if one.stands_aside and one.ask not in reached and backlog.jobs_with(one.ask)
+        if dispatch.remains_aside(one, environments, usable)
+    ]
     head = next((one for one in blocked if not one.stands_aside), None)
     if head is not None and queue.spec.preemption and queue.spec.preemption.enabled:
         found = _preempt(snapshot, memo, queue, fair, head)

@@ -357,3 +357,68 @@ def test_a_job_that_can_be_granted_nothing_yet_says_why_and_those_behind_it_star
     assert [name for name, _, _ in world.starts] == ["b"]
     assert pending is not None
     assert (pending.reason, pending.blocked_by) == ("ConsumableResourceBusy", ["token"])
+
+
+# Those for whom nothing is left
+
+
+def told(world: World) -> dict[str, str]:
+    """The reasons of those who wait, by name."""
+    statuses = {one.name: one.status for one in world.jobs.values()}
+    return {name: str(one.pending.reason) for name, one in statuses.items() if one.pending}
+
+
+def spent_world(names: str, **spec: Any) -> World:
+    """All units have been used up by jobs that are over."""
+    world = token_world(**spec)
+    spent = ConsumableResourceStatus(spent_quantity=3)
+    world.cache.consumables.upsert(replace(tokens(3), status=spent, resource_version=2))
+    for number, name in enumerate(names):
+        world.submit(asks(name, at_s=number))
+    world.settle()
+    return world
+
+
+def test_everybody_says_that_what_they_would_use_up_is_used_up() -> None:
+    """Not only the first of them: nobody waits for his turn where there is none."""
+    world = spent_world("abc")
+
+    assert told(world) == dict.fromkeys("abc", "InsufficientConsumableResource")
+    for one in world.jobs.values():
+        assert one.status.pending is not None
+        assert one.status.pending.position is None
+        assert "raise its spec.totalQuantity" in one.status.pending.message
+
+
+def test_who_comes_later_says_it_at_once() -> None:
+    world = spent_world("a")
+    world.submit(asks("late", at_s=9))
+    world.settle()
+
+    assert told(world)["late"] == "InsufficientConsumableResource"
+
+
+def test_they_go_on_when_there_is_more() -> None:
+    world = spent_world("abc")
+    known = world.cache.consumables.items["uid-token"]
+    spec = known.spec.model_copy(update={"total_quantity": 4})
+    more = replace(known, spec=spec, generation=2, resource_version=9)
+    world.cache.consumables.upsert(more)
+    status = cycle(world)
+    store(world, status)
+    world.settle()
+
+    assert [name for name, _, _ in world.starts] == ["a"]
+    assert {told(world)[one] for one in "bc"} == {"InsufficientConsumableResource"}
+
+
+def test_they_keep_saying_it_while_another_blocks_the_queue() -> None:
+    """They are not come to then: what holds for them all the same is not written anew."""
+    world = spent_world("ab", max_vcpus=1)
+    world.submit(job("runs", at_s=-2))
+    world.submit(job("blocks", at_s=-1))
+    world.settle()
+
+    assert [name for name, _, _ in world.starts] == ["runs"]
+    assert told(world)["blocks"] == "InsufficientCapacity"
+    assert {told(world)[one] for one in "ab"} == {"InsufficientConsumableResource"}

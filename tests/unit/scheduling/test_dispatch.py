@@ -92,30 +92,30 @@ def first_in_first_out(
 
     `free` is by environment and by resource, and shrinks. A job that was moved on begins behind
     the environments that it was moved on from, of those that are large enough for it. What would
-    have no room in an empty environment stands aside, and the first of those is told so beside the
-    one that blocks the queue.
+    have no room in an empty environment stands aside, and the first with each request is told so
+    beside the one that blocks the queue.
     """
     starts: Starts = []
-    aside: list[str] = []
+    asides: dict[Ask, str] = {}
     for one in lots:
         if len(starts) == budget:
-            return starts, aside
+            return starts, [*asides.values()]
         if not holds(environments, one.ask):
-            aside = aside or [one.uid]
+            asides.setdefault(one.ask, one.uid)
             continue
         large = [e for e in environments if e.spec.max_vcpus * 1000 >= one.ask.milli_cpu]
         moved = one.moves % len(large)
         order = [*large[moved:], *large[:moved]]
         for index in range(min(len(one.indexes), limits.get(one.uid, 99))):
             if len(starts) == budget:
-                return starts, aside
+                return starts, [*asides.values()]
             where = next((e.name for e in order if free[e.name] >= one.ask.milli_cpu), None)
             if where is None or any(free[name] < quantity for name, quantity in one.ask.units):
-                return starts, [one.uid, *aside]
+                return starts, [one.uid, *asides.values()]
             free[where] -= one.ask.milli_cpu
             free.subtract(dict(one.ask.units))
             starts.append((one.uid, index, where))
-    return starts, aside
+    return starts, [*asides.values()]
 
 
 def holds(environments: Sequence[Environment], ask: Ask) -> bool:

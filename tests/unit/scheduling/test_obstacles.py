@@ -269,7 +269,7 @@ def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
     asks = Blocked("uid", Ask(6000), free, (), usable=0.5, stands_aside=True)
     hold = capacity_hold(asks, {})
 
-    assert (hold.reason, hold.stalled, hold.position) == ("ComputeReservation", True, 1)
+    assert (hold.reason, hold.stalled, hold.position) == ("ComputeReservation", True, None)
     assert hold.message == (
         "needs 6 vCPUs, but computeReservation of the queue's scheduling policy leaves the shares "
         "that are active only 5 of 10 in a, 2 of 4 in b: request less, lower it, or raise maxvCpus"
@@ -283,7 +283,7 @@ def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> N
     asks = Blocked("uid", Ask(1000, LICENCE), free, LICENCE, stands_aside=True, full="licence")
     hold = capacity_hold(asks, {})
 
-    assert (hold.reason, hold.stalled, hold.position) == ("ConsumableResourceBusy", False, 1)
+    assert (hold.reason, hold.stalled, hold.position) == ("ConsumableResourceBusy", False, None)
     assert hold.blocked_by == ("licence",)
     assert hold.message == (
         "ConsumableResource licence has been granted to 1000 jobs that are not over, and can keep "
