@@ -61,6 +61,19 @@ class PricedWorld(World):
         )
         self.cache.nodes.upsert(self.nodes[name])
 
+    def edit(self, **spec: Any) -> None:
+        """The environment's spec changes."""
+        self._version += 1
+        before = self.environments[0]
+        spec = {**before.spec.model_dump(by_alias=True, exclude_unset=True, mode="json"), **spec}
+        self.environments[0] = replace(
+            environment(**spec),
+            status=before.status,
+            generation=before.generation + 1,
+            resource_version=self._version,
+        )
+        self.cache.environments.upsert(self.environments[0])
+
     def remove_node(self, name: str) -> None:
         self.cache.nodes.remove(self.nodes.pop(name))
 

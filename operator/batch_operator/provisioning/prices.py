@@ -74,10 +74,15 @@ def dominant_share(asks: Amounts, whole: Amounts) -> Fraction:
 
 
 class Prices:
-    """The prices of one environment's nodes and of attempts on them."""
+    """The prices of one environment's nodes and of attempts on them.
 
-    def __init__(self, spec: ComputeEnvironmentSpec) -> None:
-        self._nodes: dict[PoolKey, Rate] = {}
+    `before` are those that it had: nodes of an instance type that was taken out of the spec cost
+    what they did, as long as they are there.
+    """
+
+    def __init__(self, spec: ComputeEnvironmentSpec, before: Prices | None = None) -> None:
+        self._listed = {one.name for one in spec.instance_types}
+        self.rates: dict[PoolKey, Rate] = {}
         for one in spec.instance_types:
             for capacity_type in CapacityType:
                 price = price_of(one, capacity_type)
@@ -85,15 +90,21 @@ class Prices:
                 if price is not None:
                     key = PoolKey(one.name, capacity_type)
                     on_demand = _nanos(price if whole is None else whole)
-                    self._nodes[key] = Rate(key, _nanos(price), on_demand)
-        self._sizes = sizes_of(spec)
+                    self.rates[key] = Rate(key, _nanos(price), on_demand)
+        self.sizes = sizes_of(spec)
+        if before is not None:
+            gone = before.sizes.keys() - self._listed
+            self.sizes |= {name: before.sizes[name] for name in gone}
+            self.rates |= {
+                key: rate for key, rate in before.rates.items() if key.instance_type in gone
+            }
         self._serverless = serverless_of(spec)
         self._capacity_type = capacity_types(spec)[0]
         self._known: dict[tuple[PoolKey | None, Amounts], Rate | None] = {}
 
     def __bool__(self) -> bool:
         """Whether any price is known."""
-        return bool(self._nodes) or self._of_size(Amounts()) is not None
+        return bool(self.rates) or self._of_size(Amounts()) is not None
 
     @property
     def is_serverless(self) -> bool:
@@ -101,7 +112,7 @@ class Prices:
         return self._serverless is not None
 
     def of_node(self, pool: PoolKey) -> Rate | None:
-        return self._nodes.get(pool)
+        return self.rates.get(pool)
 
     def of_attempt(self, asks: Amounts, pool: PoolKey | None) -> Rate | None:
         """What an attempt bears of a node's price; None where that is not known."""
@@ -113,7 +124,7 @@ class Prices:
     def _of_part(self, asks: Amounts, pool: PoolKey | None) -> Rate | None:
         if pool is None:
             return None
-        node, size = self._nodes.get(pool), self._sizes.get(pool.instance_type)
+        node, size = self.rates.get(pool), self.sizes.get(pool.instance_type)
         return node.part(dominant_share(asks, size)) if node and size else None
 
     def _of_size(self, asks: Amounts) -> Rate | None:
@@ -134,8 +145,9 @@ class Prices:
         """What an attempt bears at least, on whichever node of those that suit."""
         rates = (
             self.of_attempt(asks, pool)
-            for pool in self._nodes
-            if suits(pool) and asks.fits_into(self._sizes[pool.instance_type])
+            for pool in self.rates
+            if pool.instance_type in self._listed and suits(pool)
+            if asks.fits_into(self.sizes[pool.instance_type])
         )
         known = (one for one in rates if one is not None)
         return min(known, key=lambda one: (one.price, one.pool), default=None)

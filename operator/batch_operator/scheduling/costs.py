@@ -134,7 +134,8 @@ class Tariffs:
             return None
         known = self._prices.get(name)
         if known is None or known[0].spec is not environment.spec:
-            known = self._prices[name] = environment, Prices(environment.spec)
+            before = known[1] if known is not None and known[0].uid == environment.uid else None
+            known = self._prices[name] = environment, Prices(environment.spec, before)
         return known[1] or None
 
     def problem(self, environment: Environment) -> str | None:
@@ -167,7 +168,7 @@ class Tariffs:
             return known
         pool = _pool_of(row) or self._pool(one.environment, one.node_name)
         if pool is not None or prices.is_serverless:
-            return prices.of_attempt(one.amounts, pool)
+            return prices.of_attempt(one.amounts, pool) or known
         return known or prices.lowest(one.amounts, lambda pool: _suits(one, pool))
 
     def _pool(self, environment: str, node_name: str) -> PoolKey | None:

@@ -4,7 +4,7 @@ A memo holds nothing that cannot be computed from a snapshot: a cycle with an em
 snapshot in which everything counts as changed, decides the same. It exists because a cycle's cost
 must follow what changed and what starts, not how many jobs there are. The exceptions are what was
 learned of run times, of which definitions' statuses hold the essence (see `run_times`), and what
-children of arrays cost on nodes that are gone (see `costs`).
+children of arrays cost on nodes that are gone, or of types that are listed no more (see `costs`).
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ class Bill:
         self._lives: dict[str, _Life] = {}
         self._stays: dict[str, _Stay] = {}
         self._named: dict[str, _Life] = {}
-        self._specs: dict[str, ComputeEnvironmentSpec] = {}
+        self._specs: dict[str, list[ComputeEnvironmentSpec]] = {}
+        """By environment: as it was written, the latest last."""
         self._config_maps: dict[tuple[str, str], Mapping[str, str]] = {}
         self._queues: dict[str, str] = {}
         self._before: dict[str, int] = {}
@@ -92,7 +93,9 @@ class Bill:
             self._see_pod(write)
         elif write.resource is COMPUTE_ENVIRONMENTS:
             spec = ComputeEnvironmentSpec.model_validate(value["spec"])
-            self._specs[metadata["name"]] = spec
+            specs = self._specs.setdefault(metadata["name"], [])
+            if specs[-1:] != [spec]:
+                specs.append(spec)
         elif write.resource is CONFIG_MAPS:
             self._config_maps[metadata["namespace"], metadata["name"]] = value.get("data") or {}
         elif write.resource is BATCH_JOBS:
@@ -180,7 +183,11 @@ class Bill:
         return {name: tally for name, tally in found.items() if name in self._specs}
 
     def _prices(self) -> dict[str, Prices]:
-        return {name: Prices(self._priced(spec)) for name, spec in self._specs.items()}
+        found: dict[str, Prices] = {}
+        for name, specs in self._specs.items():
+            for spec in specs:
+                found[name] = Prices(self._priced(spec), found.get(name))
+        return found
 
     def _priced(self, spec: ComputeEnvironmentSpec) -> ComputeEnvironmentSpec:
         key = catalogue_of(spec)

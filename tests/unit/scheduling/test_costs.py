@@ -363,6 +363,25 @@ def _step(those: PricedWorld, what: str, name: str, which: int) -> None:
     those.settle()
 
 
+def test_what_is_on_a_node_whose_type_is_taken_out_of_the_spec_costs_what_it_did() -> None:
+    """An infrastructure update leaves what runs there its time: that is not for nothing."""
+    those = PricedWorld()
+    those.add_node("a")
+    submit(those)
+    those.bind()
+    those.tick(1000)
+    those.settle()
+    those.edit(instanceTypes=[{**FOUR, "name": "other"}])
+    those.settle()
+    those.tick(1000)
+    those.end()
+    those.remove_node("a")
+    those.settle()
+
+    assert those.cost("job").total == "0.50"
+    assert those.environment_cost.nodes == "2.00"
+
+
 def test_a_restart_at_any_write_changes_no_cost() -> None:
     """Three children, the last of which fails at first."""
     calm = _story(None)
