@@ -63,13 +63,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """How a budget stands at a time. `full_at` is when what runs will have spent it."""
+    """How a budget stands at a time.
+
+    `look_again_at` is when what runs will have spent it, or the end of its window if that is first.
+    """
 
     budget: Budget
     amount: int
     spent: int
     ends_at: datetime
-    full_at: datetime | None
+    look_again_at: datetime | None
 
     @property
     def exceeded(self) -> bool:
@@ -94,8 +97,9 @@ def spent_of(budget: Budget, queue: str, ledger: Ledger, now: datetime) -> Spent
     account = ledger.account(queue, budget.share_identifier)
     amount, spent = round(budget.amount * MICROS), account.spent(window.days, now)
     left_s = seconds_until(amount - spent, account.runs.rate)
-    full_at = None if left_s is None else now + timedelta(seconds=left_s)
-    return Spent(budget, amount, spent, window.ends_at, full_at)
+    window_s = (window.ends_at - now).total_seconds()
+    again_at = None if left_s is None else now + timedelta(seconds=min(left_s, window_s))
+    return Spent(budget, amount, spent, window.ends_at, again_at)
 
 
 def review(snapshot: Snapshot, memo: Memo) -> set[str]:
@@ -121,9 +125,9 @@ def _exceeded(those: Sequence[Spent]) -> list[Budget]:
 
 
 def next_at(memo: Memo) -> datetime | None:
-    """When what runs will have spent the next budget; jobs wait for ends of windows themselves."""
+    """When to see how budgets stand; of one that is spent, those who wait for it know when."""
     budgets = (one for those in memo.ledger.spent.values() for one in those)
-    times = (one.full_at for one in budgets if not one.exceeded)
+    times = (one.look_again_at for one in budgets if not one.exceeded)
     return min((one for one in times if one is not None), default=None)
 
 

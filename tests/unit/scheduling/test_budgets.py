@@ -152,6 +152,15 @@ def test_what_runs_counts_as_it_goes_and_is_never_stopped() -> None:
     assert pending(those, "late")[0] == "BudgetSpent"
 
 
+def test_a_budget_that_lasts_for_longer_than_its_window_is_looked_at_when_that_ends() -> None:
+    """What runs would need millions of years to spend it: no calendar goes so far."""
+    those = world(budget(amount=1e12))
+    submit(those, "long")
+    those.bind()
+
+    assert wake_at(those) == MIDNIGHT
+
+
 def test_what_ends_after_midnight_is_paid_on_the_new_day() -> None:
     those = world(budget(amount=10))
     those.now = MIDNIGHT - timedelta(seconds=40_000)
