@@ -148,7 +148,7 @@ class Teller:
             self._metrics.mutations.labels(type(mutation).__name__).inc()
         for fault in result.faults:
             self._metrics.faults.inc()
-            _LOG.error("job %s cannot be looked at", fault.name, exc_info=fault.error)
+            _LOG.error("%s cannot be seen to", fault.name, exc_info=fault.error)
 
     def status_written(self, write: WriteStatus, before: Any, after: Any) -> None:
         """Tell of a job's new state, and of costs, now that they are durable."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from batch_operator.scheduling.environments import (
     policy_problem,
     vcpus,
 )
+from batch_operator.scheduling.faults import kept_away
 from batch_operator.scheduling.front import front_of
 from batch_operator.scheduling.memo import OPEN_STATES
 from batch_operator.scheduling.mutations import (
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from batch_operator.api.job import JobState
     from batch_operator.lifecycle.plan import Definition
+    from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import (
         Consumable,
@@ -59,21 +60,13 @@ SHARES_MAX = 500
 _NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """An object that could not be seen to: an error in this program, kept away from the others."""
-
-    name: str
-    error: Exception
-
-
 def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutation]:
     """Revisions to keep and statuses to write, for what changed or was counted anew."""
     found: list[Mutation] = []
     for kind, known, touched, see_to in _work(snapshot, memo):
         for key in sorted(touched if memo.is_administered else known):
             if key in known:
-                with _kept_away(f"{kind} {key}", faults):
+                with kept_away(f"{kind} {key}", faults):
                     found += see_to(key, known[key])
     memo.touched_definitions.clear()
     memo.touched_consumables.clear()
@@ -123,14 +116,6 @@ def _work(snapshot: Snapshot, memo: Memo) -> Iterator[_Work]:
 
 _Work = tuple[str, "Mapping[Any, Any]", "AbstractSet[Any]", "Callable[[Any, Any], list[Mutation]]"]
 """A kind, its objects, the keys of those to see to, and how that is done."""
-
-
-@contextmanager
-def _kept_away(name: str, faults: list[Fault]) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  # one broken object must not stop the others
-        faults.append(Fault(name, error))
 
 
 def _policy(policy: SharePolicy, now: datetime) -> WriteStatus:

@@ -24,6 +24,7 @@ from batch_operator.provisioning.pools import PoolKey, Space, is_managed
 from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.awaited import outlook_of
+from batch_operator.scheduling.faults import kept_away
 from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import CapacityPlan
+    from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Snapshot
 
@@ -45,9 +47,13 @@ SEEN_TO_EVERY = timedelta(seconds=30)
 
 
 def provide(
-    snapshot: Snapshot, memo: Memo
+    snapshot: Snapshot, memo: Memo, faults: list[Fault]
 ) -> tuple[list[Mutation], datetime | None, datetime | None]:
-    """What follows for nodes; when something falls due, and when to see that all is well."""
+    """What follows for nodes; when something falls due, and when to see that all is well.
+
+    An environment whose plan cannot be made keeps the last one, and is tried again with the next
+    change, or when all is seen to.
+    """
     managed = {name: one for name, one in snapshot.environments.items() if _has_nodes(one)}
     for name, known in list(memo.nodes.capacities.items()):
         if name not in managed or known.uid != managed[name].uid:
@@ -57,7 +63,9 @@ def provide(
     if due:
         attempts = _by_environment(snapshot, due)
         for name in sorted(due):
-            mutations += _see_to(due[name], attempts[name], snapshot, memo)
+            known = _begin(due[name], snapshot, memo)
+            with kept_away(f"the nodes of environment {name}", faults):
+                mutations += _see_to(known, due[name], attempts[name], snapshot, memo)
     dues = [at for name in managed if (at := _due_at(name, memo)) is not None]
     rounds = (_seen_to_at(name, memo) for name in managed)
     return mutations, min(dues, default=None), min(rounds, default=None)
@@ -110,17 +118,32 @@ def _by_environment(
     return found
 
 
+def _begin(environment: Environment, snapshot: Snapshot, memo: Memo) -> Capacity:
+    """What is known of an environment whose plan is to be made now."""
+    name = environment.name
+    known = memo.nodes.capacities.get(name)
+    if known is None:
+        nodes = snapshot.nodes.get(name, {})
+        known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
+    if known.generation != environment.generation:
+        known.generation = environment.generation
+        known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
+        known.provided_at = None
+    known.planned_at = snapshot.now
+    memo.nodes.unplanned.discard(name)
+    return known
+
+
 def _see_to(
-    environment: Environment, attempts: Sequence[PodAttempt], snapshot: Snapshot, memo: Memo
+    known: Capacity,
+    environment: Environment,
+    attempts: Sequence[PodAttempt],
+    snapshot: Snapshot,
+    memo: Memo,
 ) -> list[Mutation]:
     """Plan one environment's nodes anew, and what follows."""
     name, now, spec = environment.name, snapshot.now, environment.spec
     nodes = snapshot.nodes.get(name, {})
-    known = memo.nodes.capacities.get(name)
-    if known is None:
-        known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
-    if known.generation != environment.generation:
-        known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
     report = known.report = snapshot.reports.get(name, known.report)
     is_follower = spec.provisioner is not None and spec.provisioner.type in snapshot.followers
     refusals = snapshot.refused_pools.get(name, {})
@@ -145,10 +168,9 @@ def _see_to(
         is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
     )
     plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
-    known.plan, known.planned_at, known.to_come = plan, now, dict(plan.to_come)
+    known.plan, known.to_come = plan, dict(plan.to_come)
     note_orders(known, now)
     _tell(known, attempts, memo, now)
-    memo.nodes.unplanned.discard(name)
     memo.touched_environments[name] = None
     _set_ceiling(environment, known, nodes, memo, now)
     cordon = [one for one in plan.cordon if one not in turnover.given_up]
@@ -161,10 +183,9 @@ def _see_to(
         is_as_planned = before is not None and before.preference == plan.preference
     else:
         is_as_planned = _is_as_planned(plan, nodes)
-    if is_last or not is_as_planned or _is_to_be_provided(environment, known, now, wait):
+    if is_last or not is_as_planned or _is_to_be_provided(known, now, wait):
         known.provided_at = now
         mutations.append(Provide(environment, plan, tuple(nodes.values()), is_last))
-    known.generation = environment.generation
     return mutations
 
 
@@ -227,15 +248,9 @@ def _daemons(
     return last.spaces
 
 
-def _is_to_be_provided(
-    environment: Environment, known: Capacity, now: datetime, wait: timedelta
-) -> bool:
-    """Whether the provisioner was last asked a while ago, or for something else."""
-    return (
-        known.provided_at is None
-        or now >= known.provided_at + wait
-        or known.generation != environment.generation
-    )
+def _is_to_be_provided(known: Capacity, now: datetime, wait: timedelta) -> bool:
+    """Whether the provisioner was last asked a while ago, or with another spec."""
+    return known.provided_at is None or now >= known.provided_at + wait
 
 
 def _is_as_planned(plan: CapacityPlan, nodes: Mapping[str, Node]) -> bool:

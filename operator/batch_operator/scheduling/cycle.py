@@ -19,12 +19,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling import administration, budgets, ledger, run_times
-from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.catalogues import read_catalogues
 from batch_operator.scheduling.changed import LOOKS_MAX, look_again, to_look_at
 from batch_operator.scheduling.composition import job_status
 from batch_operator.scheduling.fallthrough import fall_through
+from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.forecast import look_ahead
 from batch_operator.scheduling.front import renew_fronts
 from batch_operator.scheduling.look import after_fault, look_at
@@ -74,7 +74,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     mutations += [*served.starts, *served.stops]
     memo.to_compose.update(dict.fromkeys(served.moved))
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
-    provided, provide_at, seen_to_at = provide(snapshot, memo)
+    provided, provide_at, seen_to_at = provide(snapshot, memo, faults)
     reads, read_at = read_catalogues(snapshot)
     mutations += [*provided, *reads, *fall_through(snapshot, memo)]
     fronts_at = renew_fronts(snapshot, memo)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling.administration import Fault
+from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.outlook import Estimate, Forecast
 from batch_operator.scheduling.play import STARTING_S, Beginning, Play
 

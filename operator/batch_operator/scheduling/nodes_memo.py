@@ -37,6 +37,7 @@ class Capacity:
     """What those who wait for its nodes have been told of them."""
     generation: int = 0
     provided_at: datetime | None = None
+    """When its provisioner was asked last, with the spec of that generation."""
     daemons: Daemons | None = None
     """What DaemonSets take of its nodes."""
     update: EnvironmentUpdate | None = None

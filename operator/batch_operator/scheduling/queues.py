@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.backfill import expected, longest_s, releases
 from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
+from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.preemption import Source, preempt
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,6 @@ from batch_operator.api.job import JobState
 from batch_operator.api.job_definition import JobDefinitionStatus
 from batch_operator.api.job_queue import JobQueueStatus
 from batch_operator.lifecycle.plan import Definition
-from batch_operator.scheduling.administration import Fault
 from batch_operator.scheduling.administration import mutations as administered
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import (
@@ -27,6 +26,9 @@ from batch_operator.scheduling.mutations import (
 )
 from batch_operator.scheduling.snapshot import Changes, Snapshot
 from support.builders import START, definition, definition_spec, environment, pod_template, queue
+
+if TYPE_CHECKING:
+    from batch_operator.scheduling.faults import Fault
 
 LATER = START + timedelta(hours=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.amounts import Amounts
@@ -14,6 +15,7 @@ from batch_operator.provisioning.history import History
 from batch_operator.provisioning.pools import Space
 from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.environment_status import environment_status
+from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import CordonNode, Provide
 from batch_operator.scheduling.snapshot import Changes, PoolRefusal, Snapshot
@@ -32,7 +34,6 @@ from support.environments import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
@@ -70,7 +71,11 @@ def look(
     **world: Any,
 ) -> list[CordonNode | Provide]:
     """One cycle's mutations; something about the nodes is said to have changed."""
-    mutations, _, _ = provide(world_of(*attempts, of=of, nodes=nodes, now=now, **world), memo)
+    faults: list[Fault] = []
+    world_then = world_of(*attempts, of=of, nodes=nodes, now=now, **world)
+    mutations, _, _ = provide(world_then, memo, faults)
+
+    assert faults == []
     return [one for one in mutations if isinstance(one, CordonNode | Provide)]
 
 
@@ -258,3 +263,19 @@ def test_an_environment_that_is_made_anew_under_its_name_begins_anew() -> None:
 
     assert memo.nodes.capacities["elastic"].histories[pool()].refused_at is None
     assert desired(memo) == 1
+
+
+def test_an_environment_that_cannot_be_planned_stops_no_other_and_keeps_its_last_plan() -> None:
+    """A time in which no calendar can count stands for an error in this program."""
+    memo, faults = Memo(), list[Fault]()
+    look(memo, waiting(1))
+    odd = node(ready=False, unready_since=datetime.max.replace(tzinfo=UTC))
+    world = world_of(waiting(1), waiting(2, environment="other"), nodes=[odd], now=at(10))
+    both = {"elastic": elastic(), "other": replace(elastic(), name="other", uid="uid-other")}
+    world = replace(world, environments=both)
+    mutations, due_at, seen_to_at = provide(world, memo, faults)
+
+    assert [fault.name for fault in faults] == ["the nodes of environment elastic"]
+    assert [one.environment.name for one in mutations if isinstance(one, Provide)] == ["other"]
+    assert desired(memo) == 1
+    assert (due_at, seen_to_at) == (None, at(40))

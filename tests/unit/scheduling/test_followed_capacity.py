@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batch_operator.api.compute_environment import ComputeEnvironmentStatus
+    from batch_operator.scheduling.faults import Fault
 
 SMALL = PoolKey("small", CapacityType.ON_DEMAND)
 NODE = Node(
@@ -76,7 +77,11 @@ class Cycles:
             changes=Changes(nodes={"karp"}),
         )
         self.seen.append(snapshot)
-        return provide(snapshot, self.memo)[0]
+        faults: list[Fault] = []
+        mutations, _, _ = provide(snapshot, self.memo, faults)
+
+        assert faults == []
+        return mutations
 
     def status(self) -> ComputeEnvironmentStatus:
         return environment_status(karpenter_environment(), self.seen[-1], self.memo).status
