@@ -22,6 +22,11 @@ from batch_operator.api.serverless import NOT_FOR_SERVERLESS, ServerlessProvisio
 
 LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 """Kubernetes' own, on nodes."""
+NODE_VCPUS_MAX = 100_000
+NODE_MEMORY_MAX = 1 << 53
+"""Bytes."""
+NODE_GPUS_MAX = 1000
+NODE_PODS_MAX = 100_000
 
 
 class ComputeEnvironmentType(StrEnum):
@@ -74,9 +79,9 @@ class InstanceType(Model):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Its name, as in the label node.kubernetes.io/instance-type.",
     )
-    vcpus: int = Field(ge=1, le=100_000, description="Its vCPUs.")
+    vcpus: int = Field(ge=1, le=NODE_VCPUS_MAX, description="Its vCPUs.")
     memory: Quantity = Field(description="Its memory, e.g. 64Gi.")
-    gpus: int = Field(default=0, ge=0, le=1000, description="Its GPUs.")
+    gpus: int = Field(default=0, ge=0, le=NODE_GPUS_MAX, description="Its GPUs.")
     price_per_hour: float | None = Field(
         default=None, ge=0, le=1_000_000, description="On-demand price of an hour."
     )
@@ -384,10 +389,10 @@ class NodeCounts(Model):
 class Allocatable(Model):
     """What a node can give to Pods."""
 
-    milli_cpu: int = Field(ge=0, le=100_000_000, description="Thousandths of a CPU.")
-    memory: int = Field(ge=0, le=1 << 53, description="Bytes of memory.")
-    gpus: int = Field(default=0, ge=0, le=1000, description="GPUs.")
-    pods: int = Field(ge=0, le=100_000, description="How many Pods.")
+    milli_cpu: int = Field(ge=0, le=NODE_VCPUS_MAX * 1000, description="Thousandths of a CPU.")
+    memory: int = Field(ge=0, le=NODE_MEMORY_MAX, description="Bytes of memory.")
+    gpus: int = Field(default=0, ge=0, le=NODE_GPUS_MAX, description="GPUs.")
+    pods: int = Field(ge=0, le=NODE_PODS_MAX, description="How many Pods.")
 
 
 class PoolStatus(Model):

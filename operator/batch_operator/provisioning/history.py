@@ -28,6 +28,8 @@ PATIENCE = timedelta(minutes=10)
 """A node that was ordered, or that is not ready, is waited for at least so long."""
 PATIENCE_FACTOR = 5
 """Or so many times as long as a node of the pool took to become ready lately."""
+START_UP_MAX = timedelta(hours=1)
+"""That it took longer says the kubelet's clock, or a node that was not ready twice."""
 NEVER_CAME = "no node of it became ready within {} s"
 _FORGOTTEN = 0.05
 """A count below this is none."""
@@ -107,6 +109,7 @@ class History:
 
         If it was made after the last refusal, the pool has capacity again.
         """
+        seconds = min(seconds, round(START_UP_MAX.total_seconds()))
         known = seconds if self.ready_seconds is None else self.ready_seconds
         ready = replace(
             self,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
 from batch_operator.api.amounts import Amounts, gpus_of
-from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
-from batch_operator.api.quantity import memory_bytes, milli_cpu
+from batch_operator.api.compute_environment import (
+    LABEL_INSTANCE_TYPE,
+    NODE_GPUS_MAX,
+    NODE_MEMORY_MAX,
+    NODE_PODS_MAX,
+    NODE_VCPUS_MAX,
+    CapacityType,
+)
+from batch_operator.api.quantity import memory_bytes, milli_cpu, units
 from batch_operator.provisioning.interruptions import SCALE_DOWN, notice_of
 from batch_operator.provisioning.pools import PoolKey, Space
 
@@ -19,6 +26,11 @@ if TYPE_CHECKING:
 
     from batch_operator.api.objects import Node as NodeObject
     from batch_operator.provisioning.history import History
+
+_LARGEST = Space(Amounts(NODE_VCPUS_MAX * 1000, NODE_MEMORY_MAX, NODE_GPUS_MAX), NODE_PODS_MAX)
+"""Of what a Node says it has no more counts: a virtual one may say anything."""
+_LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""A time after this is none: what is added to it may be beyond any calendar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +91,14 @@ class Node:
 
 
 def observed_node(node: NodeObject) -> Node:
-    """The facts of a Node."""
+    """The facts of a Node, within bounds: its kubelet has a clock of its own, and may be wrong."""
     labels, annotations = node.metadata.labels, node.metadata.annotations
     taints = {one.key: one.value for one in node.spec.taints}
     ready = next((one for one in node.status.conditions if one.type == "Ready"), None)
     is_ready = ready is not None and ready.status == "True"
     created_at = node.metadata.creation_timestamp
     assert created_at is not None  # the API server sets it
-    changed_at = ready.last_transition_time if ready is not None else None
+    changed_at = _plausible(ready.last_transition_time if ready is not None else None, created_at)
     amounts = node.status.allocatable
     return Node(
         name=node.metadata.name,
@@ -101,14 +113,14 @@ def observed_node(node: NodeObject) -> Node:
                 memory_bytes(amounts.get("memory", "0")),
                 gpus_of(amounts),
             ),
-            int(amounts.get("pods", "0")),
-        ),
+            units(amounts.get("pods", "0")),
+        ).at_most(_LARGEST),
         ready=is_ready,
         created_at=created_at,
         ready_at=changed_at if is_ready else None,
         unready_since=None if is_ready else changed_at or created_at,
         cordoned=node.spec.unschedulable,
-        draining_since=_time(annotations.get(meta.ANNOTATION_DRAINING)),
+        draining_since=_plausible(_time(annotations.get(meta.ANNOTATION_DRAINING)), created_at),
         notice=notice_of(node),
         settings=labels.get(meta.LABEL_SETTINGS),
         deleting=node.metadata.deletion_timestamp is not None
@@ -122,6 +134,11 @@ def _pool(labels: Mapping[str, str]) -> PoolKey | None:
     if instance_type is None or capacity_type not in set(CapacityType):
         return None
     return PoolKey(instance_type, CapacityType(capacity_type))
+
+
+def _plausible(at: datetime | None, created_at: datetime) -> datetime | None:
+    """A time in the life of a Node, which begins when it is created."""
+    return None if at is None or at > _LATEST else max(at, created_at)
 
 
 def _time(text: str | None) -> datetime | None:
