@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from support.play import Played, play, written
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 QUEUE = {"computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "cloud"}]}
 CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
@@ -17,13 +20,18 @@ REFUSED = {"at": "0s", "refuseCapacity": {"for": "1h"}}
 
 
 def waits(
-    jobs: dict[str, Any] | None = None, *, start_up: str = "5m", max_vcpus: int = 8, **fields: Any
+    jobs: dict[str, Any] | None = None,
+    *,
+    start_up: str = "5m",
+    max_vcpus: int = 8,
+    capacity_types: Sequence[str] = ("spot",),
+    **fields: Any,
 ) -> Played:
-    """Jobs of 1 vCPU in an environment with spot nodes of 4."""
+    """Jobs of 1 vCPU in an environment with nodes of 4, of spot unless it is said otherwise."""
     cloud = {
         "type": "MANAGED",
         "maxvCpus": max_vcpus,
-        "capacityTypes": ["spot"],
+        "capacityTypes": list(capacity_types),
         "allocationStrategy": "SPOT_CAPACITY_OPTIMIZED",
         "instanceTypes": [{"name": "c5", "vcpus": 4, "memory": "16Gi"}],
         "provisioner": {"type": "kwok"},
@@ -94,3 +102,19 @@ def writes(played: Played) -> dict[str, int]:
     """The operator's writes of BatchJobs, by verb."""
     by_kind: dict[str, dict[str, int]] = played.outcome.summary["writes"]
     return by_kind["BatchJob"]
+
+
+def test_a_job_that_may_have_spot_nodes_only_is_told_of_these() -> None:
+    """A budget says so, and the on-demand nodes that could be had are not for it."""
+    budget = {"name": "day", "amount": 0, "window": "DAY", "action": "SPOT_ONLY"}
+    played = waits(
+        capacity_types=("spot", "on-demand"),
+        queue={**QUEUE, "budgets": [budget]},
+        events=[{"at": "0s", "refuseCapacity": {"capacityType": "spot", "for": "1h"}}],
+        until="10s",
+    )
+
+    assert told(played)["reason"] == "InsufficientCapacity"
+    assert told(played)["message"].startswith(
+        "ComputeEnvironment cloud gets no more nodes for it now: c5 (spot) until 00:00:3"
+    )

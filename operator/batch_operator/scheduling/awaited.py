@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
-from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import is_managed
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | Non
 def _hold(
     environment: Environment, known: Capacity, attempt: PodAttempt, memo: Memo, now: datetime
 ) -> Hold | None:
-    need = Demand(attempt.amounts, 1, attempt.on_demand, attempt.instance_type)
+    need = demand_of(attempt)
     keys = [
         one.key
         for one in memo.nodes.suits.pools(environment)
@@ -53,7 +53,7 @@ def _hold(
     if keys and all(known.history(one).is_refused(now) for one in keys):
         return _refused_hold(known, keys, environment)
     plan = known.plan
-    if plan is not None and need in (replace(one, count=1, gang=None) for one in plan.unmet):
+    if plan is not None and need in (replace(one, count=1) for one in plan.unmet):
         return Hold(
             Reason.INSUFFICIENT_CAPACITY,
             f"no node is ordered for it: ComputeEnvironment {environment.name} has or awaits nodes "
