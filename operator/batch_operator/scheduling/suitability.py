@@ -59,11 +59,13 @@ def _grown(plan: Plan, template: Mapping[str, Any], amounts: Amounts, factor: fl
 
 def _need(template: Mapping[str, Any], amounts: Amounts, count: int, *, on_demand: bool) -> Demand:
     selector = template["spec"].get("nodeSelector") or {}
+    selected = CapacityType.ON_DEMAND if on_demand else selector.get(meta.LABEL_CAPACITY_TYPE)
     return Demand(
         amounts,
         count,
-        on_demand or selector.get(meta.LABEL_CAPACITY_TYPE) == CapacityType.ON_DEMAND,
-        selector.get(LABEL_INSTANCE_TYPE),
+        on_demand=selected == CapacityType.ON_DEMAND,
+        instance_type=selector.get(LABEL_INSTANCE_TYPE),
+        spot=selected == CapacityType.SPOT,
     )
 
 
@@ -101,12 +103,19 @@ def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> boo
     if section is not None and not _has_sizes(section, needs):
         return False
     if not spec.instance_types:
-        has_on_demand = CapacityType.ON_DEMAND in capacity_types(spec)
-        return has_on_demand or not any(one.on_demand for one in needs)
+        wanted = {kind for one in needs if (kind := _capacity_type(one)) is not None}
+        return wanted <= {*capacity_types(spec)}
     return all(
         any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in pools)
         for one in needs
     )
+
+
+def _capacity_type(need: Demand) -> CapacityType | None:
+    """The only capacity type that it goes to."""
+    if need.on_demand:
+        return CapacityType.ON_DEMAND
+    return CapacityType.SPOT if need.spot else None
 
 
 def _has_sizes(section: ServerlessProvisioner, needs: Needs) -> bool:
@@ -136,7 +145,7 @@ def why_unsuited(environments: Sequence[Environment], needs: Needs) -> str:
                 f"{_text(largest.offers.amounts)} for jobs: request less, or add a larger one to "
                 f"its spec.instanceTypes"
             )
-        if not pools and need.on_demand:
+        if not pools and _capacity_type(need):
             return _kind_problem(need, names)
     return (
         f"no single one of the compute environments ({names}) has nodes for all of its Pods: give "
@@ -158,15 +167,16 @@ def _size_problem(needs: Needs, names: str) -> str:
 
 
 def _kind_problem(need: Demand, names: str) -> str:
+    kind = _capacity_type(need)
     if need.instance_type is not None:
         return (
             f"it selects nodes of instance type {need.instance_type}, and none of its compute "
-            f"environments ({names}) has that{' on-demand' if need.on_demand else ''}: add it to "
+            f"environments ({names}) has that{f' {kind}' if kind else ''}: add it to "
             f"spec.instanceTypes of one, or take it out of the Pod's nodeSelector"
         )
     return (
-        f"it goes to on-demand nodes only, and its compute environments ({names}) have none that "
-        f"are large enough: add on-demand to spec.capacityTypes of one, or another environment to "
+        f"it goes to {kind} nodes only, and its compute environments ({names}) have none that "
+        f"are large enough: add {kind} to spec.capacityTypes of one, or another environment to "
         f"the queue"
     )
 

@@ -58,6 +58,8 @@ def pods(cpu: int = 1, gib: int = 1, gpus: int = 0, **where: Any) -> Needs:
         (managed("cloud", GPU), pods(gpus=2), True),
         (managed(**SPOT), pods(), True),
         (managed(**SPOT), pods(on_demand=True), False),
+        (managed(**SPOT), pods(spot=True), True),
+        (managed(), pods(spot=True), False),
         (managed(capacityTypes=["spot", "on-demand"]), pods(on_demand=True), True),
         (managed(), pods(instance_type="small"), True),
         (managed(), pods(5, instance_type="small"), False),
@@ -67,6 +69,8 @@ def pods(cpu: int = 1, gib: int = 1, gpus: int = 0, **where: Any) -> Needs:
         (environment(), pods(900, on_demand=True), True),  # UNMANAGED: nobody knows its nodes
         (managed(instanceTypes=[], provisioner={"type": "none"}), pods(900), True),
         (managed(instanceTypes=[], **SPOT), pods(on_demand=True), False),
+        (managed(instanceTypes=[], **SPOT), pods(spot=True), True),
+        (managed(instanceTypes=[], provisioner={"type": "none"}), pods(spot=True), False),
     ],
 )
 def test_an_environment_suits_what_its_instance_types_have_room_for(
@@ -110,6 +114,13 @@ def test_a_change_of_the_environment_is_a_new_question() -> None:
         ),
         (
             managed(),
+            pods(spot=True),
+            "it goes to spot nodes only, and its compute environments (cloud) have none that are "
+            "large enough: add spot to spec.capacityTypes of one, or another environment to the "
+            "queue",
+        ),
+        (
+            managed(),
             pods(instance_type="m5.large"),
             "it selects nodes of instance type m5.large, and none of its compute environments "
             "(cloud) has that: add it to spec.instanceTypes of one, or take it out of the Pod's "
@@ -147,16 +158,26 @@ def test_too_large_for_every_type_is_aws_s_misconfiguration() -> None:
     assert above.reason == "ComputeEnvironmentMaxResource"
 
 
-def test_a_pod_that_selects_nodes_needs_such() -> None:
+@pytest.mark.parametrize(
+    ("capacity_type", "lost_too_often", "expected"),
+    [
+        ("on-demand", False, {"on_demand": True}),
+        ("spot", False, {"spot": True}),
+        ("spot", True, {"on_demand": True}),  # onHostLost has the last word, as on the Pod
+    ],
+)
+def test_a_pod_that_selects_nodes_needs_such(
+    capacity_type: str, expected: dict[str, bool], *, lost_too_often: bool
+) -> None:
     selector = {
         "node.kubernetes.io/instance-type": "large",
-        "batch-operator.io/capacity-type": "on-demand",
+        "batch-operator.io/capacity-type": capacity_type,
     }
     template = pod_template()
     template["spec"]["nodeSelector"] = selector
 
-    assert needs_of(plan(template)) == (
-        Demand(Amounts(1000), 1, on_demand=True, instance_type="large"),
+    assert needs_of(plan(template), on_demand=lost_too_often) == (
+        Demand(Amounts(1000), 1, instance_type="large", **expected),
     )
 
 
