@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batch_operator.simulator.process import Crash, When
+from support.builders import multi_node_spec, pod_template
 from support.managed import (
     LARGE,
     SMALL,
@@ -90,9 +91,43 @@ def test_what_has_no_node_in_an_environment_that_takes_no_work_moves_on(
 
     assert played.state("a") == "SUCCEEDED"
     assert "other-" in node_of(played, "a", played.attempts("a"))
-    assert played.rows("a")[0]["statusReason"].startswith(
-        "Moved to the next compute environment: elastic "
+    assert played.rows("a")[0]["statusReason"] == (
+        "Moved to the next compute environment: elastic takes no more work"
     )
+    assert played.at("RUNNING", "a") < 120
+
+
+def test_what_has_no_node_in_a_disabled_environment_and_nowhere_to_go_says_so() -> None:
+    """The nodes that were ordered are not there: one that refuses now cannot be asked again."""
+    tiny = elastic("tiny", instanceTypes=[{**SMALL, "vcpus": 1}])
+    refused = {"at": "0s", "refuseCapacity": {"for": "1h"}}
+    events = [refused, change("60s", state="DISABLED")]
+    large = {"podTemplate": pod_template(cpu="2")}
+    alone = play_elastic({"a": {}}, events=events, until="10m")
+    unsuited = play_elastic({"a": {}}, elastic(), tiny, events=events, definition=large, until="5m")
+
+    for played in (alone, unsuited):
+        assert played.state("a") == "RUNNABLE"
+        assert played.final("a")["pending"]["message"] == (
+            "ComputeEnvironment elastic is DISABLED and gets no more nodes for it, and no other "
+            "one of its queue that takes work suits it: see to the environment, or add one"
+        )
+
+
+def test_a_gang_that_has_no_node_in_a_disabled_environment_moves_on_as_a_whole() -> None:
+    spec = multi_node_spec("0:1").model_dump(mode="json", by_alias=True, exclude_none=True)
+    played = play_elastic(
+        {"a": {"jobDefinition": "gang", "retryStrategy": {"attempts": 1}}},
+        elastic(),
+        elastic("other"),
+        events=[change("60s", state="DISABLED")],
+        pools=[{"computeEnvironment": "elastic", "startUp": "9m"}],
+        definitions={"gang": spec},
+    )
+
+    assert played.state("a") == "SUCCEEDED"
+    assert "other-" in node_of(played, "a", 2)
+    assert played.at("RUNNING", "a") < 120
 
 
 def test_what_has_no_node_in_an_environment_that_is_deleted_waits_in_its_queue_again() -> None:

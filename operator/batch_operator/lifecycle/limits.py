@@ -44,7 +44,8 @@ class TimeLimits:
     """The rules of a job's queue. `pinned`: children that have been requeued too often to move.
 
     `max_waits` are the seconds that a Pod waits for a node, by compute environment; `settled` are
-    the children that no longer move on for that. In `served` environments nodes are on their way.
+    the children that no longer move on for that. In `served` environments nodes are on their way;
+    `closed` ones take no more work, and those that are `ending` will be no more.
     """
 
     rules: tuple[JobStateTimeLimitAction, ...] = ()
@@ -52,6 +53,8 @@ class TimeLimits:
     max_waits: Mapping[str, int] = field(default_factory=dict)
     settled: IndexSet = IndexSet()
     served: Collection[str] = ()
+    closed: Collection[str] = ()
+    ending: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +105,48 @@ NO_LIMITS = TimeLimits()
 
 def limits_of(around: Surroundings, counted: Counted) -> TimeLimits:
     """The limits on the time that a job's children may spend in a state."""
-    if not around.rules and not around.max_waits:
+    if not (around.rules or around.max_waits or around.closed or around.ending):
         return NO_LIMITS
     settled = IndexSet()
     for moves, those in counted.moved.items():
         if moves >= around.moves_max:
             settled |= those
-    rules = tuple(around.rules)
-    return TimeLimits(rules, counted.pinned, around.max_waits, settled, around.served)
+    return TimeLimits(
+        rules=tuple(around.rules),
+        pinned=counted.pinned,
+        max_waits=around.max_waits,
+        settled=settled,
+        served=around.served,
+        closed=around.closed,
+        ending=around.ending,
+    )
 
 
 def moves_on_at(limits: TimeLimits, attempt: PodAttempt) -> datetime | None:
     """When an attempt that no node has taken moves on to the next environment."""
     max_wait_s = limits.max_waits.get(attempt.environment)
-    waits = attempt.phase is Phase.UNBOUND and not (attempt.is_job or attempt.gated)
     is_settled = attempt.index in limits.settled or attempt.index in limits.pinned
-    if max_wait_s is None or attempt.created_at is None or not waits or is_settled:
+    if max_wait_s is None or attempt.created_at is None or is_settled:
+        return None
+    if not _waits_for_node(attempt):
         return None
     return attempt.created_at + timedelta(seconds=max_wait_s)
+
+
+def leaves(limits: TimeLimits, attempt: PodAttempt) -> bool:
+    """Whether an attempt that no node has goes back to its queue: nothing more is placed there.
+
+    One that has been requeued too often stays, unless its environment ends.
+    """
+    if not _waits_for_node(attempt):
+        return False
+    is_pinned = attempt.index in limits.pinned
+    name = attempt.environment
+    return name in limits.ending or (name in limits.closed and not is_pinned)
+
+
+def _waits_for_node(attempt: PodAttempt) -> bool:
+    return attempt.phase is Phase.UNBOUND and not (attempt.is_job or attempt.gated)
 
 
 def unknown_reason(rules: Iterable[JobStateTimeLimitAction]) -> str | None:

@@ -21,6 +21,7 @@ from batch_operator.lifecycle.limits import (
     TimeLimits,
     ended_by,
     ends,
+    leaves,
     limit_behind,
     moves_on_at,
     stays_due,
@@ -113,7 +114,7 @@ def review(
     to_stop: list[PodAttempt] = []
     to_move: list[tuple[PodAttempt, str]] = []
     deadlines: list[datetime] = []
-    is_bounded = bool(stop or timeout or limits.rules or limits.max_waits)
+    is_bounded = bool(stop or timeout or limits is not NO_LIMITS)
     for attempt in attempts:
         if attempt.phase.ended:
             judged = _judged(attempt, stop, timeout, limits)
@@ -131,12 +132,8 @@ def review(
         deadlines += [moves_at] if moves_at and moves_at > now else []
         if _must_end(attempt, stop, timeout, now) or any(ends(one) for one in late):
             to_stop.append(attempt)
-        elif move := _move(attempt, late, limits):
-            to_move.append((attempt, move))
-        elif moves_at is not None and moves_at <= now:
-            max_wait_s = limits.max_waits[attempt.environment]
-            mark = f"{MOVED}: in {attempt.environment} no node took it for {max_wait_s} s"
-            to_move.append((attempt, mark))
+        elif why := _why_it_moves(attempt, late, moves_at, limits, now):
+            to_move.append((attempt, f"{MOVED}: {why}"))
         else:
             given_up = _given_up(attempt, stop, policy, now)
             if given_up is not None:
@@ -154,16 +151,26 @@ def _must_end(
     return _is_hit(attempt, stop) or (deadline is not None and deadline <= now)
 
 
-def _move(attempt: PodAttempt, late: Iterable[Due], limits: TimeLimits) -> str | None:
-    """The mark of an attempt that is to be tried in another compute environment, if it is.
+def _why_it_moves(
+    attempt: PodAttempt,
+    late: Iterable[Due],
+    moves_at: datetime | None,
+    limits: TimeLimits,
+    now: datetime,
+) -> str | None:
+    """Why an attempt is to be tried in another compute environment, if it is.
 
     A Job that is still to make its Pods waits for no node.
     """
-    action = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT
+    action, name = TimeLimitAction.NEXT_COMPUTE_ENVIRONMENT, attempt.environment
     moves = [one for one in late if one.rule.action is action]
-    if not moves or attempt.is_job or attempt.index in limits.pinned:
-        return None
-    return f"{MOVED}: in {attempt.environment} {moves[0].sentence}"
+    if moves and not attempt.is_job and attempt.index not in limits.pinned:
+        return f"in {name} {moves[0].sentence}"
+    if leaves(limits, attempt):
+        return f"{name} takes no more work"
+    if moves_at is not None and moves_at <= now:
+        return f"in {name} no node took it for {limits.max_waits[name]} s"
+    return None
 
 
 def _next_times(

@@ -22,6 +22,10 @@ class Surroundings:
     """So often a child is moved on by these: after that it has been offered to all of them."""
     served: Collection[str] = ()
     """Compute environments that get nodes: who waits for one there does not lack capacity."""
+    closed: Collection[str] = ()
+    """Those of its attempts that take no more work, where others do that suit it."""
+    ending: Collection[str] = ()
+    """Those of its attempts that are being deleted."""
     gone: Collection[str] = ()
     """Compute environments of its attempts that are no more."""
     going: Collection[str] = ()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import is_managed
+from batch_operator.scheduling.environments import is_invalid, takes_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,10 +51,13 @@ def _hold(
     coming = _coming(known, keys)
     if coming:
         return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:_NAMED_MAX])}")
+    plan = known.plan
+    is_unmet = plan is not None and need in (replace(one, count=1) for one in plan.unmet)
+    if is_unmet and not takes_work(environment):
+        return _closed_hold(environment)
     if keys and all(known.history(one).is_refused(now) for one in keys):
         return _refused_hold(known, keys, environment)
-    plan = known.plan
-    if plan is not None and need in (replace(one, count=1) for one in plan.unmet):
+    if plan is not None and is_unmet:
         return Hold(
             Reason.INSUFFICIENT_CAPACITY,
             f"no node is ordered for it: ComputeEnvironment {environment.name} has or awaits nodes "
@@ -121,6 +125,21 @@ def _starting(nodes: Iterable[Node]) -> Mapping[PoolKey, Sequence[Node]]:
         if one.pool is not None and one.stays and not one.ready:
             found.setdefault(one.pool, []).append(one)
     return found
+
+
+def _closed_hold(environment: Environment) -> Hold:
+    """Nothing else suits the job, or it would have gone back to its queue."""
+    what = "is DISABLED"
+    if is_invalid(environment):
+        what = f"is INVALID ({environment.status.status_reason})"
+    return Hold(
+        Reason.INSUFFICIENT_CAPACITY,
+        f"ComputeEnvironment {environment.name} {what} and gets no more nodes for it, and no other "
+        f"one of its queue that takes work suits it: see to the environment, or add one",
+        blocked_by=(environment.name,),
+        stalled=True,
+        status_reason=capacity_reason(environment.name),
+    )
 
 
 def _refused_hold(known: Capacity, keys: Sequence[PoolKey], environment: Environment) -> Hold:

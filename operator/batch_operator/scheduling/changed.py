@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.charges import never_charged
+from batch_operator.scheduling.environments import takes_work
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,7 +50,7 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
         return {*snapshot.jobs, *snapshot.attempts}
     changes = snapshot.changes
     found = {*changes.jobs, *memo.due(snapshot.now), *_dependents(snapshot, memo)}
-    found |= _on_going_nodes(snapshot, memo)
+    found |= _on_going_nodes(snapshot, memo) | _in_closed_environments(snapshot)
     for definition in changes.definitions:
         found |= memo.by_definition.get(definition, set())
     for consumable in changes.consumables:
@@ -92,6 +93,19 @@ def _on_going_nodes(snapshot: Snapshot, memo: Memo) -> set[str]:
         uid
         for uid, attempts in snapshot.attempts.items()
         if any(one.node_name in news for one in attempts.values())
+    }
+
+
+def _in_closed_environments(snapshot: Snapshot) -> set[str]:
+    """Jobs with attempts that wait for a node where, since a change, nothing more is placed."""
+    changed = (snapshot.environments.get(name) for name in snapshot.changes.environments)
+    closed = {one.name for one in changed if one is not None and not takes_work(one)}
+    if not closed:
+        return set()
+    return {
+        uid
+        for uid, attempts in snapshot.attempts.items()
+        if any(one.environment in closed and not one.node_name for one in attempts.values())
     }
 
 

@@ -3,8 +3,8 @@
 Dispatch passes over what has no room, but it places before it is known that a pool refuses. So an
 attempt moves on whose plan has found no node for it because all pools that suit it are refused,
 as if a time limit had ended it (ADR 14): it costs no try. One that waits for maxvCpus stays.
-So does an attempt move on that has no node in an environment which takes no work any more; from one
-that is being deleted also when there is nowhere to go.
+What has no node in an environment that takes no work any more is not judged here: a look at its job
+sends it back to its queue (`lifecycle.limits.leaves`).
 
 A child goes through its environments once, as fast as they refuse. After that it moves only when
 it has waited for `SECOND_ROUND`, and never more than ten times.
@@ -53,25 +53,14 @@ def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
         for name, known in sorted(memo.nodes.capacities.items())
         if known.plan is not None and known.planned_at == snapshot.now and known.plan.refused
     }
-    closed = {
-        name: environment
-        for name, environment in snapshot.environments.items()
-        if not takes_work(environment) and _is_seen_to(name, snapshot, memo)
-    }
-    if not (short or closed):
+    if not short:
         return []
-    waiting = _waiting(snapshot, {*short, *closed})
+    waiting = _waiting(snapshot, short.keys())
     movers = _Movers(snapshot, memo)
-    left = [
-        stop
-        for (name, _), attempts in waiting.items()
-        if name in closed
-        for stop in movers.out_of(closed[name], attempts)
-    ]
-    return left + [
+    return [
         stop
         for name in short
-        if name not in closed
+        if takes_work(snapshot.environments[name])
         for demand in short[name]
         for stop in movers.of(demand, waiting[name, _kind(demand)])
     ]
@@ -91,12 +80,6 @@ def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: M
         any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_)
         for one in needs
     )
-
-
-def _is_seen_to(name: str, snapshot: Snapshot, memo: Memo) -> bool:
-    """Whether the environment's nodes were seen to in this very cycle, which is not every one."""
-    known = memo.nodes.capacities.get(name)
-    return known is not None and known.planned_at == snapshot.now
 
 
 def _kind(of: Demand) -> Demand:
@@ -142,19 +125,6 @@ class _Movers:
                 self._used[target.name] += _held(one, look)
                 mark = f"{MOVED}: {one.environment} gets no more nodes for it now"
                 stops.append(StopPod(one, mark))
-        return stops
-
-    def out_of(self, closed: Environment, waiting: Iterable[PodAttempt]) -> list[StopPod]:
-        """Those for which there is room elsewhere; all, when the environment will be no more."""
-        stops: list[StopPod] = []
-        for one in waiting:
-            if one.requeued or one.deleting or one.stopping:
-                continue
-            target = self._target(one)
-            if target is not None:
-                self._used[target.name] += _held(one, self._memo.looks[one.job_uid])
-            if target is not None or closed.deleting:
-                stops.append(StopPod(one, f"{MOVED}: {closed.name} takes no more work"))
         return stops
 
     def _target(self, attempt: PodAttempt) -> Environment | None:

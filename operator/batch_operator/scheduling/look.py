@@ -33,6 +33,7 @@ from batch_operator.scheduling.consumables import consumable_hold
 from batch_operator.scheduling.environments import (
     large_enough,
     max_waits,
+    takes_work,
     time_limits,
 )
 from batch_operator.scheduling.mutations import (
@@ -191,16 +192,20 @@ def _around(
 ) -> Surroundings:
     places = [one for one in large_enough(usable, milli_cpu) if memo.nodes.suits(one, needs)]
     rules = time_limits(queue, places) if queue else ()
+    names = {one.environment for one in attempts}
+    closed = {
+        name: one
+        for name in names
+        if (one := snapshot.environments.get(name)) is not None and not takes_work(one)
+    }
     return Surroundings(
         rules=rules,
         max_waits=max_waits(queue, places) if queue else {},
-        served={
-            name
-            for name in ({one.environment for one in attempts} if rules else ())
-            if gets_nodes(snapshot, memo, name)
-        },
+        served={name for name in (names if rules else ()) if gets_nodes(snapshot, memo, name)},
         moves_max=len(places) - 1,
-        gone={one.environment for one in attempts} - snapshot.environments.keys(),
+        closed=closed.keys() if places else (),
+        ending={name for name, one in closed.items() if one.deleting},
+        gone=names - snapshot.environments.keys(),
         going={name for one in attempts if (name := _going_node(snapshot, one))},
     )
 
