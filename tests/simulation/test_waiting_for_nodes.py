@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from support.builders import pod_template
 from support.play import Played, play, written
 
 if TYPE_CHECKING:
@@ -118,3 +119,23 @@ def test_a_job_that_may_have_spot_nodes_only_is_told_of_these() -> None:
     assert told(played)["message"].startswith(
         "ComputeEnvironment cloud gets no more nodes for it now: c5 (spot) until 00:00:3"
     )
+
+
+def test_a_pod_that_can_run_nowhere_keeps_no_node_and_says_what_the_scheduler_says() -> None:
+    """Its zone is known to the scheduler alone. Two nodes are tried; other jobs go on meanwhile."""
+    template = pod_template()
+    template["spec"]["nodeSelector"] = {"topology.kubernetes.io/zone": "nowhere"}
+    played = waits(
+        {"a": {"jobDefinition": "nowhere"}, "b": {}},
+        start_up="60s",
+        definitions={"nowhere": {"podTemplate": template}},
+        until="30m",
+    )
+    nodes = played.environment("cloud")["nodes"]
+
+    assert played.state("b") == "SUCCEEDED"
+    assert told(played)["reason"] == "Unschedulable"
+    assert "kube-scheduler did not put it there: 0/" in told(played)["message"]
+    assert "node(s) didn't match Pod's node affinity/selector" in told(played)["message"]
+    assert (nodes["desired"], nodes["ready"]) == (0, 0)
+    assert played.outcome.summary["writes"]["Node"]["create"] == 2

@@ -6,7 +6,7 @@ First-fit decreasing needs at most 11/9 of the nodes of a perfect packing (Johns
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import CapacityType
@@ -35,6 +35,13 @@ class Demand:
     """They are of use together only, with all others of that name: nodes of a multi-node job."""
     spot: bool = False
     """They go to spot nodes only."""
+    refused_by: frozenset[str] = frozenset()
+    """Uids of nodes that are no place for them, whatever room there is (see `misfits`)."""
+
+    @property
+    def kind(self) -> Demand:
+        """One of these Pods, as its attempt asks for it."""
+        return replace(self, count=1, refused_by=frozenset())
 
     def suits(self, key: PoolKey | None) -> bool:
         """Whether its node selector allows nodes of a pool."""
@@ -75,6 +82,8 @@ class Place:
     def count_of(self, demand: Demand) -> int:
         """How many of these Pods there is room for."""
         if self.left.amounts.milli_cpu < demand.amounts.milli_cpu or not demand.suits(self.pool):
+            return 0
+        if self.node is not None and self.node.uid in demand.refused_by:
             return 0
         return max(0, min(self.left.pods, demand.amounts.count_in(self.left.amounts)))
 
@@ -120,7 +129,7 @@ def in_units(demand: Iterable[Demand]) -> list[list[Demand]]:
     return units
 
 
-def _largest_first(demand: Demand) -> tuple[int, int, int, bool, str, str]:
+def _largest_first(demand: Demand) -> tuple[int, int, int, bool, str, str, list[str]]:
     amounts = demand.amounts
     return (
         -amounts.gpus,
@@ -129,4 +138,5 @@ def _largest_first(demand: Demand) -> tuple[int, int, int, bool, str, str]:
         not demand.on_demand,
         demand.instance_type or "",
         demand.gang or "",
+        sorted(demand.refused_by),
     )

@@ -6,13 +6,13 @@ say since when, and how long it took lately; of what is refused, until when.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import is_managed
 from batch_operator.scheduling.environments import is_invalid, takes_work
+from batch_operator.scheduling.misfits import misfit_hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +36,9 @@ def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | Non
     known = memo.nodes.capacities.get(attempt.environment)
     if environment is None or known is None or not is_planned(environment):
         return None
+    misfit = known.misfits.get(attempt.job_uid)
+    if misfit is not None and misfit.is_given_up:
+        return misfit_hold(misfit, attempt)
     return _hold(environment, known, attempt, memo, snapshot.now)
 
 
@@ -52,7 +55,7 @@ def _hold(
     if coming:
         return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:_NAMED_MAX])}")
     plan = known.plan
-    is_unmet = plan is not None and need in (replace(one, count=1) for one in plan.unmet)
+    is_unmet = plan is not None and need in (one.kind for one in plan.unmet)
     if is_unmet and not takes_work(environment):
         return _closed_hold(environment)
     if keys and all(known.history(one).is_refused(now) for one in keys):

@@ -18,7 +18,7 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.followers import WAITED_FOR_EVERY, expected_capacity
 from batch_operator.provisioning.history import histories_of
-from batch_operator.provisioning.packing import demand_of
+from batch_operator.provisioning.packing import Place, demand_of
 from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.provisioning.pools import PoolKey, Space, is_managed
 from batch_operator.provisioning.serverless import serverless_of
@@ -26,6 +26,7 @@ from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.awaited import outlook_of
 from batch_operator.scheduling.faults import kept_away
 from batch_operator.scheduling.learning import learn, note_orders
+from batch_operator.scheduling.misfits import NODES_MAX, note_misfits
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.misfits import Misfit
     from batch_operator.scheduling.snapshot import Environment, Snapshot
 
 EVERY = timedelta(seconds=1)
@@ -93,7 +95,8 @@ def _due_at(name: str, memo: Memo) -> datetime | None:
     soonest = _planned_at(known) + EVERY
     times = [soonest] if name in memo.nodes.unplanned else []
     look_again_at = known.plan.look_again_at if known.plan is not None else None
-    times += [max(at, soonest) for at in (look_again_at, known.turnover_at) if at is not None]
+    waits = filter(None, (look_again_at, known.turnover_at, known.misfits_at))
+    times += [max(at, soonest) for at in waits]
     return min(times, default=None)
 
 
@@ -147,20 +150,26 @@ def _see_to(
     report = known.report = snapshot.reports.get(name, known.report)
     is_follower = spec.provisioner is not None and spec.provisioner.type in snapshot.followers
     refusals = snapshot.refused_pools.get(name, {})
-    load, demand = _load_and_demand(attempts)
+    load = _load(attempts)
     learn(known, spec, nodes.values(), refusals, load, now, may_go_idle=is_follower)
     before = known.plan
     turnover = (
         dissolved(nodes) if environment.deleting else updated(spec, nodes, load, known.update, now)
     )
     known.update, known.turnover_at, nodes = turnover.update, turnover.look_again_at, turnover.nodes
+    daemons = _daemons(environment, known, nodes, snapshot, memo)
+    if not is_follower:
+        places = _places(nodes.values(), daemons, load)
+        turned, known.misfits_at = note_misfits(known.misfits, attempts, places, now)
+        memo.to_look.update(dict.fromkeys(sorted(turned)))
+    demand = _demand(attempts, known.misfits)
     view = View(
         spec=spec.model_copy(update={"min_vcpus": 0}) if environment.deleting else spec,
         nodes=[nodes[one] for one in sorted(nodes)],
         now=now,
         load=load,
-        daemons=_daemons(environment, known, nodes, snapshot, memo),
-        demand=demand,
+        daemons=daemons,
+        demand=[one for one in demand if len(one.refused_by) < NODES_MAX],
         to_come={} if environment.deleting else known.to_come,
         idle_since=before.idle_since if before is not None else {},
         surplus=before.surplus if before is not None else {},
@@ -263,26 +272,53 @@ def _is_as_planned(plan: CapacityPlan, nodes: Mapping[str, Node]) -> bool:
     return not plan.remove and dict(there) == dict(plan.desired)
 
 
-def _load_and_demand(attempts: Iterable[PodAttempt]) -> tuple[dict[str, Space], list[Demand]]:
-    """What attempts hold by node, and what those ask for that have none yet."""
+def _load(attempts: Iterable[PodAttempt]) -> dict[str, Space]:
+    """What attempts hold, by node."""
     load: dict[str, Space] = {}
+    for one in attempts:
+        if one.node_name is not None and not one.is_job:
+            load[one.node_name] = load.get(one.node_name, Space()) + Space(one.amounts, 1)
+    return load
+
+
+def _places(
+    nodes: Iterable[Node],
+    daemons: Mapping[PoolKey | None, Space],
+    load: Mapping[str, Space],
+) -> list[Place]:
+    """The nodes that take Pods, and what is left on them."""
+    places: list[Place] = []
+    for one in nodes:
+        if one.takes_pods and not one.draining_since:
+            taken = daemons.get(one.pool, Space()) + load.get(one.name, Space())
+            places.append(Place(one.pool, 0, one.offers - taken, one))
+    return places
+
+
+def _demand(attempts: Iterable[PodAttempt], misfits: Mapping[str, Misfit]) -> list[Demand]:
+    """What attempts ask for that have no node yet, and nodes of gangs that are still to be made."""
+    refused_by = {uid: frozenset(one.refused_by) for uid, one in misfits.items()}
     counts: Counter[Demand] = Counter()
     made: Counter[tuple[str, int, int | None]] = Counter()
     stand_ins: list[PodAttempt] = []
+
+    def ask(one: PodAttempt, count: int) -> None:
+        counts[replace(demand_of(one), refused_by=refused_by.get(one.job_uid, frozenset()))] += (
+            count
+        )
+
     for one in attempts:
         if one.is_job:
             stand_ins.append(one)
             continue
         made[one.job_uid, one.number, one.node_group] += 1
         if one.node_name is None:
-            counts[demand_of(one)] += 1
-        else:
-            load[one.node_name] = load.get(one.node_name, Space()) + Space(one.amounts, 1)
+            ask(one, 1)
     for one in stand_ins:
         missing = one.members - made[one.job_uid, one.number, one.node_group]
         if missing > 0:
-            counts[demand_of(one)] += missing
-    return load, [replace(one, count=count) for one, count in counts.items()]
+            ask(one, missing)
+    return [replace(one, count=count) for one, count in counts.items()]
 
 
 def _set_ceiling(

@@ -13,7 +13,6 @@ it has waited for `SECOND_ROUND`, and never more than ten times.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
         for name in short
         if takes_work(snapshot.environments[name])
         for demand in short[name]
-        for stop in movers.of(demand, waiting[name, _kind(demand)])
+        for stop in movers.of(demand, waiting[name, demand.kind])
     ]
 
 
@@ -80,10 +79,6 @@ def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: M
         any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_)
         for one in needs
     )
-
-
-def _kind(of: Demand) -> Demand:
-    return replace(of, count=1)
 
 
 def _waiting(

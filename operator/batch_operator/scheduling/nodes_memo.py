@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.awaited import Outlook
+    from batch_operator.scheduling.misfits import Misfit
 
 
 @dataclass(slots=True)
@@ -48,6 +49,10 @@ class Capacity:
     """What its provisioner said last."""
     known: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
+    misfits: dict[str, Misfit] = field(default_factory=dict)
+    """By job: nodes that have room for its Pods and do not get them."""
+    misfits_at: datetime | None = None
+    """When more may be known of these."""
 
     def history(self, key: PoolKey) -> History:
         return history_of(self.histories, key)

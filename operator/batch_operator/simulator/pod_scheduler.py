@@ -253,11 +253,10 @@ def _with(status: Json, condition: Json) -> Json:
 
 
 def _problems(spec: Mapping[str, Any], request: Request, node: _Node) -> Iterable[str]:
-    """Why a Pod cannot go to a node: the first filter that says no, with all that it says."""
-    wanted = spec.get("nodeSelector") or {}
-    if any(node.labels.get(key) != value for key, value in wanted.items()):
-        yield "node(s) didn't match Pod's node affinity/selector"
-        return
+    """Why a Pod cannot go to a node: the first filter that says no, with all that it says.
+
+    Filters are asked in kube-scheduler's order.
+    """
     if not node.is_open:
         yield "node(s) were unschedulable"
         return
@@ -266,6 +265,10 @@ def _problems(spec: Mapping[str, Any], request: Request, node: _Node) -> Iterabl
         if not any(_tolerates(one, taint) for one in tolerations):
             yield "node(s) had untolerated taint(s)"
             return
+    wanted = spec.get("nodeSelector") or {}
+    if any(node.labels.get(key) != value for key, value in wanted.items()):
+        yield "node(s) didn't match Pod's node affinity/selector"
+        return
     if len(node.used) >= node.pods:
         yield "Too many pods"
     if node.used_milli_cpu + request.milli_cpu > node.milli_cpu:
