@@ -44,10 +44,12 @@ class PricedWorld(World):
         super().restart()
         self.cache.nodes.replace(list(self.nodes.values()), self._version)
 
-    def add_node(self, name: str, capacity_type: CapacityType = CapacityType.ON_DEMAND) -> None:
+    def add_node(
+        self, name: str, capacity_type: CapacityType = CapacityType.ON_DEMAND, **fields: Any
+    ) -> None:
         """A node of the environment comes up."""
         self._version += 1
-        self.nodes[name] = Node(
+        made = Node(
             name=name,
             uid=f"uid-{name}",
             resource_version=self._version,
@@ -59,6 +61,7 @@ class PricedWorld(World):
             created_at=self.now,
             ready_at=self.now,
         )
+        self.nodes[name] = replace(made, **fields)
         self.cache.nodes.upsert(self.nodes[name])
 
     def edit(self, **spec: Any) -> None:

@@ -191,21 +191,29 @@ class Applier:
         key = f"create {job.namespace}/{name}"
         if key in self._in_flight:
             return
-        self._cache.assume(
-            PodAttempt(
-                namespace=job.namespace,
-                pod_name=name,
-                pod_uid="",
-                resource_version=0,
-                job_uid=job.uid,
-                index=start.index,
-                number=start.number,
-                revision=start.plan.revision,
-                environment=start.environment,
-                milli_cpu=start.milli_cpu,
-                phase=Phase.ASSUMED,
-            )
+        attempt = PodAttempt(
+            namespace=job.namespace,
+            pod_name=name,
+            pod_uid="",
+            resource_version=0,
+            job_uid=job.uid,
+            index=start.index,
+            number=start.number,
+            revision=start.plan.revision,
+            environment=start.environment,
+            milli_cpu=start.milli_cpu,
+            phase=Phase.ASSUMED,
         )
+        if start.asks is not None:  # nodes are planned for it from now on
+            attempt = replace(
+                attempt,
+                memory=start.asks.amounts.memory,
+                gpus=start.asks.amounts.gpus,
+                on_demand=start.asks.on_demand,
+                spot=start.asks.spot,
+                instance_type=start.asks.instance_type,
+            )
+        self._cache.assume(attempt)
         self._creates += 1
         self._in_flight[key] = asyncio.create_task(self._create_pod(key, name, start))
 

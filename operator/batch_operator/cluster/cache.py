@@ -418,9 +418,12 @@ class Cache:
                 self._changed_nodes |= known.claimants
 
     def _places(self, node: Node) -> list[tuple[dict[str, dict[str, Node]], str]]:
-        """Under which environments a node is kept: the one that counts it, or all that it names."""
-        if node.owner is not None:
-            return [(self._nodes, node.owner)]
+        """Under which environments a node is kept: the one that counts it, or all that it names.
+
+        One that names none may be one that an environment selects by labels of its own.
+        """
+        if node.owner is not None or not node.claimants:
+            return [(self._nodes, node.owner or "")]
         return [(self._stray_nodes, name) for name in node.claimants]
 
     def _daemon_set_changed(self, before: DaemonSet | None, after: DaemonSet | None) -> None:

@@ -116,7 +116,7 @@ def _by_environment(
     found: dict[str, list[PodAttempt]] = defaultdict(list)
     for attempts in snapshot.attempts.values():
         for one in attempts.values():
-            if one.environment in wanted and not one.phase.ended:
+            if one.environment in wanted:
                 found[one.environment].append(one)
     return found
 
@@ -150,6 +150,7 @@ def _see_to(
     report = known.report = snapshot.reports.get(name, known.report)
     is_follower = spec.provisioner is not None and spec.provisioner.type in snapshot.followers
     refusals = snapshot.refused_pools.get(name, {})
+    made, attempts = attempts, [one for one in attempts if not one.phase.ended]
     load = _load(attempts)
     learn(known, spec, nodes.values(), refusals, load, now, may_go_idle=is_follower)
     before = known.plan
@@ -162,7 +163,7 @@ def _see_to(
         places = _places(nodes.values(), daemons, load)
         turned, known.misfits_at = note_misfits(known.misfits, attempts, places, now)
         memo.to_look.update(dict.fromkeys(sorted(turned)))
-    demand = _demand(attempts, known.misfits)
+    demand = _demand(made, known.misfits)
     view = View(
         spec=spec.model_copy(update={"min_vcpus": 0}) if environment.deleting else spec,
         nodes=[nodes[one] for one in sorted(nodes)],
@@ -296,7 +297,11 @@ def _places(
 
 
 def _demand(attempts: Iterable[PodAttempt], misfits: Mapping[str, Misfit]) -> list[Demand]:
-    """What attempts ask for that have no node yet, and nodes of gangs that are still to be made."""
+    """What attempts ask for that have no node yet, and nodes of gangs that are still to be made.
+
+    Of a gang's Pods those that have ended were made, too. Of a gang that is only asked for it is
+    not known yet what each of its Pods asks for.
+    """
     refused_by = {uid: frozenset(one.refused_by) for uid, one in misfits.items()}
     counts: Counter[Demand] = Counter()
     made: Counter[tuple[str, int, int | None]] = Counter()
@@ -309,10 +314,10 @@ def _demand(attempts: Iterable[PodAttempt], misfits: Mapping[str, Misfit]) -> li
 
     for one in attempts:
         if one.is_job:
-            stand_ins.append(one)
+            stand_ins += [] if one.is_on_its_way else [one]
             continue
         made[one.job_uid, one.number, one.node_group] += 1
-        if one.node_name is None:
+        if one.node_name is None and not one.phase.ended:
             ask(one, 1)
     for one in stand_ins:
         missing = one.members - made[one.job_uid, one.number, one.node_group]

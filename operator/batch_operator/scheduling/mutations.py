@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.provisioning.catalogue import CatalogueKey
     from batch_operator.provisioning.nodes import Node
+    from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.snapshot import Environment, Job
 
@@ -62,6 +63,8 @@ class StartAttempt:
     """Where the Pod goes if it brings its capacity with it."""
     held_milli: int | None = None
     """What it holds of its environment, in milli-CPU, if that is not what it asks for."""
+    asks: Demand | None = None
+    """What its Pod asks of a node; None for a multi-node job, whose Pods differ."""
 
     @property
     def milli_cpu(self) -> int:

@@ -107,7 +107,7 @@ class Snapshot:
     catalogues: Mapping[CatalogueKey, Catalogue] = field(default_factory=dict)
     """What has been read of price catalogues; their prices are in the environments' specs."""
     nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
-    """By compute environment and name."""
+    """By compute environment and name; under "" those that name none."""
     daemon_sets: tuple[DaemonSet, ...] = ()
     stray_nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     """By compute environment that label or taint names, and name: nodes that none counts."""

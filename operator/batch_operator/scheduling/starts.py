@@ -156,6 +156,7 @@ def _attempt(
     on_demand = needs_on_demand(plan.retry, counted.times_host_lost(index))
     if serverless is None:  # Elsewhere no node has labels of ours; only what suits was tried.
         selector = {**selector, **(_SPOT if spot_only else _ON_DEMAND if on_demand else {})}
+    asks = ask.needs[0] if ask is not None and ask.needs and not plan.groups else None
     return StartAttempt(
         job=look.job,
         plan=plan,
@@ -169,6 +170,7 @@ def _attempt(
         provisioning_class=provisioning_class(environment.spec),
         serverless=serverless,
         held_milli=ask.milli_in(environment) if ask is not None and serverless else None,
+        asks=replace(asks, spot=True) if asks is not None and spot_only else asks,
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from batch_operator.api import meta
+from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE
 from batch_operator.api.job import BatchJobStatus
 from batch_operator.cluster import applier as applying
 from batch_operator.cluster import decoding
@@ -21,6 +22,7 @@ from batch_operator.cluster.decoding import Revision
 from batch_operator.cluster.statuses import StatusTarget, StatusWriter
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.plan import Plan, make_plan
+from batch_operator.provisioning.packing import demand_of
 from batch_operator.scheduling.mutations import (
     CreateRevision,
     DeleteJob,
@@ -36,6 +38,7 @@ from batch_operator.scheduling.mutations import (
     Urgency,
     WriteStatus,
 )
+from batch_operator.scheduling.suitability import needs_of
 from support.builders import (
     START,
     attempt,
@@ -163,6 +166,28 @@ async def test_a_create_on_its_way_counts_as_an_attempt_and_against_the_budget()
 
     assert hand.attempts[POD].phase is Phase.UNBOUND
     assert hand.applier.start_budget == CREATES_IN_FLIGHT_MAX
+
+
+async def test_nodes_are_planned_for_what_is_on_its_way_as_for_the_pod_that_comes_of_it() -> None:
+    template = pod_template("2", resources={"requests": {"cpu": "2", "memory": "3Gi"}})
+    template["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": "1"}
+    template["spec"]["nodeSelector"] = {
+        LABEL_INSTANCE_TYPE: "p4",
+        meta.LABEL_CAPACITY_TYPE: "on-demand",
+    }
+    one, of = job(), definition(spec=definition_spec(podTemplate=template))
+    plan = make_plan(one, of, None)
+    assert isinstance(plan, Plan)
+    [asks] = needs_of(plan)
+    hand = Hand()
+    hand.api.will("create", Late(10, accept))
+    await hand.submit(StartAttempt(one, plan, 0, 1, None, "local", {}, asks=asks))
+    before = demand_of(hand.attempts[POD])
+    await asyncio.sleep(11)
+
+    assert hand.attempts[POD].phase is Phase.UNBOUND
+    assert before == demand_of(hand.attempts[POD])
+    assert (before.amounts.gpus, before.instance_type, before.on_demand) == (1, "p4", True)
 
 
 @pytest.mark.parametrize(

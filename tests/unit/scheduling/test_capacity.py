@@ -7,11 +7,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.amounts import Amounts
-from batch_operator.api.compute_environment import ComputeEnvironmentStatus, PoolStatus
+from batch_operator.api.compute_environment import (
+    LABEL_INSTANCE_TYPE,
+    ComputeEnvironmentStatus,
+    PoolStatus,
+)
 from batch_operator.api.objects import Toleration
+from batch_operator.cluster import decoding
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.manifests.pods import pod
 from batch_operator.provisioning.daemons import DaemonSet
 from batch_operator.provisioning.history import History
+from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import Space
 from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.environment_status import environment_status
@@ -19,7 +26,7 @@ from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import CordonNode, Provide
 from batch_operator.scheduling.snapshot import Changes, PoolRefusal, Snapshot
-from support.builders import attempt, environment
+from support.builders import attempt, definition, definition_spec, environment, job, pod_template
 from support.environments import (
     GIB,
     NOON,
@@ -31,6 +38,8 @@ from support.environments import (
     pool,
     space,
 )
+from support.wire import stored
+from support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -136,6 +145,28 @@ def test_pods_of_a_gang_that_are_still_to_be_made_are_demand_too() -> None:
     look(narrow, *made, stand_in, of=elastic(maxvCpus=8, allocationStrategy="BEST_FIT"))
 
     assert (desired(roomy), desired(narrow)) == (3, 0)
+
+
+def test_pods_of_a_gang_that_have_ended_were_made_and_are_no_demand() -> None:
+    """Workers that end before the main node let their nodes go."""
+    group = {"job_uid": "uid-gang", "node_group": 1, "milli_cpu": 3000}
+    runs = waiting(0, Phase.RUNNING, node_name="n1", **group)
+    ended = [waiting(number, Phase.SUCCEEDED, node_name="n2", **group) for number in (1, 2)]
+    stand_in = waiting(3, Phase.ASSUMED, **{**group, "milli_cpu": 9000, "members": 3})
+    memo = Memo()
+    for seconds in (0, 60):
+        look(memo, runs, *ended, stand_in, nodes=[node("n1"), node("n2")], now=at(seconds))
+
+    assert desired(memo) == 1
+
+
+def test_a_gang_that_is_only_asked_for_orders_nothing_yet() -> None:
+    """What each of its Pods asks for is known once its Jobs stand, a moment later."""
+    memo = Memo()
+    group = {"job_uid": "uid-gang", "node_group": 1, "milli_cpu": 9000, "memory": 0}
+    look(memo, waiting(1, Phase.ASSUMED, members=3, pod_uid="", **group))
+
+    assert desired(memo) == 0
 
 
 def test_a_provisioner_is_asked_when_something_differs_and_now_and_then() -> None:
@@ -279,3 +310,19 @@ def test_an_environment_that_cannot_be_planned_stops_no_other_and_keeps_its_last
     assert [one.environment.name for one in mutations if isinstance(one, Provide)] == ["other"]
     assert desired(memo) == 1
     assert (due_at, seen_to_at) == (None, at(40))
+
+
+def test_a_start_says_what_its_pod_will_ask_of_a_node() -> None:
+    """So nodes are planned for it before its Pod has been seen."""
+    template = pod_template("2")
+    template["spec"]["nodeSelector"] = {LABEL_INSTANCE_TYPE: "large"}
+    world = World()
+    world.definitions = [definition(spec=definition_spec(podTemplate=template))]
+    world.restart()
+    world.submit(job("a"))
+    world.settle()
+    [start] = world.started
+    made = decoding.attempt(stored(pod(start), uid="pod", version=1))
+
+    assert start.asks == demand_of(made)
+    assert start.asks.instance_type == "large"

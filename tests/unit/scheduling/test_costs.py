@@ -363,6 +363,19 @@ def _step(those: PricedWorld, what: str, name: str, which: int) -> None:
     those.settle()
 
 
+def test_an_attempt_on_a_node_that_an_environment_selects_by_other_labels_costs_its_part() -> None:
+    """Such a node names no environment; its pool and its price are known all the same."""
+    those = PricedWorld(nodeSelector={"team": "blue"})
+    those.add_node("a", environment="", claimed_by=None)
+    submit(those)
+    those.bind()
+    those.tick(1000)
+    those.end()
+
+    assert those.cost("job").total == "0.25"
+    assert those.cost("job").spot_savings == "0.00"
+
+
 def test_what_is_on_a_node_whose_type_is_taken_out_of_the_spec_costs_what_it_did() -> None:
     """An infrastructure update leaves what runs there its time: that is not for nothing."""
     those = PricedWorld()
