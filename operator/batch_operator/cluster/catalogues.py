@@ -36,6 +36,7 @@ class Catalogues:
         namespace, name, wanted = key
         known = self._cache.catalogues.get(key)
         prices, what = known.prices if known else {}, f"ConfigMap {namespace}/{name}"
+        text = ""
         try:
             found = decoding.config_map(await self._client.get(CONFIG_MAPS, namespace, name))
         except ApiError as error:
@@ -44,10 +45,13 @@ class Catalogues:
             else:
                 problem = f"{what} cannot be read: {error.message[:_MESSAGE_MAX]}"
         else:
-            if wanted in found.data:
-                prices, problem = listed_prices(found.data[wanted])
-                problem = problem and f"key {wanted} of {what}: {problem}"
-            else:
+            text = found.data.get(wanted, "")
+            if wanted not in found.data:
                 problem = f"{what} has no key {wanted} in its data: add it"
+            elif known is not None and known.text == text:
+                problem = known.problem
+            else:
+                prices, problem = listed_prices(text)
+                problem = problem and f"key {wanted} of {what}: {problem}"
         again_at = self._clock.now() + timedelta(seconds=AGAIN_S)
-        self._cache.keep_catalogue(key, Catalogue(again_at, prices, problem))
+        self._cache.keep_catalogue(key, Catalogue(again_at, prices, problem, text))

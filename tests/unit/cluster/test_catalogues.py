@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from batch_operator.cluster import catalogues
 from batch_operator.cluster.cache import Cache
 from batch_operator.cluster.catalogues import AGAIN_S, Catalogues
 from batch_operator.cluster.client import ApiError
@@ -69,6 +70,23 @@ async def test_prices_come_from_the_catalogue_and_stay_when_the_status_is_writte
 
     assert reader.price() == 0.5
     assert reader.said() == []
+
+
+async def test_a_table_that_has_not_changed_is_not_parsed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad = "big: {onDemand: 0.5}\nsmall: dear"
+    reader = Reader(*(config_map(table=text) for text in (bad, bad, "big: {onDemand: 0.6}")))
+    await reader.catalogues.read(KEY)
+    before = reader.said()
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogues, "listed_prices", None)
+        await reader.catalogues.read(KEY)
+    same = reader.price(), reader.cache.catalogues[KEY].problem
+    await reader.catalogues.read(KEY)
+
+    assert same == (0.5, before[0][1])
+    assert (reader.price(), reader.cache.catalogues[KEY].problem) == (0.6, "")
 
 
 async def test_it_is_read_at_once_and_then_every_few_minutes() -> None:

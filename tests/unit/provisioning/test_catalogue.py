@@ -36,12 +36,20 @@ def test_a_table_gives_prices_by_instance_type(text: str) -> None:
     ("text", "said"),
     [
         ("a: {onDemand: dear}", "a: onDemand is 'dear': write a number from 0 to 1000000"),
-        ("a: {spot: -1}", "a: spot is -1: write a number from 0 to 1000000"),
-        ("a: {spot: .nan}", "a: spot is nan: write a number from 0 to 1000000"),
-        ("a: {spot: true}", "a: spot is True: write a number from 0 to 1000000"),
+        ("a: {spot: -1}", "a: spot is '-1': write a number from 0 to 1000000"),
+        ("a: {spot: .nan}", "a: spot is '.nan': write a number from 0 to 1000000"),
+        ("a: {spot: true}", "a: spot is 'true': write a number from 0 to 1000000"),
         ("a: {price: 1}", "a: write `TYPE: {onDemand: 0.1, spot: 0.03}`"),
         ("a: 1", "a: write `TYPE: {onDemand: 0.1, spot: 0.03}`"),
-        ("7: {spot: 1}", "7: an instance type is a text of 1 to 63 characters"),
+        ("a: {spot: nan}", "a: spot is 'nan': write a number from 0 to 1000000"),
+        ("a: {spot: 1000001}", "a: spot is '1000001': write a number from 0 to 1000000"),
+        ("a: {spot: 2026-99-99}", "a: spot is '2026-99-99': write a number from 0 to 1000000"),
+        ("a: {spot: [1]}", "a: spot is \"['1']\": write a number from 0 to 1000000"),
+        (
+            f"a: {{spot: {'9' * 5000}}}",
+            f"a: spot is '{'9' * 40}': write a number from 0 to 1000000",
+        ),
+        ("'': {spot: 1}", ": an instance type is a text of 1 to 63 characters"),
         ("a: 1\nb: 2\nc: 3", "a: write `TYPE: {onDemand: 0.1, spot: 0.03}` (and 2 more rows)"),
     ],
 )
@@ -68,6 +76,23 @@ def test_what_is_no_table_gives_no_prices(text: str, said: str) -> None:
 
     assert found == {}
     assert problem.startswith(said)
+
+
+BOMB = "a0: &a0 {spot: 1}\n" + "\n".join(
+    f"a{number}: &a{number} {{spot: [*a{number - 1}, *a{number - 1}]}}" for number in range(1, 100)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BOMB, "a: &a {spot: 1}\nb: *a", "[" * 5000, "- " * 5000, "a: " + "{b: " * 5000],
+    ids=["a bomb", "an alias", "lists in lists", "items in items", "tables in tables"],
+)
+def test_what_may_be_larger_than_it_looks_is_not_read(text: str) -> None:
+    assert listed_prices(text) == (
+        {},
+        "it has aliases, or lists within lists: write `TYPE: {onDemand: 0.1, spot: 0.03}` in it",
+    )
 
 
 @given(st.text(max_size=200))
