@@ -75,12 +75,14 @@ def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan
 
 
 def _refused(view: View) -> tuple[Demand, ...]:
-    """Pods for which all pools that suit them are refused now."""
-    open_ = [one for one in pools_of(view.spec) if not view.history(one.key).is_refused(view.now)]
+    """Pods for which all pools that suit them are refused now; where none is named, none is."""
+    pools = pools_of(view.spec)
+    open_ = [one for one in pools if not view.history(one.key).is_refused(view.now)]
     return tuple(
         one
         for one in view.demand
-        if not any(
+        if pools
+        and not any(
             one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_
         )
     )

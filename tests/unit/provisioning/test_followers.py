@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from batch_operator.api.amounts import Amounts
@@ -50,6 +51,19 @@ def test_a_refused_pool_is_asked_last_until_its_back_off_is_over() -> None:
 
     assert preference(now) == (LARGE, SMALL)
     assert preference(later) == (SMALL, LARGE)
+
+
+def test_where_no_instance_types_are_named_none_is_refused() -> None:
+    """Its autoscaler knows what there is; a Pod that waits is its business, and stays."""
+    unnamed = ComputeEnvironmentSpec.model_validate(
+        {"type": "MANAGED", "maxvCpus": 64, "provisioner": {"type": "none"}}
+    )
+    named = spec()
+    refused = {key: History(refused_until=START + timedelta(seconds=30)) for key in (SMALL, LARGE)}
+    view = View(spec=named, nodes=[], now=START, demand=WAITING, histories=refused)
+
+    assert expected_capacity(view, {}).refused == tuple(WAITING)
+    assert expected_capacity(replace(view, spec=unnamed), {}).refused == ()
 
 
 def test_all_pools_are_named_also_where_a_strategy_waits_for_one() -> None:
