@@ -206,7 +206,7 @@ def _why_unable(provisioner: ProvisionerType, error: ApiError | UnableError) -> 
     """
     if isinstance(error, UnableError):
         return str(error)
-    if error.status not in {403, 404}:
+    if error.status != 403:
         raise error
     return (
         f"the API server refuses what provisioner {provisioner} does ({error.message}): enable it "

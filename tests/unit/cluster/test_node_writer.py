@@ -151,21 +151,27 @@ async def test_the_finalizer_stays_while_machines_are_on_their_way() -> None:
     assert desk.finalizers == []
 
 
-@pytest.mark.parametrize("error", [FORBIDDEN, ApiError(404, "NotFound", "no such resource")])
-async def test_what_a_provisioner_may_not_do_is_reported_with_what_to_do(error: ApiError) -> None:
+async def test_what_a_provisioner_may_not_do_is_reported_with_what_to_do() -> None:
     desk = Desk(meta.FINALIZER_NODES)
-    desk.provisioner.answer = error
+    desk.provisioner.answer = FORBIDDEN
     await desk.provide()
 
     assert desk.problem == (
-        f"the API server refuses what provisioner kwok does ({error.message}): enable it where the "
-        f"operator is installed, provisioners.kwok.enabled=true in its chart"
+        f"the API server refuses what provisioner kwok does ({FORBIDDEN.message}): enable it where "
+        f"the operator is installed, provisioners.kwok.enabled=true in its chart"
     )
 
 
-async def test_trouble_that_passes_is_no_problem_of_the_environments() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError(503, "ServiceUnavailable", "later"),
+        ApiError(404, "NotFound", "it got lost"),
+    ],
+)
+async def test_trouble_that_passes_is_no_problem_of_the_environments(error: ApiError) -> None:
     desk = Desk(meta.FINALIZER_NODES)
-    desk.provisioner.answer = ApiError(503, "ServiceUnavailable", "later")
+    desk.provisioner.answer = error
     with pytest.raises(ApiError):
         await desk.provide()
 

@@ -11,6 +11,7 @@ import pytest
 
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.cluster.client import MERGE_PATCH, ApiError
+from batch_operator.cluster.provisioner import UnableError
 from batch_operator.provisioners.karpenter.node_pools import (
     groups_of,
     node_pools,
@@ -195,10 +196,14 @@ async def test_a_node_pool_that_the_api_refuses_is_a_problem_that_names_it() -> 
 
 
 async def test_a_cluster_without_karpenter_is_told_apart_from_objects_that_are_gone() -> None:
-    api = ScriptedApi()
-    api.will("list", ApiError(404, "NotFound", "the server could not find"))
-    with pytest.raises(ApiError, match="install Karpenter"):
-        await KarpenterProvisioner(api).provide(ENVIRONMENT, CapacityPlan(desired={}), ())
+    """A NodePool that somebody deleted just now is made anew the next time."""
+    without, with_karpenter = ScriptedApi(), ScriptedApi()
+    without.will("list", ApiError(404, "NotFound", "the server could not find"))
+    with_karpenter.will("patch", ApiError(404, "NotFound", f"{GROUP.name} not found"))
+    with pytest.raises(UnableError, match="install Karpenter"):
+        await KarpenterProvisioner(without).provide(ENVIRONMENT, CapacityPlan(desired={}), ())
+    with pytest.raises(ApiError, match=f"{GROUP.name} not found"):
+        await provided(with_karpenter, pools=(stored(limits={"cpu": "1000"}),))
 
 
 async def test_an_api_server_in_trouble_is_asked_again() -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from batch_operator.api import meta
 from batch_operator.cluster.client import EVENTS, MERGE_PATCH, ApiError, Resource
-from batch_operator.cluster.provisioner import Provided
+from batch_operator.cluster.provisioner import Provided, UnableError
 from batch_operator.provisioners.karpenter.launches import (
     NO_CAPACITY,
     coming,
@@ -61,22 +61,21 @@ class KarpenterProvisioner:
         del nodes
         ours = f"{meta.LABEL_COMPUTE_ENVIRONMENT}={environment.name}"
         try:
-            page = await self._client.list_page(NODE_POOLS, label_selector=ours, limit=0)
-            found = [msgspec.json.decode(raw) for raw in page.items]
-            found = [one for one in found if is_owned(one, environment)]
+            pools = await self._client.list_page(NODE_POOLS, label_selector=ours, limit=0)
             page = await self._client.list_page(NODE_CLAIMS, label_selector=ours, limit=0)
-            claims = page.items
-            problems = await self._bring_up_to_date(environment, plan, found, claims)
-            page = await self._client.list_page(
-                EVENTS,
-                namespace=EVENTS_NAMESPACE,
-                field_selector=f"reason={NO_CAPACITY},involvedObject.kind=NodeClaim",
-                limit=0,
-            )
         except ApiError as error:
             if error.is_not_found:
-                raise ApiError(404, error.reason, _NOT_SERVED) from error
+                raise UnableError(_NOT_SERVED) from error
             raise
+        claims, found = page.items, [msgspec.json.decode(raw) for raw in pools.items]
+        found = [one for one in found if is_owned(one, environment)]
+        problems = await self._bring_up_to_date(environment, plan, found, claims)
+        page = await self._client.list_page(
+            EVENTS,
+            namespace=EVENTS_NAMESPACE,
+            field_selector=f"reason={NO_CAPACITY},involvedObject.kind=NodeClaim",
+            limit=0,
+        )
         groups = groups_of(environment)
         launches = [*failed_launches(claims, groups), *lacks_of_capacity(page.items, groups)]
         for one in found:
