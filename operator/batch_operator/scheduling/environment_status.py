@@ -107,7 +107,11 @@ def _what_is_left(environment: Environment, snapshot: Snapshot) -> str:
     if strays := snapshot.stray_nodes.get(environment.name):
         return f"waits for somebody to delete or label node {min(strays)}: see condition Degraded"
     nodes = len(snapshot.nodes.get(environment.name, {}))
-    return f"takes nothing new; goes when its jobs have ended and {_count(nodes)} are removed"
+    sentence = f"takes nothing new; goes when its jobs have ended and {_count(nodes)} are removed"
+    report = snapshot.reports.get(environment.name)
+    if report is None or report.problem is None:
+        return sentence
+    return f"{sentence}; its provisioner cannot go on: {report.problem}"
 
 
 def _invalidity(

@@ -206,6 +206,15 @@ async def test_a_cluster_without_karpenter_is_told_apart_from_objects_that_are_g
         await provided(with_karpenter, pools=(stored(limits={"cpu": "1000"}),))
 
 
+async def test_an_environment_may_go_after_karpenter_has_gone() -> None:
+    api = ScriptedApi()
+    api.will("list", ApiError(404, "NotFound", "the server could not find"))
+    ending = replace(ENVIRONMENT, deleting=True)
+    result = await KarpenterProvisioner(api).provide(ending, CapacityPlan(desired={}), ())
+
+    assert not result.is_pending
+
+
 async def test_an_api_server_in_trouble_is_asked_again() -> None:
     api = ScriptedApi()
     api.will("list", ApiError(503, "ServiceUnavailable", "later"))

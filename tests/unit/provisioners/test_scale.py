@@ -278,6 +278,18 @@ async def test_an_environment_that_is_deleted_waits_for_its_last_machine() -> No
     assert (first.is_pending, then.is_pending) == (True, False)
 
 
+async def test_an_environment_may_go_after_what_made_its_machines_has_gone() -> None:
+    fleet = Fleet()
+    fleet.refused["get", REPLICAS, "small"] = NOT_FOUND
+    ending = replace(scale_environment(), deleting=True)
+
+    provided = await provide(fleet, CapacityPlan({}), environment=ending)
+
+    assert not provided.is_pending
+    with pytest.raises(UnableError, match="there is no machinedeployments fleet/small"):
+        await provide(fleet, CapacityPlan({}), [scaled_node("left-over")], environment=ending)
+
+
 async def test_an_operator_that_may_not_read_the_object_only_explains_less() -> None:
     fleet = Fleet(small=0)
     fleet.refused["get", "machinedeployments", "small"] = FORBIDDEN

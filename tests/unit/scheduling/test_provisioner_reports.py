@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from batch_operator.api.compute_environment import CapacityType, ComputeEnvironmentStatus
 from batch_operator.provisioning.pools import PoolKey
@@ -13,12 +15,17 @@ from batch_operator.scheduling.snapshot import Changes, ProvisionerReport, Snaps
 from support.builders import START
 from support.scaled import scale_environment
 
+if TYPE_CHECKING:
+    from batch_operator.scheduling.snapshot import Environment
+
 SMALL = PoolKey("small", CapacityType.ON_DEMAND)
 
 
-def after(minutes: float, memo: Memo, report: ProvisionerReport) -> ComputeEnvironmentStatus | None:
-    """The status of an environment that keeps two nodes which never come."""
-    environment = scale_environment("MarkMachines", minvCpus=4)
+def after(
+    minutes: float, memo: Memo, report: ProvisionerReport, environment: Environment | None = None
+) -> ComputeEnvironmentStatus | None:
+    """The status of an environment, unless given of one that keeps two nodes which never come."""
+    environment = environment or scale_environment("MarkMachines", minvCpus=4)
     result = run_cycle(
         Snapshot(
             now=START + timedelta(minutes=minutes),
@@ -49,6 +56,19 @@ def test_what_should_be_mended_is_told_by_a_condition() -> None:
     [degraded] = [one for one in status.conditions if one.type == "Degraded"]
     assert (degraded.reason, degraded.message) == ("ProvisionerProblem", "add the taint")
     assert status.status == "VALID"
+
+
+def test_what_keeps_an_environment_from_going_is_told_too() -> None:
+    ending = replace(scale_environment(), deleting=True)
+    report = ProvisionerReport(problem="the operator may not list nodepools", is_invalid=True)
+    status = after(0, Memo(), report, ending)
+
+    assert status is not None
+    assert (status.status, status.status_reason) == (
+        "DELETING",
+        "takes nothing new; goes when its jobs have ended and 0 nodes are removed; its provisioner "
+        "cannot go on: the operator may not list nodepools",
+    )
 
 
 def test_nodes_that_never_come_are_refused_in_the_words_of_who_makes_them() -> None:

@@ -64,9 +64,11 @@ class KarpenterProvisioner:
             pools = await self._client.list_page(NODE_POOLS, label_selector=ours, limit=0)
             page = await self._client.list_page(NODE_CLAIMS, label_selector=ours, limit=0)
         except ApiError as error:
-            if error.is_not_found:
-                raise UnableError(_NOT_SERVED) from error
-            raise
+            if not error.is_not_found:
+                raise
+            if environment.deleting:
+                return Provided()  # what there was went with its kinds
+            raise UnableError(_NOT_SERVED) from error
         claims, found = page.items, [msgspec.json.decode(raw) for raw in pools.items]
         found = [one for one in found if is_owned(one, environment)]
         problems = await self._bring_up_to_date(environment, plan, found, claims)

@@ -74,6 +74,8 @@ class ScaleProvisioner:
             try:
                 await pool.see_to(plan, nodes)
             except ApiError as error:
+                if error.is_not_found and environment.deleting and not pool.has_nodes(nodes):
+                    continue  # its machines went with it
                 if (problem := _explained(error, target)) is not None:
                     problems.append(problem)
                     unable += 1
@@ -117,6 +119,9 @@ class _Pool:
         self._target = target
         self._machines: dict[str, str | None] = {}
         self._marks = scale_in is ScaleIn.MARK_MACHINES
+
+    def has_nodes(self, nodes: Sequence[Node]) -> bool:
+        return any(one.pool == self.key for one in nodes)
 
     def lacks_nodes(self, plan: CapacityPlan, nodes: Sequence[Node]) -> bool:
         there = sum(one.pool == self.key and one.stays for one in nodes)
