@@ -87,6 +87,8 @@ class Fleet:
         self.status: dict[str, Any] = {}
         self.owners: dict[str, str] = {}
         """By node: whose its Machine is, where that is not `small`."""
+        self.marks: dict[str, Any] = {}
+        """By Machine: its annotations. It stays for as long as the test plays no controller."""
         self.refused: dict[tuple[str, str, str], ApiError] = {}
         """By verb, resource and name."""
         self.written: list[tuple[str, str, Any]] = []
@@ -108,7 +110,8 @@ class Fleet:
         match request.resource:
             case "machinedeployments/scale":
                 count = {"replicas": self.replicas[name]}
-                body = {"spec": count, "status": count}
+                body |= {"spec": count, "status": count}
+                body["metadata"]["resourceVersion"] = "5"
             case "machinedeployments":
                 body["status"] = self.status
             case "nodes":
@@ -117,6 +120,7 @@ class Fleet:
                 node = name.removeprefix("m-")
                 owner = self.owners.get(node, "small")
                 body["metadata"]["labels"] = {"cluster.x-k8s.io/deployment-name": owner}
+                body["metadata"]["annotations"] = self.marks.get(name, {})
                 body["status"] = {"nodeRef": {"name": node}}
         return msgspec.json.encode(body)
 
@@ -128,4 +132,6 @@ class Fleet:
         self.written.append((request.resource, request.name, what))
         if "spec" in body:
             self.replicas[request.name] = what
+        elif request.resource == "machines":
+            self.marks[request.name] = what
         return b"{}"

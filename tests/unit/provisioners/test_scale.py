@@ -28,8 +28,12 @@ LARGE = PoolKey("large", CapacityType.ON_DEMAND)
 FORBIDDEN = ApiError(403, "Forbidden", "no")
 NOT_FOUND = ApiError(404, "NotFound", "there is none")
 RELEASED = {meta.ANNOTATION_RELEASED: "true"}
-MARKED = {"cluster.x-k8s.io/delete-machine": ""}
 REPLICAS = "machinedeployments/scale"
+
+
+def marked(replicas: int) -> dict[str, str]:
+    """The mark of a Machine for which replicas is lowered to so many."""
+    return {"cluster.x-k8s.io/delete-machine": str(replicas)}
 
 
 async def provide(
@@ -68,7 +72,7 @@ async def test_a_machine_is_marked_before_replicas_is_lowered() -> None:
     assert len(fleet.seen) == 1
     assert fleet.written == [
         ("nodes", "n-2", RELEASED),
-        ("machines", "m-n-2", MARKED),
+        ("machines", "m-n-2", marked(2)),
         (REPLICAS, "small", 2),
     ]
 
@@ -79,7 +83,7 @@ async def test_a_restart_after_the_release_marks_and_lowers() -> None:
 
     await provide(fleet, CapacityPlan({SMALL: 1}), nodes)
 
-    assert fleet.written == [("machines", "m-n-2", MARKED), (REPLICAS, "small", 1)]
+    assert fleet.written == [("machines", "m-n-2", marked(1)), (REPLICAS, "small", 1)]
 
 
 async def test_a_node_that_is_only_cordoned_keeps_its_machine() -> None:
@@ -111,6 +115,7 @@ async def test_orders_that_never_came_are_not_given_up_while_the_pool_has_nodes(
 
 async def test_orders_that_never_came_are_given_up_where_no_node_can_be_hit() -> None:
     fleet = Fleet(small=5)
+    fleet.status = {"readyReplicas": 0}
 
     await provide(fleet, CapacityPlan({}))
 
@@ -123,6 +128,90 @@ async def test_no_more_machines_go_than_are_marked() -> None:
     await provide(fleet, CapacityPlan({SMALL: 1}, remove=(idle,)), [scaled_node("n-1"), idle])
 
     assert fleet.written[-1] == (REPLICAS, "small", 6)
+
+
+async def test_a_machine_that_takes_its_time_to_go_is_counted_once() -> None:
+    """Six replicas: four nodes, and two machines whose nodes are late and were given up."""
+    fleet, two, three = Fleet(small=6), scaled_node("n-2", draining=True), scaled_node("n-3")
+    live = [scaled_node("n-1"), scaled_node("n-4")]
+    await provide(fleet, CapacityPlan({SMALL: 3}, remove=(two,)), [*live, two, three])
+    two = scaled_node("n-2", draining=True, released=True)
+    three = scaled_node("n-3", draining=True)
+
+    await provide(fleet, CapacityPlan({SMALL: 2}, remove=(three,)), [*live, two, three])
+    three = scaled_node("n-3", draining=True, released=True)
+    await provide(fleet, CapacityPlan({SMALL: 2}), [*live, two, three])
+
+    assert [one for one in fleet.written if one[0] != "nodes"] == [
+        ("machines", "m-n-2", marked(5)),
+        (REPLICAS, "small", 5),
+        ("machines", "m-n-3", marked(4)),
+        (REPLICAS, "small", 4),
+    ]
+
+
+async def test_a_mark_whose_replicas_were_not_written_counts_after_a_restart() -> None:
+    fleet, idle = Fleet(small=3), scaled_node("n-2", draining=True, released=True)
+    fleet.marks["m-n-2"] = marked(2)
+
+    await provide(fleet, CapacityPlan({SMALL: 1}), [scaled_node("n-1"), idle])
+
+    assert fleet.replicas == {"small": 2}
+
+
+async def test_replicas_that_somebody_else_has_changed_meanwhile_are_not_lowered() -> None:
+    fleet, idle = Fleet(small=2), scaled_node("n-2", draining=True)
+    conflict = ApiError(409, "Conflict", "the object has been modified")
+    fleet.refused["patch", REPLICAS, "small"] = conflict
+    nodes = [scaled_node("n-1"), idle]
+    with pytest.raises(ApiError, match="modified"):
+        await provide(fleet, CapacityPlan({SMALL: 1}, remove=(idle,)), nodes)
+    *_, asked = fleet.api.asked("patch")
+
+    assert asked.body == {"metadata": {"resourceVersion": "5"}, "spec": {"replicas": 1}}
+
+
+@pytest.mark.parametrize(
+    ("scale_in", "what_goes"), [("MarkMachines", "only marked ones go"), ("WhenPoolIsIdle", "none")]
+)
+async def test_machines_that_are_nodes_without_our_labels_are_not_taken(
+    scale_in: str, what_goes: str
+) -> None:
+    """Of a target that existed before, or of another environment; or their labels were lost."""
+    fleet = Fleet(small=5)
+    fleet.status = {"readyReplicas": 5}
+
+    provided = await provide(fleet, CapacityPlan({}), environment=scale_environment(scale_in))
+
+    assert fleet.written == []
+    assert (provided.problem or "").startswith("5 machines of machinedeployments fleet/small may")
+    assert f"until then {what_goes}" in (provided.problem or "")
+
+
+async def test_the_last_node_with_labels_does_not_take_machines_without_them_along() -> None:
+    marking, whole = Fleet(small=3), Fleet(small=3)
+    marking.status = whole.status = {"readyReplicas": 3}
+    idle = scaled_node("n-2", draining=True)
+    plan = CapacityPlan({}, remove=(idle,))
+
+    await provide(marking, plan, [idle])
+    await provide(whole, plan, [idle], scale_environment("WhenPoolIsIdle"))
+
+    assert marking.replicas == {"small": 2}
+    assert whole.written == []
+
+
+async def test_what_does_not_tell_how_many_are_ready_may_have_all_in_use() -> None:
+    silent, forbidden = Fleet(small=5), Fleet(small=5)
+    forbidden.refused["get", "machinedeployments", "small"] = FORBIDDEN
+
+    lowered = await provide(silent, CapacityPlan({}))
+    raised = await provide(silent, CapacityPlan({SMALL: 5}))
+    await provide(forbidden, CapacityPlan({}))
+
+    assert silent.written == forbidden.written == []
+    assert (lowered.problem or "").startswith("5 machines of ")
+    assert raised.problem is None
 
 
 async def test_a_pool_whose_machines_cannot_be_marked_goes_as_a_whole_or_not_at_all() -> None:
@@ -249,10 +338,11 @@ async def test_machines_whose_nodes_have_no_labels_are_reported() -> None:
     provided = await provide(fleet, CapacityPlan({SMALL: 2}), [scaled_node("n-1")])
 
     assert provided.problem == (
-        "2 machines of machinedeployments fleet/small are ready, but 1 nodes have the labels "
+        "2 machines of machinedeployments fleet/small may be in use, but 1 nodes have the labels "
         "batch-operator.io/compute-environment=burst, node.kubernetes.io/instance-type=small, "
         "batch-operator.io/capacity-type=on-demand: add these to its template "
-        "(docs/compute-environments.md has one)"
+        "(docs/compute-environments.md has one), or take away what is not this environment's; "
+        "until then only marked ones go"
     )
 
 
@@ -270,6 +360,7 @@ async def test_a_node_without_the_taint_is_reported() -> None:
 
 async def test_an_environment_that_is_deleted_waits_for_its_last_machine() -> None:
     fleet = Fleet(small=1)
+    fleet.status = {"readyReplicas": 0}
 
     first = await provide(fleet, CapacityPlan({}))
     then = await provide(fleet, CapacityPlan({}))

@@ -16,7 +16,9 @@ CLUSTER_API = "cluster.x-k8s.io"
 ANNOTATION_MACHINE = f"{CLUSTER_API}/machine"
 """Cluster API's, on a Node: its Machine."""
 ANNOTATION_DELETE_MACHINE = f"{CLUSTER_API}/delete-machine"
-"""Cluster API's, on a Machine: when replicas is lowered it goes before all that are not marked."""
+"""Cluster API's, on a Machine: when replicas is lowered it goes before all that are not marked.
+
+Its value means nothing to Cluster API."""
 OWNER_LABELS = {
     "machinedeployments": f"{CLUSTER_API}/deployment-name",
     "machinesets": f"{CLUSTER_API}/set-name",
@@ -24,6 +26,7 @@ OWNER_LABELS = {
 }
 """Cluster API's, on a Machine: the name of what made it."""
 
+_DIGITS_MAX = 10
 _NAME, _NAME_LENGTH_MAX = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", 253
 
 
@@ -31,9 +34,18 @@ class _Count(msgspec.Struct):
     replicas: int = 0
 
 
+class _Metadata(msgspec.Struct, rename="camel"):
+    name: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
 class Scale(msgspec.Struct):
     """autoscaling/v1 Scale: `spec` is how many there should be, `status` how many there are."""
 
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
     spec: _Count = msgspec.field(default_factory=_Count)
     status: _Count = msgspec.field(default_factory=_Count)
 
@@ -64,12 +76,6 @@ class Scaled(msgspec.Struct):
         )
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
-    deletion_timestamp: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
 class NodeObject(msgspec.Struct):
     metadata: _Metadata
 
@@ -93,6 +99,11 @@ class Machine(msgspec.Struct):
         owner = self.metadata.labels.get(OWNER_LABELS.get(target.resource, ""))
         reference = self.status.node_ref
         return reference is not None and reference.name == node and owner == target.name
+
+    def is_counted(self, replicas: int) -> bool:
+        """Whether the present number of replicas is without it: its mark says what was written."""
+        mark = self.metadata.annotations.get(ANNOTATION_DELETE_MACHINE, "")
+        return mark.isdecimal() and len(mark) <= _DIGITS_MAX and replicas <= int(mark)
 
 
 def is_name(text: str) -> bool:

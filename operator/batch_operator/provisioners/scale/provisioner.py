@@ -1,17 +1,20 @@
 """Makes an environment's nodes as planned by the replicas of one object for each pool.
 
 Whoever lowers replicas does not say which machine goes, so none may be lowered that could take a
-busy one. Two ways are safe: that no node of the pool is in use, or (Cluster API) that as many
-Machines are marked as are taken away, for a MachineSet deletes marked ones before all others.
+busy one. Two ways are safe: that the target has no node that could be in use, or (Cluster API) that
+as many Machines are marked as are taken away, for a MachineSet deletes marked ones before all
+others. Machines that have become nodes without the pool's labels could be in use by anybody.
 
 A node is *released* before its Machine is marked: an annotation that the planner reads, so that
 nobody calls back a node whose machine may go at any moment. The release fails if the node has
-changed since the plan was made. From there every step may be repeated after a restart.
+changed since the plan was made. A mark says to how many replicas is lowered for it, so that it
+counts once, however long its Machine takes to go. From the release on every step may be repeated
+after a restart.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
 
 _HELP = "docs/compute-environments.md has one"
 _NAMED_MAX = 3
-_TO_DELETE = {ANNOTATION_DELETE_MACHINE: ""}
 
 
 class ScaleProvisioner:
@@ -91,7 +93,7 @@ class ScaleProvisioner:
                 waits[pool.key] = pool.complaint
         if failed is not None:
             raise failed
-        problem = "; ".join(problems[:_NAMED_MAX])
+        problem = "; ".join(list(dict.fromkeys(problems))[:_NAMED_MAX])
         if unable == len(provisioner.scale.targets):
             raise UnableError(problem)
         return Provided(refused, problem=problem or None, waits=waits, is_pending=is_pending)
@@ -117,8 +119,9 @@ class _Pool:
         self._saw = saw
         self._environment = environment
         self._target = target
-        self._machines: dict[str, str | None] = {}
+        self._machines: dict[str, Machine | None] = {}
         self._marks = scale_in is ScaleIn.MARK_MACHINES
+        self._read: Scaled | None = None
 
     def has_nodes(self, nodes: Sequence[Node]) -> bool:
         return any(one.pool == self.key for one in nodes)
@@ -137,18 +140,23 @@ class _Pool:
         to_go = {one.uid for one in plan.remove}
         if not self._marks and not all(one.deleting or one.uid in to_go for one in ours):
             to_go = set()
+        if not self._marks and to_go and await self._has_others(ours, scale):
+            to_go = set()
         gone: list[Node] = []
         live: list[Node] = []
         for node in ours:
             is_gone = node.deleting or (node.uid in to_go and await self._release(node))
             (gone if is_gone else live).append(node)
         wanted = replicas = _replicas(self.key, plan, live)
+        body: dict[str, Any] = {}
         if wanted < current:
-            marked = [await self._mark(one) for one in gone] if self._marks else []
-            if live:
-                replicas = max(wanted, current - sum(marked))
+            marked = await self._mark_all(gone, current) if self._marks else 0
+            is_empty = not live and not await self._has_others(ours, scale)
+            replicas = wanted if is_empty else max(wanted, current - marked)
+            # What was marked for these replicas must not be taken off others'.
+            body = {"metadata": {"resourceVersion": scale.metadata.resource_version}}
         if replicas != current:
-            body = {"spec": {"replicas": replicas}}
+            body["spec"] = {"replicas": replicas}
             await self._client.patch(
                 scale_of, target.namespace, target.name, body, content_type=MERGE_PATCH
             )
@@ -177,27 +185,41 @@ class _Pool:
         self._saw(reply)
         return True
 
-    async def _mark(self, node: Node) -> bool:
-        """Have a released node's Machine go before the others; whether there is one to go."""
-        name = await self._machine_of(node)
-        if name is None:
-            return False
-        machines, body = machines_of(self._target), {"metadata": {"annotations": _TO_DELETE}}
+    async def _mark_all(self, gone: Sequence[Node], current: int) -> int:
+        """Have released nodes' Machines go before others; by how many replicas may be lowered.
+
+        A Machine for which replicas has been lowered already counts no more, although it is there.
+        """
+        count = 0
+        for node in gone:
+            machine = await self._machine_of(node)
+            if machine is None or machine.is_counted(current):
+                continue
+            count += await self._mark(machine, current - count - 1)
+        return count
+
+    async def _mark(self, machine: Machine, replicas: int) -> bool:
+        """Have a Machine go before the others; whether it is there to go."""
+        annotations = {ANNOTATION_DELETE_MACHINE: str(replicas)}
         try:
             await self._client.patch(
-                machines, self._target.namespace, name, body, content_type=MERGE_PATCH
+                machines_of(self._target),
+                self._target.namespace,
+                machine.metadata.name,
+                {"metadata": {"annotations": annotations}},
+                content_type=MERGE_PATCH,
             )
         except ApiError as error:
             return self._is_no_machine(error)
         return True
 
-    async def _machine_of(self, node: Node) -> str | None:
-        """The name of the Machine of a node that may be marked, asked for once."""
+    async def _machine_of(self, node: Node) -> Machine | None:
+        """The Machine of a node that may be marked, asked for once."""
         if node.uid not in self._machines:
             self._machines[node.uid] = await self._find_machine(node)
         return self._machines[node.uid]
 
-    async def _find_machine(self, node: Node) -> str | None:
+    async def _find_machine(self, node: Node) -> Machine | None:
         """The Machine that a Node names, if it agrees: its kubelet can write anything there."""
         target = self._target
         try:
@@ -223,7 +245,7 @@ class _Pool:
                 f"labels of a pool to the machines of its own target alone"
             )
             return None
-        return name
+        return machine
 
     def _is_no_machine(self, error: ApiError) -> bool:
         """Deal with a Machine that cannot be had: it is gone, or it may not be touched.
@@ -247,29 +269,52 @@ class _Pool:
                 f"{_named(self._target)} ({_HELP})"
             )
 
+    async def _has_others(self, ours: Sequence[Node], scale: Scale) -> bool:
+        """Whether machines of the target may be in use that are not among our nodes; say so.
+
+        Where it is not told how many have become nodes, all that there are may have.
+        """
+        told = (await self._object()).status.ready_replicas
+        machines = scale.status.replicas if told is None else told
+        self._compare(machines, ours)
+        return machines > len(ours)
+
     async def _ask_why(self, ours: Sequence[Node]) -> None:
         """What the object itself says while nodes are missing."""
-        target = self._target
-        try:
-            reply = await self._client.get(resource_of(target), target.namespace, target.name)
-        except ApiError as error:
-            if error.status == 403:
-                return  # It only explains: an operator without that right works all the same.
-            raise
-        scaled = msgspec.json.decode(reply, type=Scaled)
+        scaled = await self._object()
         self.complaint = scaled.complaint
-        ready = scaled.status.ready_replicas or 0
-        if ready > len(ours):
-            labels = {
-                meta.LABEL_COMPUTE_ENVIRONMENT: self._environment.name,
-                LABEL_INSTANCE_TYPE: target.instance_type,
-                meta.LABEL_CAPACITY_TYPE: target.capacity_type,
-            }
-            listed = ", ".join(f"{name}={value}" for name, value in labels.items())
-            self.problems.append(
-                f"{ready} machines of {_named(target)} are ready, but {len(ours)} nodes have the "
-                f"labels {listed}: add these to its template ({_HELP})"
-            )
+        self._compare(scaled.status.ready_replicas or 0, ours)
+
+    async def _object(self) -> Scaled:
+        """The target itself, read once; an operator that may not read it knows nothing of it."""
+        target = self._target
+        if self._read is None:
+            try:
+                reply = await self._client.get(resource_of(target), target.namespace, target.name)
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                reply = b"{}"
+            self._read = msgspec.json.decode(reply, type=Scaled)
+        return self._read
+
+    def _compare(self, machines: int, ours: Sequence[Node]) -> None:
+        """Say that there are more machines in use than nodes of ours."""
+        target = self._target
+        if machines <= len(ours):
+            return
+        labels = {
+            meta.LABEL_COMPUTE_ENVIRONMENT: self._environment.name,
+            LABEL_INSTANCE_TYPE: target.instance_type,
+            meta.LABEL_CAPACITY_TYPE: target.capacity_type,
+        }
+        listed = ", ".join(f"{name}={value}" for name, value in labels.items())
+        what_goes = "only marked ones go" if self._marks else "none goes"
+        self.problems.append(
+            f"{machines} machines of {_named(target)} may be in use, but {len(ours)} nodes have "
+            f"the labels {listed}: add these to its template ({_HELP}), or take away what is not "
+            f"this environment's; until then {what_goes}"
+        )
 
 
 def _replicas(key: PoolKey, plan: CapacityPlan, live: Sequence[Node]) -> int:
