@@ -244,3 +244,43 @@ def test_a_gang_that_is_refused_goes_on_as_a_whole() -> None:
     )
 
     assert (played.state("a"), environments_of(played)) == ("SUCCEEDED", ["first", "second"])
+
+
+def test_what_is_too_large_for_the_nodes_that_come_goes_on_and_never_comes_back() -> None:
+    """Declared are 4 vCPUs, and a node has 3.92. The first child shows it to all behind it."""
+    keeps = {"computeEnvironment": "small", "systemReserved": {"cpu": "80m"}}
+    whole = {"podTemplate": pod_template(cpu="4")}
+    late = {"at": "10m", "apply": written("BatchJob", "b", JOB)}
+    played = played_in(
+        {"a": {"retryStrategy": {"attempts": 1}}},
+        cloud("small"),
+        cloud("large", "8"),
+        definition=whole,
+        pools=[{**keeps, "startUp": "30s"}],
+        events=[late],
+    )
+
+    assert (played.state("a"), played.state("b")) == ("SUCCEEDED", "SUCCEEDED")
+    assert environments_of(played) == ["small", "large"]
+    assert played.rows("a")[0]["statusReason"] == (
+        "Moved to the next compute environment: small has no nodes that are large enough for it"
+    )
+    assert environments_of(played, "b") == ["large"]
+
+
+def test_a_gang_of_which_a_part_is_too_large_goes_on_as_a_whole() -> None:
+    """Its main node would fit. The first node of the environment comes for somebody else."""
+    gang = multi_node_spec("0:0", "1:2", numNodes=3)
+    spec = gang.model_dump(mode="json", by_alias=True, exclude_none=True)
+    spec["nodeProperties"]["nodeRangeProperties"][1]["podTemplate"] = pod_template(cpu="4")
+    keeps = {"computeEnvironment": "small", "systemReserved": {"cpu": "80m"}}
+    played = played_in(
+        {"first": {}, "gang": {"jobDefinition": "gang", "retryStrategy": {"attempts": 1}}},
+        cloud("small"),
+        cloud("large", "8"),
+        definitions={"gang": spec},
+        pools=[{**keeps, "startUp": "30s"}],
+    )
+
+    assert (played.state("first"), played.state("gang")) == ("SUCCEEDED", "SUCCEEDED")
+    assert environments_of(played, "gang") == ["small", "large"]

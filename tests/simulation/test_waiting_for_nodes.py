@@ -139,3 +139,45 @@ def test_a_pod_that_can_run_nowhere_keeps_no_node_and_says_what_the_scheduler_sa
     assert "node(s) didn't match Pod's node affinity/selector" in told(played)["message"]
     assert (nodes["desired"], nodes["ready"]) == (0, 0)
     assert played.outcome.summary["writes"]["Node"]["create"] == 2
+
+
+WHOLE = {"podTemplate": pod_template(cpu="4")}
+KEEPS = {"startUp": "60s", "systemReserved": {"cpu": "80m", "memory": "1Gi"}}
+TOO_LARGE = (
+    "a Pod of it asks for 4 vCPUs, and the largest instance type, c5 of ComputeEnvironment cloud, "
+    "leaves 3.92 vCPUs, 15Gi of memory for jobs beside DaemonSets and what its nodes keep: request "
+    "less, or add a larger one to its spec.instanceTypes"
+)
+
+
+def test_a_job_that_fits_a_type_but_none_of_its_nodes_says_so_and_holds_no_room() -> None:
+    """The first node shows it. The job is in nobody's way, and one that is smaller starts."""
+    later = {"at": "5m", "apply": written("BatchJob", "b", {**JOB, "jobDefinition": "small"})}
+    small = {"podTemplate": pod_template()}
+    played = waits(
+        definition=WHOLE,
+        definitions={"small": small},
+        max_vcpus=4,
+        pools=[KEEPS],
+        events=[later],
+        until="30m",
+    )
+
+    assert played.state("b") == "SUCCEEDED"
+    assert (played.state("a"), told(played)["reason"]) == ("RUNNABLE", "JobResourceRequirement")
+    assert told(played)["message"] == TOO_LARGE
+    assert str(played.reason("a")).startswith("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT")
+    assert played.attempts("a") == 1
+
+
+def test_what_was_learned_of_nodes_outlives_them_and_the_operator() -> None:
+    """No Pod is made for a second job that no node has room for, and no node is ordered."""
+    events = [
+        {"at": "20m", "restartOperator": {"downFor": "30s"}},
+        {"at": "25m", "apply": written("BatchJob", "b", JOB)},
+    ]
+    played = waits(definition=WHOLE, max_vcpus=4, pools=[KEEPS], events=events, until="40m")
+
+    assert told(played, "b")["message"] == TOO_LARGE
+    assert played.attempts("b") == 0
+    assert played.environment("cloud")["nodes"]["desired"] == 0

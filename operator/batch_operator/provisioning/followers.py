@@ -78,13 +78,11 @@ def _refused(view: View) -> tuple[Demand, ...]:
     """Pods for which all pools that suit them are refused now; where none is named, none is."""
     pools = pools_of(view.spec)
     open_ = [one for one in pools if not view.history(one.key).is_refused(view.now)]
+    rooms = [(one.key, view.room_of_new(one).amounts) for one in open_]
     return tuple(
         one
         for one in view.demand
-        if pools
-        and not any(
-            one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_
-        )
+        if pools and not any(one.suits(key) and one.amounts.fits_into(room) for key, room in rooms)
     )
 
 

@@ -106,7 +106,8 @@ class CapacityPlan:
     unmet: tuple[Demand, ...] = ()
     """What no node is ordered for: its pools are refused, or maxvCpus is reached."""
     refused: tuple[Demand, ...] = ()
-    """The part of it for which no pool may be asked that is large enough, whatever maxvCpus."""
+    """The part of it for which no pool may be asked that is large enough, whatever maxvCpus; gangs
+    as a whole."""
     to_come: Mapping[PoolKey, int] = field(default_factory=dict)
     """How many of the desired nodes are not there."""
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
@@ -171,7 +172,7 @@ class _Planner:
             uncordon=tuple(one.node for one in called if one.node is not None),
             remove=tuple(self._to_remove({one.name for one in called if one.name})),
             unmet=tuple(unmet),
-            refused=tuple(one for one in unmet if not self._candidates(one)),
+            refused=tuple(self._refused(unmet)),
             to_come=_counted(to_come),
             idle_since=idle_since,
             surplus=surplus,
@@ -281,6 +282,12 @@ class _Planner:
             rooms = ((one, Place(one.key, 0, self._rooms[one.key])) for one in self._pools)
             self._asked[kind] = self._open(one for one, room in rooms if room.count_of(demand))
         return self._asked[kind]
+
+    def _refused(self, unmet: Iterable[Demand]) -> list[Demand]:
+        """What no pool may be asked for now; of a gang all, for a part of it is of no use."""
+        alone = {one for one in unmet if not self._candidates(one)}
+        gangs = {one.gang for one in alone} - {None}
+        return [one for one in unmet if one in alone or one.gang in gangs]
 
     def _goes_to(self, demand: Demand) -> CapacityType | None:
         """The capacity type of the pool that it asks first; None where it may ask none."""

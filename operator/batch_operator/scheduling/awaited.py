@@ -13,6 +13,8 @@ from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import is_managed
 from batch_operator.scheduling.environments import is_invalid, takes_work
 from batch_operator.scheduling.misfits import misfit_hold
+from batch_operator.scheduling.obstacles import unsuited_hold
+from batch_operator.scheduling.starts import needs_of_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,6 +41,10 @@ def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | Non
     misfit = known.misfits.get(attempt.job_uid)
     if misfit is not None and misfit.is_given_up:
         return misfit_hold(misfit, attempt)
+    look, suits = memo.looks.get(attempt.job_uid), memo.nodes.suits
+    needs = needs_of_attempt(attempt, look) if look is not None else (demand_of(attempt),)
+    if not suits(environment, needs):
+        return unsuited_hold([environment], needs, suits)
     return _hold(environment, known, attempt, memo, snapshot.now)
 
 
@@ -46,11 +52,7 @@ def _hold(
     environment: Environment, known: Capacity, attempt: PodAttempt, memo: Memo, now: datetime
 ) -> Hold | None:
     need = demand_of(attempt)
-    keys = [
-        one.key
-        for one in memo.nodes.suits.pools(environment)
-        if need.suits(one.key) and need.amounts.fits_into(one.offers.amounts)
-    ]
+    keys = [one.key for one in memo.nodes.suits.holding(environment, need)]
     coming = _coming(known, keys)
     if coming:
         return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:_NAMED_MAX])}")

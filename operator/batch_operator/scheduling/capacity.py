@@ -34,14 +34,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from batch_operator.api.amounts import Amounts
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import CapacityPlan
+    from batch_operator.provisioning.pools import Pool
     from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.misfits import Misfit
     from batch_operator.scheduling.snapshot import Environment, Snapshot
+    from batch_operator.scheduling.suitability import Rooms
 
 EVERY = timedelta(seconds=1)
 SEEN_TO_EVERY = timedelta(seconds=30)
@@ -71,6 +74,26 @@ def provide(
     dues = [at for name in managed if (at := _due_at(name, memo)) is not None]
     rounds = (_seen_to_at(name, memo) for name in managed)
     return mutations, min(dues, default=None), min(rounds, default=None)
+
+
+def recall_rooms(snapshot: Snapshot, memo: Memo) -> None:
+    """How large nodes are of environments of which no plan has been made yet, by their statuses.
+
+    An operator that has just been started places nothing that it would not have placed before.
+    """
+    for name, environment in snapshot.environments.items():
+        if name in memo.nodes.capacities or not _has_nodes(environment):
+            continue
+        pools = memo.nodes.suits.pools(environment)
+        nodes = snapshot.nodes.get(name, {})
+        view = View(
+            spec=environment.spec,
+            nodes=list(nodes.values()),
+            now=snapshot.now,
+            daemons=taken_by_daemons(snapshot.daemon_sets, name, [one.key for one in pools]),
+            histories=histories_of(environment.status),
+        )
+        memo.nodes.suits.learn(environment, _rooms(view, pools))
 
 
 def _has_nodes(environment: Environment) -> bool:
@@ -177,6 +200,8 @@ def _see_to(
         histories=known.histories,
         is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
     )
+    if memo.nodes.suits.learn(environment, _rooms(view, memo.nodes.suits.pools(environment))):
+        _have_looked_at(environment, snapshot, memo)
     plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
     known.plan, known.to_come = plan, dict(plan.to_come)
     note_orders(known, now)
@@ -206,6 +231,29 @@ def _tell(known: Capacity, attempts: Iterable[PodAttempt], memo: Memo, now: date
         known.outlook = outlook
         waiting = {one.job_uid for one in attempts if one.phase is Phase.UNBOUND}
         memo.to_look.update(dict.fromkeys(sorted(waiting)))
+
+
+def _rooms(view: View, pools: Iterable[Pool]) -> Rooms:
+    """What nodes of each pool give to Pods of jobs: new ones, and those that are there and stay."""
+    found: dict[PoolKey, set[Amounts]] = {}
+    for pool in pools:
+        spaces = [one.offers.at_most(pool.offers) for one in view.nodes if _tells(one, pool)]
+        taken = view.daemons.get(pool.key, Space())
+        rooms = [view.room_of_new(pool), *(one - taken for one in spaces)]
+        found[pool.key] = {one.amounts for one in rooms}
+    return found
+
+
+def _tells(node: Node, pool: Pool) -> bool:
+    return node.pool == pool.key and node.ready and node.stays
+
+
+def _have_looked_at(environment: Environment, snapshot: Snapshot, memo: Memo) -> None:
+    """What waits may have nodes in an environment now, or no more."""
+    for name, queue in sorted(snapshot.queues.items()):
+        order = queue.spec.compute_environment_order
+        if any(one.compute_environment == environment.name for one in order):
+            memo.to_look.update(dict.fromkeys(sorted(memo.by_queue.get(name, ()))))
 
 
 def _is_last(environment: Environment, snapshot: Snapshot, *, is_used: bool) -> bool:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling import administration, budgets, ledger, run_times
-from batch_operator.scheduling.capacity import provide
+from batch_operator.scheduling.capacity import provide, recall_rooms
 from batch_operator.scheduling.catalogues import read_catalogues
 from batch_operator.scheduling.changed import LOOKS_MAX, look_again, to_look_at
 from batch_operator.scheduling.composition import job_status
@@ -62,6 +62,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     memo.terms.clear()
     run_times.recall(snapshot, memo)
     ledger.recall(snapshot, memo)
+    recall_rooms(snapshot, memo)
     looked = to_look_at(snapshot, memo)
     mutations += _look(snapshot, memo, looked, faults)
     if memo.to_look and not memo.is_surveyed:

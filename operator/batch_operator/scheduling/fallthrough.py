@@ -2,7 +2,8 @@
 
 Dispatch passes over what has no room, but it places before it is known that a pool refuses. So an
 attempt moves on whose plan has found no node for it because all pools that suit it are refused,
-as if a time limit had ended it (ADR 14): it costs no try. One that waits for maxvCpus stays.
+as if a time limit had ended it (ADR 14): it costs no try. One that waits for maxvCpus stays. One
+for which nodes turn out to be too small goes back to its queue, wherever it can go from there.
 What has no node in an environment that takes no work any more is not judged here: a look at its job
 sends it back to its queue (`lifecycle.limits.leaves`).
 
@@ -29,10 +30,10 @@ from batch_operator.scheduling.environments import (
     usable_environments,
 )
 from batch_operator.scheduling.mutations import StopPod
-from batch_operator.scheduling.starts import needs_of_next
+from batch_operator.scheduling.starts import needs_of_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from batch_operator.lifecycle.attempt import PodAttempt
@@ -70,13 +71,11 @@ def _is_open(environment: Environment, needs: Needs, snapshot: Snapshot, memo: M
     known = memo.nodes.capacities.get(environment.name)
     if known is None or not is_planned(environment):
         return True
-    open_ = [
-        one
-        for one in memo.nodes.suits.pools(environment)
-        if not known.history(one.key).is_refused(snapshot.now)
-    ]
     return all(
-        any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in open_)
+        any(
+            not known.history(pool.key).is_refused(snapshot.now)
+            for pool in memo.nodes.suits.holding(environment, one)
+        )
         for one in needs
     )
 
@@ -104,8 +103,10 @@ class _Movers:
         self._memo = memo
         self._used = Counter(memo.used_milli)
 
-    def of(self, demand: Demand, waiting: Iterable[PodAttempt]) -> list[StopPod]:
-        """So many as have no node to come, the newest first."""
+    def of(self, demand: Demand, waiting: Sequence[PodAttempt]) -> list[StopPod]:
+        """So many as have no node to come, the newest first; all, where no node ever will."""
+        if too_large := [one for one in waiting if not self._suits(one)]:
+            return self._back_to_queue(too_large)
         newest = sorted(waiting, key=lambda one: (one.created_at, one.pod_uid), reverse=True)
         under_way = sum(bool(one.requeued or one.deleting) for one in newest)
         missing = (demand.count if demand.gang is None else 1) - under_way
@@ -122,17 +123,38 @@ class _Movers:
                 stops.append(StopPod(one, mark))
         return stops
 
+    def _suits(self, attempt: PodAttempt) -> bool:
+        """Whether its environment has nodes for it, by what is known of them by now."""
+        look = self._memo.looks.get(attempt.job_uid)
+        environment = self._snapshot.environments[attempt.environment]
+        needs = needs_of_attempt(attempt, look) if look is not None else ()
+        return self._memo.nodes.suits(environment, needs)
+
+    def _back_to_queue(self, too_large: Iterable[PodAttempt]) -> list[StopPod]:
+        """Those that fitted by what their environment declares, and by its nodes do not.
+
+        In their queue they say so, or go to another one; here they would hold vCPUs for nothing.
+        """
+        return [
+            StopPod(one, f"{MOVED}: {one.environment} has no nodes that are large enough for it")
+            for one in too_large
+            if one.unschedulable is not None and self._may_move(one)
+        ]
+
+    def _may_move(self, attempt: PodAttempt) -> bool:
+        counted = self._memo.looks[attempt.job_uid].children.counted
+        is_ending = bool(attempt.requeued or attempt.deleting or attempt.stopping)
+        return not is_ending and counted.times_requeued(attempt.index) < REQUEUES_MAX
+
     def _target(self, attempt: PodAttempt) -> Environment | None:
         """Where the next attempt would begin, if that is elsewhere and has nodes and room."""
         look = self._memo.looks.get(attempt.job_uid)
-        if look is None or attempt.requeued or attempt.deleting or attempt.stopping:
+        if look is None or not self._may_move(attempt):
             return None
         queue = self._snapshot.queues.get(look.job.spec.job_queue)
         if queue is None or look.plan is None or attempt.created_at is None:
             return None
-        needs: Needs = (demand_of(attempt),)
-        if attempt.node_group is not None:
-            needs = needs_of_next(look.job, look.plan)
+        needs = needs_of_attempt(attempt, look)
         held = _held(attempt, look)
         large = large_enough(usable_environments(queue, self._snapshot.environments), held)
         places = [
@@ -144,9 +166,7 @@ class _Movers:
             times for times, those in look.children.counted.moved.items() if attempt.index in those
         )
         is_second_round = moves >= len(places) - 1
-        if look.children.counted.times_requeued(attempt.index) >= REQUEUES_MAX or (
-            is_second_round and self._snapshot.now < attempt.created_at + SECOND_ROUND
-        ):
+        if is_second_round and self._snapshot.now < attempt.created_at + SECOND_ROUND:
             return None
         for one in rotated(places, moves + 1):
             if one.name == attempt.environment:

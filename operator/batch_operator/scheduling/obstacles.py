@@ -19,12 +19,12 @@ from batch_operator.scheduling.room import usable_milli
 from batch_operator.scheduling.suitability import why_unsuited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from batch_operator.api.job import BatchJobSpec
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
-    from batch_operator.scheduling.suitability import Needs
+    from batch_operator.scheduling.suitability import Needs, Suitability
 
 
 _NAMED_MAX = 3
@@ -108,7 +108,7 @@ def never_fits_hold(
     usable: Sequence[Environment],
     milli_cpu: int,
     needs: Needs,
-    suits: Callable[[Environment, Needs], bool],
+    suits: Suitability,
 ) -> Hold | None:
     """A request above every environment's maxvCpus, or for nodes that none of them can have.
 
@@ -119,7 +119,7 @@ def never_fits_hold(
     if any(suits(one, needs) for one in large):
         return None
     if large:
-        return unsuited_hold(large, needs)
+        return unsuited_hold(large, needs, suits)
     largest = max(one.spec.max_vcpus for one in usable)
     return Hold(
         Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
@@ -131,22 +131,24 @@ def never_fits_hold(
     )
 
 
-def unsuited_hold(environments: Sequence[Environment], needs: Needs) -> Hold:
+def unsuited_hold(environments: Sequence[Environment], needs: Needs, suits: Suitability) -> Hold:
     """A request for nodes that none of these environments can have, though large enough for it."""
     return Hold(
         Reason.JOB_RESOURCE_REQUIREMENT,
-        why_unsuited(environments, needs),
+        why_unsuited(environments, needs, suits),
         stalled=True,
         status_reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement "
         "(vCPU/memory/GPU) is higher than that can be met by the CE(s) attached to the job queue.",
     )
 
 
-def capacity_hold(blocked: Blocked, resources: Mapping[str, Consumable]) -> Hold:
+def capacity_hold(
+    blocked: Blocked, resources: Mapping[str, Consumable], suits: Suitability
+) -> Hold:
     """The sentence for a job that blocks its queue, or stands aside: there is no room for it."""
     ask = blocked.ask
     if not blocked.free and blocked.unsuited:
-        return unsuited_hold(blocked.unsuited, ask.needs)
+        return unsuited_hold(blocked.unsuited, ask.needs, suits)
     if blocked.full is not None:
         return _grants_hold(blocked.full)
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):

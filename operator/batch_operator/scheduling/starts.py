@@ -11,6 +11,7 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.provisioning.followers import pod_annotations, provisioning_class
+from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.scheduling.backlog import FIRST_TRY, RETRY, Ask, Lot
 from batch_operator.scheduling.environments import node_selector
@@ -20,6 +21,7 @@ from batch_operator.scheduling.suitability import needs_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.dispatch import Placed
@@ -123,6 +125,13 @@ def needs_of_next(job: Job, plan: Plan) -> Needs:
     counted = counted_in(job)
     on_demand = needs_on_demand(plan.retry, counted.times_host_lost(0))
     return _Kind(0, on_demand, counted.times_out_of_memory(0)).needs(plan)
+
+
+def needs_of_attempt(attempt: PodAttempt, look: Evaluation) -> Needs:
+    """What an attempt that lives needs of its environment's nodes; a gang, all of it."""
+    if attempt.node_group is None or look.plan is None:
+        return (demand_of(attempt),)
+    return needs_of_next(look.job, look.plan)
 
 
 def starts_of(placed: Iterable[Placed], looks: Mapping[str, Evaluation]) -> list[Start]:

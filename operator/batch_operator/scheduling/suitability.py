@@ -1,14 +1,16 @@
 """Which compute environments could ever run a start: those with nodes for what its Pods ask.
 
-This is judged by the instance types that an environment declares, never by the nodes that it has:
-one that scales from zero suits what it will have nodes for. (AWS Batch calls such jobs too large
-while an environment scales up.) What is not declared suits everybody: an UNMANAGED environment's
-nodes, or what a provisioner without instance types brings.
+This is judged by what a node of each pool gives to Pods, not by which nodes are there: one that
+scales from zero suits what it will have nodes for. (AWS Batch calls such jobs too large while an
+environment scales up.) A node gives what its instance type declares until it is known to give less,
+for what nodes of the pool had and for DaemonSets: a plan orders none for what fits only on paper.
+What is not declared suits everybody: an UNMANAGED environment's nodes, or what a provisioner
+without instance types brings.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
@@ -22,7 +24,8 @@ from batch_operator.provisioning.serverless import LARGEST, rounded, serverless_
 from batch_operator.scheduling.environments import vcpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from typing import Any
 
     from batch_operator.api.amounts import Amounts
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.provisioning.pools import Pool, PoolKey
     from batch_operator.scheduling.snapshot import Environment
+
+    Rooms = Mapping[PoolKey, AbstractSet[Amounts]]
+    """By pool: what its nodes give to Pods of jobs, those that are there and those to come."""
 
 _NAMED_MAX = 3
 Needs = tuple[Demand, ...]
@@ -69,35 +75,77 @@ def _need(template: Mapping[str, Any], amounts: Amounts, count: int, *, on_deman
     )
 
 
+@dataclass(slots=True)
+class _Known:
+    """Of one environment, as it is written now."""
+
+    uid: str
+    generation: int
+    pools: Sequence[Pool]
+    rooms: Rooms
+    answers: dict[Needs, bool] = field(default_factory=dict)
+
+    def rooms_of(self, pool: Pool) -> AbstractSet[Amounts]:
+        return self.rooms.get(pool.key) or {pool.offers.amounts}
+
+    def holding(self, need: Demand) -> list[Pool]:
+        return [
+            one
+            for one in self.pools
+            if need.suits(one.key) and _fits(need.amounts, self.rooms_of(one))
+        ]
+
+
 class Suitability:
-    """Answers, and remembers them for as long as an environment's spec stays as it is."""
+    """Answers, and remembers them for as long as nothing changes that they hang on."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[str, int], list[Pool], dict[Needs, bool]]] = {}
+        self._known: dict[str, _Known] = {}
 
     def pools(self, environment: Environment) -> Sequence[Pool]:
         """All that the environment may have nodes of."""
-        return self._state(environment)[1]
+        return self._state(environment).pools
 
-    def _state(
-        self, environment: Environment
-    ) -> tuple[tuple[str, int], list[Pool], dict[Needs, bool]]:
-        state = environment.uid, environment.generation
+    def holding(self, environment: Environment, need: Demand) -> list[Pool]:
+        """The pools of it that such a Pod may use and whose nodes are large enough for it."""
+        return self._state(environment).holding(need)
+
+    def rooms(self, environment: Environment, pool: Pool) -> AbstractSet[Amounts]:
+        """What nodes of a pool give to Pods of jobs, as far as is known; one may give more."""
+        return self._state(environment).rooms_of(pool)
+
+    def learn(self, environment: Environment, rooms: Rooms) -> bool:
+        """Note what nodes of each pool give to Pods of jobs; whether an answer is another now."""
+        known = self._state(environment)
+        if known.rooms == rooms:
+            return False
+        known.rooms, before = rooms, known.answers
+        known.answers = {needs: _suits(environment, known, needs) for needs in before}
+        return known.answers != before
+
+    def _state(self, environment: Environment) -> _Known:
         known = self._known.get(environment.name)
-        if known is None or known[0] != state:
-            known = self._known[environment.name] = state, pools_of(environment.spec), {}
+        uid, generation = environment.uid, environment.generation
+        if known is None or (known.uid, known.generation) != (uid, generation):
+            rooms = known.rooms if known is not None and known.uid == uid else {}
+            known = _Known(uid, generation, pools_of(environment.spec), rooms)
+            self._known[environment.name] = known
         return known
 
     def __call__(self, environment: Environment, needs: Needs) -> bool:
         if not is_managed(environment.spec):
             return True
-        _, pools, answers = self._state(environment)
-        if needs not in answers:
-            answers[needs] = _suits(environment, pools, needs)
-        return answers[needs]
+        known = self._state(environment)
+        if needs not in known.answers:
+            known.answers[needs] = _suits(environment, known, needs)
+        return known.answers[needs]
 
 
-def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> bool:
+def _fits(amounts: Amounts, rooms: AbstractSet[Amounts]) -> bool:
+    return any(amounts.fits_into(one) for one in rooms)
+
+
+def _suits(environment: Environment, known: _Known, needs: Needs) -> bool:
     spec = environment.spec
     section = serverless_of(spec)
     if section is not None and not _has_sizes(section, needs):
@@ -105,10 +153,7 @@ def _suits(environment: Environment, pools: Iterable[Pool], needs: Needs) -> boo
     if not spec.instance_types:
         wanted = {kind for one in needs if (kind := _capacity_type(one)) is not None}
         return wanted <= {*capacity_types(spec)}
-    return all(
-        any(one.suits(pool.key) and one.amounts.fits_into(pool.offers.amounts) for pool in pools)
-        for one in needs
-    )
+    return all(known.holding(one) for one in needs)
 
 
 def _capacity_type(need: Demand) -> CapacityType | None:
@@ -126,24 +171,48 @@ def _has_sizes(section: ServerlessProvisioner, needs: Needs) -> bool:
     )
 
 
-def why_unsuited(environments: Sequence[Environment], needs: Needs) -> str:
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A pool that might have been large enough."""
+
+    environment: Environment
+    pool: Pool
+    rooms: AbstractSet[Amounts]
+
+    @property
+    def room(self) -> Amounts:
+        """The most that a node of it gives to jobs."""
+        return max(self.rooms)
+
+    @property
+    def sentence(self) -> str:
+        if self.room == self.pool.offers.amounts:
+            return f"has {_text(self.room)} for jobs"
+        return f"leaves {_text(self.room)} for jobs beside DaemonSets and what its nodes keep"
+
+
+def why_unsuited(environments: Sequence[Environment], needs: Needs, suits: Suitability) -> str:
     """A sentence about what no node of these environments has, and what to write instead."""
-    pools = [(one, pool) for one in environments for pool in pools_of(one.spec)]
+    pools = [
+        _Candidate(one, pool, suits.rooms(one, pool))
+        for one in environments
+        for pool in suits.pools(one)
+    ]
     names = ", ".join(one.name for one in environments[:_NAMED_MAX])
     sections = [one for one in (serverless_of(each.spec) for each in environments) if one]
     if not pools and any(not _has_sizes(one, needs) for one in sections):
         return _size_problem(needs, names)
     for need in needs:
-        large = [pool for _, pool in pools if need.amounts.fits_into(pool.offers.amounts)]
-        if large and not any(need.suits(pool.key) for pool in large):
+        large = [one for one in pools if _fits(need.amounts, one.rooms)]
+        if large and not any(need.suits(one.pool.key) for one in large):
             return _kind_problem(need, names)
         if pools and not large:
-            environment, largest = max(pools, key=lambda one: _size(need.amounts, one[1]))
+            largest = max(pools, key=lambda one: _size(need.amounts, one))
             return (
                 f"a Pod of it asks for {_text(need.amounts)}, and the largest instance type, "
-                f"{largest.key.instance_type} of ComputeEnvironment {environment.name}, has "
-                f"{_text(largest.offers.amounts)} for jobs: request less, or add a larger one to "
-                f"its spec.instanceTypes"
+                f"{largest.pool.key.instance_type} of ComputeEnvironment "
+                f"{largest.environment.name}, {largest.sentence}: request less, or add a larger "
+                f"one to its spec.instanceTypes"
             )
         if not pools and _capacity_type(need):
             return _kind_problem(need, names)
@@ -181,9 +250,9 @@ def _kind_problem(need: Demand, names: str) -> str:
     )
 
 
-def _size(amounts: Amounts, pool: Pool) -> tuple[bool, bool, int, int, int, PoolKey]:
+def _size(amounts: Amounts, one: _Candidate) -> tuple[bool, bool, int, int, int, PoolKey]:
     """How near a pool comes: one with GPUs where these are asked for, then by CPU and memory."""
-    offers = pool.offers.amounts
+    offers = one.room
     wants_gpus = amounts.gpus > 0
     return (
         wants_gpus and offers.gpus >= amounts.gpus,
@@ -191,7 +260,7 @@ def _size(amounts: Amounts, pool: Pool) -> tuple[bool, bool, int, int, int, Pool
         offers.gpus if wants_gpus else 0,
         offers.milli_cpu,
         offers.memory,
-        pool.key,
+        one.pool.key,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.compute_environment import CapacityType, NodeOverhead
 from batch_operator.provisioners.kwok.behaviour import Behaviour, behaviour_of
 
 if TYPE_CHECKING:
@@ -32,19 +32,25 @@ class Cloud:
         """Give no nodes of certain pools for a while."""
         self._refusals.append((self._clock_s() + refusal.for_, refusal))
 
+    def reserved(self, environment: str, pool: PoolKey) -> NodeOverhead:
+        """What the kubelets of a pool keep for their machines."""
+        described = self._described(environment, pool)
+        return described.system_reserved if described is not None else NodeOverhead()
+
+    def _described(self, environment: str, pool: PoolKey) -> PoolBehavior | None:
+        return next((one for one in self._pools if one.matches(environment, pool)), None)
+
     def behaviour(self, environment: Environment, pool: PoolKey) -> Behaviour:
         """The first description that matches, in place of what the environment says itself."""
         found = behaviour_of(environment, pool) or Behaviour(start_up_s=START_UP_S)
-        for one in self._pools:
-            if one.matches(environment.name, pool):
-                is_spot = pool.capacity_type is CapacityType.SPOT
-                found = Behaviour(
-                    start_up_s=one.start_up,
-                    limit=one.nodes,
-                    interruptions_per_hour=one.interruptions_per_hour if is_spot else 0.0,
-                    notice_s=one.notice,
-                )
-                break
+        if one := self._described(environment.name, pool):
+            is_spot = pool.capacity_type is CapacityType.SPOT
+            found = Behaviour(
+                start_up_s=one.start_up,
+                limit=one.nodes,
+                interruptions_per_hour=one.interruptions_per_hour if is_spot else 0.0,
+                notice_s=one.notice,
+            )
         for until_s, refusal in self._refusals:
             if self._clock_s() < until_s and refusal.matches(environment.name, pool):
                 return replace(found, limit=0, refusal="there is no capacity at the moment")

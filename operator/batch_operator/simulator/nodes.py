@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
+from batch_operator.api.quantity import memory_bytes, milli_cpu
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, ApiError
 from batch_operator.provisioners.kwok.nodes import (
@@ -19,8 +20,9 @@ from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from batch_operator.api.compute_environment import NodeOverhead
     from batch_operator.simulator.api_server import ApiServer, Write
     from batch_operator.simulator.scenario import NodeGroup
 
@@ -74,12 +76,21 @@ def node(
 
 
 class NodeStarter:
-    """What a new machine does: after its start-up time its kubelet says that it is ready."""
+    """What a new machine does: after its start-up time its kubelet says that it is ready.
 
-    def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop) -> None:
+    And what it has to give, without what the kubelet keeps.
+    """
+
+    def __init__(
+        self,
+        server: ApiServer,
+        loop: asyncio.AbstractEventLoop,
+        reserved: Callable[[str, PoolKey], NodeOverhead],
+    ) -> None:
         self.waiting = 0
         self._server = server
         self._loop = loop
+        self._reserved = reserved
         server.subscribe(self._see)
 
     def _see(self, write: Write) -> None:
@@ -92,14 +103,29 @@ class NodeStarter:
 
     def _ready(self, name: str) -> None:
         self.waiting -= 1
-        if self._server.find(NODES, None, name) is None:
+        node = self._server.find(NODES, None, name)
+        if node is None:
             return
         now = timestamp(self._loop.time())
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": now}
-        self._server.update_status(
-            NODES, None, name, lambda old: {**old, "conditions": [ready]}, "kubelet"
-        )
+        labels = node["metadata"]["labels"]
+        kept = self._reserved(labels[meta.LABEL_COMPUTE_ENVIRONMENT], _pool_of(labels))
+        told = {
+            "allocatable": _without(node["status"]["allocatable"], kept),
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
+        }
+        self._server.update_status(NODES, None, name, lambda old: {**old, **told}, "kubelet")
         self._server.update(NODES, None, name, _without_not_ready, "node-controller")
+
+
+def _pool_of(labels: Mapping[str, str]) -> PoolKey:
+    return PoolKey(labels[LABEL_INSTANCE_TYPE], CapacityType(labels[meta.LABEL_CAPACITY_TYPE]))
+
+
+def _without(amounts: Mapping[str, str], kept: NodeOverhead) -> Json:
+    """What a machine has, less what its kubelet keeps."""
+    cpu = milli_cpu(amounts["cpu"]) - milli_cpu(kept.cpu)
+    memory = memory_bytes(amounts["memory"]) - memory_bytes(kept.memory)
+    return {**amounts, "cpu": f"{cpu}m", "memory": str(memory)}
 
 
 def _announced(node: Json) -> Json:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -113,22 +113,17 @@ class PodScheduler:
         if write.is_removal:
             del self._nodes[name]
             return
-        known = self._nodes.get(name)
-        if known is not None:
-            known.labels = write.object["metadata"].get("labels", {})
-            known.taints = write.object["spec"].get("taints", [])
-            known.is_open = _is_open(write.object)
-            self._soon()
-            return
         free = write.object["status"]["allocatable"]
-        self._nodes[name] = _Node(
-            labels=write.object["metadata"].get("labels", {}),
-            taints=write.object["spec"].get("taints", []),
-            is_open=_is_open(write.object),
-            milli_cpu=milli_cpu(free["cpu"]),
-            memory=memory_bytes(free["memory"]),
-            pods=int(free["pods"]),
-        )
+        told = {
+            "labels": write.object["metadata"].get("labels", {}),
+            "taints": write.object["spec"].get("taints", []),
+            "is_open": _is_open(write.object),
+            "milli_cpu": _milli_cpu(free["cpu"]),
+            "memory": _memory(free["memory"]),
+            "pods": int(free["pods"]),
+        }
+        known = self._nodes.get(name)
+        self._nodes[name] = replace(known, **told) if known is not None else _Node(**told)
         self._soon()
 
     def _see_pod(self, write: Write) -> None:

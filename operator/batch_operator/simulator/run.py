@@ -173,7 +173,7 @@ class _Simulation:
         self._controllers = (
             self._nodes,
             JobController(server, loop),
-            NodeStarter(server, loop),
+            NodeStarter(server, loop, self._cloud.reserved),
             PodGarbageCollector(server, loop),
             GarbageCollector(server, loop),
         )

@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from batch_operator.api import meta
 from batch_operator.api.common import Quantity
-from batch_operator.api.compute_environment import CapacityType
+from batch_operator.api.compute_environment import CapacityType, NodeOverhead
 from batch_operator.api.quantity import memory_bytes
 from batch_operator.cluster.client import (
     BY_KIND,
@@ -111,12 +111,17 @@ class _Pools(_Strict):
 
 
 class PoolBehavior(_Pools):
-    """What the machines of matching pools do. `nodes`: so many at most, more are refused."""
+    """What the machines of matching pools do. `nodes`: so many at most, more are refused.
+
+    `system_reserved` is what a kubelet keeps of its machine: its node has so much less to give than
+    the instance type declares.
+    """
 
     start_up: Duration = 40.0
     nodes: int | None = Field(default=None, ge=0, le=100_000)
     interruptions_per_hour: float = Field(default=0.0, ge=0, le=3600)
     notice: Duration = 120.0
+    system_reserved: NodeOverhead = NodeOverhead()
 
 
 class Behavior(_Strict):

@@ -150,6 +150,17 @@ def test_the_next_type_is_asked_while_one_is_refused() -> None:
     assert desired(plan(spec, ask(32), histories=refused, now=at(30))) == {"large": 2}
 
 
+def test_a_gang_is_refused_as_a_whole_when_a_part_of_it_is() -> None:
+    """Its main node would wait for ever for the others, in an environment that has none for it."""
+    refused = {pool("gpu"): History().refused(NOON, "none left")}
+    main, others = ask(1, gang="a/1"), ask(2, gpus=1, gang="a/1")
+    alone = ask(1, vcpus=2)
+    found = plan(managed(SMALL, GPU), main, others, alone, histories=refused)
+
+    assert set(found.refused) == {main, others}
+    assert unmet(found) == 3
+
+
 def test_on_demand_is_asked_while_spot_is_refused() -> None:
     refused = {pool("small", SPOT): History().refused(NOON, "none left")}
 

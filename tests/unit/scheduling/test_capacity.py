@@ -18,15 +18,23 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.manifests.pods import pod
 from batch_operator.provisioning.daemons import DaemonSet
 from batch_operator.provisioning.history import History
-from batch_operator.provisioning.packing import demand_of
+from batch_operator.provisioning.packing import Demand, demand_of
 from batch_operator.provisioning.pools import Space
-from batch_operator.scheduling.capacity import provide
+from batch_operator.scheduling.capacity import provide, recall_rooms
 from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import CordonNode, Provide
 from batch_operator.scheduling.snapshot import Changes, PoolRefusal, Snapshot
-from support.builders import attempt, definition, definition_spec, environment, job, pod_template
+from support.builders import (
+    attempt,
+    definition,
+    definition_spec,
+    environment,
+    job,
+    pod_template,
+    queue,
+)
 from support.environments import (
     GIB,
     NOON,
@@ -233,21 +241,57 @@ def test_an_environment_whose_pools_all_refuse_holds_what_its_nodes_do() -> None
     assert memo.nodes.ceilings == {}
 
 
+AGENT = DaemonSet(
+    uid="agent",
+    resource_version=1,
+    space=Space(Amounts(100, GIB), 1),
+    node_selector={},
+    terms=(),
+    tolerations=(Toleration(operator="Exists"),),
+)
+WHOLE = (Demand(Amounts(4000, GIB), 1),)
+"""A Pod that takes all of a node's CPU."""
+
+
 def test_daemon_sets_make_nodes_smaller_from_when_they_are_there() -> None:
     memo = Memo()
     look(memo, *map(waiting, range(4)))
     assert desired(memo) == 1
-    agent = DaemonSet(
-        uid="agent",
-        resource_version=1,
-        space=Space(Amounts(100, GIB), 1),
-        node_selector={},
-        terms=(),
-        tolerations=(Toleration(operator="Exists"),),
-    )
-    look(memo, *map(waiting, range(4)), daemon_sets=(agent,), now=at(2))
+    look(memo, *map(waiting, range(4)), daemon_sets=(AGENT,), now=at(2))
 
     assert desired(memo) == 2
+
+
+def test_who_waits_is_looked_at_again_when_a_daemon_set_takes_their_room_or_gives_it_back() -> None:
+    memo, of = Memo(), elastic()
+    memo.by_queue["main"].add("uid-job")
+    queues = {"main": queue(computeEnvironmentOrder=[{"order": 1, "computeEnvironment": of.name}])}
+    told: list[tuple[bool, bool]] = []
+    for number, agents in enumerate([(), (AGENT,), (AGENT,), ()]):
+        memo.to_look.clear()
+        world = world_of(now=at(2 * number), daemon_sets=agents)
+        provide(replace(world, queues=queues), memo, [])
+        told.append((memo.nodes.suits(of, WHOLE), "uid-job" in memo.to_look))
+
+    assert told == [(True, False), (False, True), (False, False), (True, True)]
+
+
+def test_a_node_that_is_there_has_room_for_what_new_ones_are_not_expected_to_have() -> None:
+    """The least that was learned is what is ordered by; this one has more."""
+    memo, small = Memo(), node("n1", offers=space(3.9))
+    look(memo, nodes=[small, node("n2")])
+    assert memo.nodes.suits(elastic(), WHOLE)
+    look(memo, nodes=[small], now=at(2))
+
+    assert not memo.nodes.suits(elastic(), WHOLE)
+
+
+def test_a_new_operator_knows_how_large_nodes_are_before_it_plans() -> None:
+    before, memo = Memo(), Memo()
+    look(before, nodes=[node("n1", offers=space(3.9))])
+    recall_rooms(world_of(of=elastic(status_of(before))), memo)
+
+    assert not memo.nodes.suits(elastic(), WHOLE)
 
 
 def test_a_node_that_is_idle_is_cordoned_and_one_that_is_needed_again_is_not() -> None:

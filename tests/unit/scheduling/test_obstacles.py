@@ -239,7 +239,7 @@ def test_a_job_does_not_fit_for_ever_into_what_is_disabled_now() -> None:
 
 def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
     free = ((environment("a", maxvCpus=4), 1500), (environment("b", maxvCpus=2), 2000))
-    hold = capacity_hold(Blocked("uid", Ask(3000), free, ()), {})
+    hold = capacity_hold(Blocked("uid", Ask(3000), free, ()), {}, Suitability())
 
     assert hold.reason == "InsufficientCapacity"
     assert hold.message == "needs 3 vCPUs: a has 1.5 of 4 free, b has 2 of 2 free"
@@ -255,7 +255,7 @@ def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
 def test_what_is_reserved_is_named_where_there_is_no_room() -> None:
     """AWS Batch: computeReservation keeps a part of maxvCpus for shares that are not active."""
     free = ((environment("a", maxvCpus=10), 2000),)
-    hold = capacity_hold(Blocked("uid", Ask(4000), free, (), usable=0.75), {})
+    hold = capacity_hold(Blocked("uid", Ask(4000), free, (), usable=0.75), {}, Suitability())
 
     assert (hold.reason, hold.stalled) == ("InsufficientCapacity", False)
     assert hold.message == (
@@ -267,7 +267,7 @@ def test_what_is_reserved_is_named_where_there_is_no_room() -> None:
 def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
     free = ((environment("a", maxvCpus=10), 0), (environment("b", maxvCpus=4), 2000))
     asks = Blocked("uid", Ask(6000), free, (), usable=0.5, stands_aside=True)
-    hold = capacity_hold(asks, {})
+    hold = capacity_hold(asks, {}, Suitability())
 
     assert (hold.reason, hold.stalled, hold.position) == ("ComputeReservation", True, None)
     assert hold.message == (
@@ -281,7 +281,7 @@ def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
 def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> None:
     free = ((environment("a", maxvCpus=10), 9000),)
     asks = Blocked("uid", Ask(1000, LICENCE), free, LICENCE, stands_aside=True, full="licence")
-    hold = capacity_hold(asks, {})
+    hold = capacity_hold(asks, {}, Suitability())
 
     assert (hold.reason, hold.stalled, hold.position) == ("ConsumableResourceBusy", False, None)
     assert hold.blocked_by == ("licence",)
@@ -293,7 +293,7 @@ def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> N
 
 def test_of_many_environments_three_are_named() -> None:
     free = tuple((environment(f"e{number}"), 4000) for number in range(20))
-    hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {})
+    hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {}, Suitability())
 
     assert hold.message.count(" free") == 3
     assert hold.blocked_by == ("e0", "e1", "e2")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batch_operator.api.amounts import Amounts
+from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.job import BatchJobStatus
 from batch_operator.lifecycle.dependencies import Gate
 from batch_operator.lifecycle.evaluate import evaluate
 from batch_operator.lifecycle.members import members_of
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.provisioning.packing import Demand
+from batch_operator.provisioning.pools import PoolKey
 from batch_operator.scheduling.obstacles import never_fits_hold
 from batch_operator.scheduling.starts import lots_of
 from batch_operator.scheduling.suitability import Suitability, needs_of, why_unsuited
@@ -129,7 +131,59 @@ def test_a_change_of_the_environment_is_a_new_question() -> None:
     ],
 )
 def test_what_to_write_instead(where: Environment, needs: Needs, sentence: str) -> None:
-    assert why_unsuited([where], needs) == sentence
+    assert why_unsuited([where], needs, Suitability()) == sentence
+
+
+def rooms(*vcpus: float, name: str = "small") -> dict[PoolKey, set[Amounts]]:
+    """What nodes of a type give to jobs, with 16 GiB each."""
+    return {
+        PoolKey(name, CapacityType.ON_DEMAND): {
+            Amounts(round(one * 1000), 16 * GIB) for one in vcpus
+        }
+    }
+
+
+SMALL = {"name": "small", "vcpus": 4, "memory": "16Gi"}
+
+
+def test_what_is_known_of_nodes_counts_where_it_is_less_than_was_declared() -> None:
+    ask, where = Suitability(), managed("cloud", SMALL)
+    before = ask(where, pods(4))
+    changed = ask.learn(where, rooms(3.9))
+
+    assert (before, changed) == (True, True)
+    assert not ask(where, pods(4))
+    assert ask(where, pods(3))
+    assert not ask.learn(where, rooms(3.8))  # nobody has asked for what would be another answer
+    assert ask.learn(where, rooms(4))
+    assert ask(where, pods(4))
+
+
+def test_one_node_that_gives_more_is_enough() -> None:
+    """Nodes of a pool may differ: what runs on some is not called too large."""
+    ask, where = Suitability(), managed("cloud", SMALL)
+    ask.learn(where, rooms(3.9, 4))
+
+    assert ask(where, pods(4))
+
+
+def test_what_is_known_outlives_an_edit_but_not_the_environment() -> None:
+    ask, where = Suitability(), managed("cloud", SMALL)
+    ask.learn(where, rooms(3.9))
+
+    assert not ask(replace(where, generation=where.generation + 1), pods(4))
+    assert ask(replace(where, uid="another"), pods(4))
+
+
+def test_a_sentence_about_what_is_known_does_not_speak_of_what_was_declared() -> None:
+    ask, where = Suitability(), managed("cloud", SMALL)
+    ask.learn(where, rooms(3.9))
+
+    assert why_unsuited([where], pods(4), ask) == (
+        "a Pod of it asks for 4 vCPUs, 1Gi of memory, and the largest instance type, small of "
+        "ComputeEnvironment cloud, leaves 3.9 vCPUs, 16Gi of memory for jobs beside DaemonSets and "
+        "what its nodes keep: request less, or add a larger one to its spec.instanceTypes"
+    )
 
 
 def test_parts_of_a_gang_that_suit_different_environments_suit_none() -> None:
@@ -137,7 +191,7 @@ def test_parts_of_a_gang_that_suit_different_environments_suit_none() -> None:
     needs = pods(gpus=1) + pods(16)
 
     assert not any(Suitability()(one, needs) for one in both)
-    assert why_unsuited(both, needs) == (
+    assert why_unsuited(both, needs, Suitability()) == (
         "no single one of the compute environments (gpus, cpus) has nodes for all of its Pods: "
         "give one of them the instance types for that"
     )
