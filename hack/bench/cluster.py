@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from localcluster import controlplane, processes
+from localcluster import controlplane, crds, processes
 from localcluster.layout import REPOSITORY, Cluster, ClusterError
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def bring_up(fake_nodes: int) -> None:
     """A cluster with the custom resources, an empty namespace and a fresh operator."""
     up = [str(REPOSITORY / "hack/cluster"), "up", "--name", CLUSTER.name, "--provider", "embedded"]
     subprocess.run([*up, "--audit", "--fake-nodes", str(fake_nodes)], check=True)
-    kubectl("apply", "-f", str(REPOSITORY / "crds"))
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(REPOSITORY / "crds"))
+    crds.serve(controlplane.kubectl_command(CLUSTER), "-f", str(REPOSITORY / "crds"))
     kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true")
     kubectl("create", "namespace", NAMESPACE)
     processes.stop(CLUSTER, OPERATOR)

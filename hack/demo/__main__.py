@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 from demo.table import Row, rows_of, table
-from localcluster import controlplane, processes, programs
+from localcluster import controlplane, crds, processes, programs
 from localcluster.layout import REPOSITORY, Cluster, ClusterError
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ def _bring_up(console: Console, cluster: Cluster, context: str | None) -> None:
 
 def _install(console: Console, cluster: Cluster, port: int) -> None:
     console.rule("2. The custom resources and the operator")
-    controlplane.kubectl(cluster, "apply", "-f", str(REPOSITORY / "crds"))
-    controlplane.kubectl(
-        cluster, "wait", "--for=condition=Established", "--timeout=60s", "-f",
-        str(REPOSITORY / "crds"),
-    )  # fmt: skip
+    crds.serve(controlplane.kubectl_command(cluster), "-f", str(REPOSITORY / "crds"))
     processes.start(
         cluster,
         OPERATOR,

@@ -65,16 +65,18 @@ def start(cluster: Cluster, facts: Facts) -> None:
         processes.wait_until(cluster, part, partial(processes.answers, url, lax))
 
 
+def kubectl_command(cluster: Cluster) -> list[str]:
+    """How kubectl is called for the cluster."""
+    return [programs.path("kubectl"), "--kubeconfig", str(cluster.kubeconfig)]
+
+
 def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
     """Run kubectl against the cluster and return what it prints."""
-    return processes.run(
-        [programs.path("kubectl"), "--kubeconfig", str(cluster.kubeconfig), *arguments],
-        stdin=stdin,
-    )
+    return processes.run([*kubectl_command(cluster), *arguments], stdin=stdin)
 
 
 def kubectl_succeeds(cluster: Cluster, *arguments: str) -> bool:
-    command = [programs.path("kubectl"), "--kubeconfig", str(cluster.kubeconfig), *arguments]
+    command = [*kubectl_command(cluster), *arguments]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
