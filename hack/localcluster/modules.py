@@ -11,8 +11,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from localcluster.layout import GO_MODULES, ClusterError
-from localcluster.programs import go_env, go_toolchain
+from localcluster.layout import GO_MODULES
+from localcluster.programs import go_env, go_toolchain, no_modules
 
 KARPENTER_CRDS = ("karpenter", "pkg/apis/crds")
 CLUSTER_API_CRDS = ("cluster-api", "config/crd/bases")
@@ -30,8 +30,9 @@ def folder_of(pins: str, inside: str) -> Path:
         r"^require (\S+) (\S+)$", (folder / "go.mod").read_text("utf-8"), re.MULTILINE
     )
     assert required is not None  # the file is ours
+    go = go_toolchain()
     done = subprocess.run(
-        [go_toolchain(), "mod", "download", "-json", "@".join(required.groups())],
+        [go, "mod", "download", "-json", "@".join(required.groups())],
         cwd=folder,
         env=go_env(),
         capture_output=True,
@@ -39,8 +40,6 @@ def folder_of(pins: str, inside: str) -> Path:
         check=False,
     )
     if done.returncode != 0:
-        raise ClusterError(
-            f"{required[1]} cannot be fetched; is the Go module proxy reachable?\n"
-            f"{done.stdout}{done.stderr}"
-        )
+        said = json.loads(done.stdout)["Error"] if done.stdout else done.stderr
+        raise no_modules(go, f"{' '.join(required.groups())} could not be fetched", said)
     return Path(json.loads(done.stdout)["Dir"]) / inside

@@ -19,6 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from localcluster import processes
 from localcluster.layout import GO_MODULES, ClusterError, home
 
 if TYPE_CHECKING:
@@ -193,11 +194,18 @@ def _build_one(go: str, program: Program, progress: _Progress) -> None:
         check=False,
     )
     if done.returncode != 0:
-        end = "\n".join(done.stderr.strip().splitlines()[-15:])
-        raise ClusterError(
-            f"building {program.name} failed; is the Go module proxy reachable?\n{end}"
-        )
+        raise no_modules(go, f"{program.name} could not be built", done.stderr)
     temporary.rename(target)
+
+
+def no_modules(go: str, what: str, said: str) -> ClusterError:
+    """What failed for want of Go modules, as it looks, what to do, and the end of what Go said."""
+    proxy = processes.run([go, "env", "GOPROXY"]).strip()
+    end = "\n".join(f"  {line}" for line in said.strip().splitlines()[-15:])
+    return ClusterError(
+        f"{what}: see that the Go module proxy ({proxy}) can be reached from here, "
+        f"or set GOPROXY to one that can, and try again. Go said:\n{end}"
+    )
 
 
 def go_env() -> dict[str, str]:
