@@ -98,4 +98,4 @@ bench-core: setup ## measure the scheduling core alone, up to a million waiting;
 .PHONY: e2e
 e2e: setup ## end-to-end tests on a local cluster; E2E_CONTEXT=name uses a cluster of yours
 	@hack/cluster up --name $(E2E_CLUSTER) --fake-nodes 10 $(if $(E2E_CONTEXT),--context $(E2E_CONTEXT))
-	@$(RUN)/python -m pytest tests/e2e --timeout=600 --e2e-cluster $(E2E_CLUSTER)
+	@$(RUN)/python -m pytest tests/e2e --timeout=1200 --e2e-cluster $(E2E_CLUSTER)

@@ -11,10 +11,12 @@ import pytest
 
 from localcluster import programs
 from localcluster.layout import Cluster
-from support.kube import ROOT, Kube, OperatorProcess, wait_for
+from support.kube import OF_A_TEST, ROOT, Kube, OperatorProcess, wait_for
+from support.role import OF_CHART, kubeconfig_of_role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 QUEUES = """
 apiVersion: batch-operator.io/v1alpha1
@@ -65,8 +67,8 @@ def cluster(cluster_name: str) -> Kube:
 @pytest.fixture(scope="session")
 def installed(cluster: Kube) -> Kube:
     """The cluster with the custom resources and the suite's queues, and no jobs of earlier runs."""
-    cluster("apply", "-f", str(ROOT / "crds"))
-    cluster("wait", "--for=condition=Established", "--timeout=60s", "-f", str(ROOT / "crds"))
+    cluster.serve("-f", str(ROOT / "crds"))
+    cluster("delete", "namespace", "-l", OF_A_TEST, "--wait=false")
     has_fake_nodes = cluster.items("nodes", "-l", "batch-operator.io/compute-environment=fake")
     # Where there are none, real nodes do their work.
     cluster("apply", "-f", "-", stdin=QUEUES % ("" if has_fake_nodes else ", nodeSelector: {}"))
@@ -96,9 +98,42 @@ def kube(
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
     namespace = f"t-{name}"[:60].rstrip("-")
     installed("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
-    installed("create", "namespace", namespace)
+    labels = {OF_A_TEST: ""}
+    installed.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+    )
     kube = replace(installed, namespace=namespace)
     # Pods need the namespace's service account, which a controller makes.
     wait_for("the service account", lambda: kube.get("serviceaccount", "default"))
     yield kube
     installed("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def restricted(
+    kube: Kube, operator_process: OperatorProcess, tmp_path: Path
+) -> Iterator[Callable[..., Kube]]:
+    """Starts an operator with the rights of the chart's role; the suite's, with all rights, stops.
+
+    It is called with values of the chart; where some are given, the operator must lack no right.
+    """
+    own = OperatorProcess(tmp_path, tmp_path / "operator.log")
+    given: list[str] = []
+
+    def start(*settings: str) -> Kube:
+        given.extend(settings)
+        own.kubeconfig = kubeconfig_of_role(kube, tmp_path, *settings)
+        operator_process.stop()
+        own.start()
+        return kube
+
+    yield start
+    if own.process is not None:
+        own.stop()
+        operator_process.start()
+    roles = "clusterroles,clusterrolebindings,roles,rolebindings"
+    kube("delete", roles, "--all-namespaces", *OF_CHART)
+    text = own.log.read_text(encoding="utf-8")
+
+    assert "Traceback" not in text, text
+    assert not (given and "orbidden" in text), text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.kube import Kube, definition, job, wait_for
+from support.kube import WITH_PATIENCE, Kube, definition, job, wait_for
 
 GROUP = "batch-operator.io/v1alpha1"
 
@@ -271,14 +271,13 @@ def test_what_can_be_mended_waits_and_says_how(kube: Kube, name: str) -> None:
     manifest, reason, advice = WAITING[name]
     kube.apply(*definitions(), manifest)
 
-    def stalled() -> dict[str, Any] | None:
+    def is_told() -> bool:
+        # At first the operator may not have seen all that was applied.
         conditions = kube.status("bad").get("conditions", [])
-        return next((one for one in conditions if one["type"] == "Stalled"), None)
+        stalled = [one for one in conditions if one["type"] == "Stalled"]
+        return any(one["reason"] == reason and advice in one["message"] for one in stalled)
 
-    condition = wait_for("a Stalled condition", stalled)
-
-    assert condition["reason"] == reason
-    assert advice in condition["message"]
+    wait_for(f"the job to be Stalled: {reason}, … {advice} …", is_told, lambda: kube.status("bad"))
 
 
 def test_a_circle_of_dependencies_is_spelled_out(kube: Kube) -> None:
@@ -327,7 +326,7 @@ def test_a_policy_that_contradicts_itself_says_what_to_take_out(kube: Kube) -> N
     kube.apply(
         cluster_kind("SchedulingPolicy", fairsharePolicy={"shareDistribution": shares}),
     )
-    kube("wait", "--for=condition=Stalled", "schedulingpolicy/bad", "--timeout=20s")
+    kube("wait", "--for=condition=Stalled", "schedulingpolicy/bad", WITH_PATIENCE)
     conditions = (kube.get("SchedulingPolicy", "bad") or {})["status"]["conditions"]
     kube("delete", "SchedulingPolicy", "bad")
 

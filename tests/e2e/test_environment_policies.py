@@ -31,14 +31,21 @@ def secured(installed: Kube) -> Iterator[Kube]:
     """The cluster with what the manifest says about rights; the suite's own operator has all.
 
     The API server follows a policy a moment after it has taken it, without saying when: a test of
-    one waits for what the policy refuses, by requests that change nothing (``PROBE``).
+    one waits for what the policy refuses, by requests that change nothing (``PROBE``). Of the role,
+    whose rules are in force together, one is waited for here.
     """
     text = (ROOT / "charts/batch-operator.yaml").read_text(encoding="utf-8")
     found = [one for one in yaml.safe_load_all(text) if one and one["kind"] in KINDS]
     rights = yaml.safe_dump_all(found)
     installed("apply", "-f", "-", stdin=rights)
+    wait_for("the role", lambda: may(installed, "patch", "nodes") == "yes")
     yield installed
     installed("delete", "-f", "-", stdin=rights)
+
+
+def may(kube: Kube, verb: str, resource: str) -> str:
+    """Whether the operator has this right: yes or no."""
+    return kube.run("auth", "can-i", verb, resource, "--as", OPERATOR, "-A").stdout.strip()
 
 
 @pytest.fixture
@@ -64,9 +71,7 @@ def environment(secured: Kube) -> Iterator[Kube]:
     ],
 )
 def test_what_the_operator_may_do(secured: Kube, verb: str, resource: str, answer: str) -> None:
-    done = secured.run("auth", "can-i", verb, resource, "--as", OPERATOR, "-A")
-
-    assert done.stdout.strip() == answer
+    assert may(secured, verb, resource) == answer
 
 
 def test_the_operator_changes_finalizers_of_an_environment_and_nothing_else(

@@ -25,13 +25,11 @@ from support.karpenter import (
     no_capacity,
     node_claim,
 )
-from support.kube import Kube, OperatorProcess, definition, job, wait_for
-from support.role import chart_role, kubeconfig_of_role
+from support.kube import WITH_PATIENCE, Kube, definition, job, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-RELEASE = "karpenter-e2e"
 NAME = "karp-e2e"
 SPEC = karpenter_spec(
     capacityTypes=["on-demand"], allocationStrategy="BEST_FIT_PROGRESSIVE_ORDERED"
@@ -59,37 +57,9 @@ def crds(installed: Kube) -> Iterator[Kube]:
     folder = modules.folder_of(*modules.KARPENTER_CRDS)
     files = [f"-f={folder / name}" for name in ("karpenter.sh_nodepools.yaml",
                                                 "karpenter.sh_nodeclaims.yaml")]  # fmt: skip
-    installed("apply", "--server-side", *files)
-    installed("wait", "--for=condition=Established", "--timeout=60s", *files)
+    installed.serve("--server-side", *files)
     yield installed
-    installed("delete", *files, "--wait=false")
-
-
-@pytest.fixture
-def under_its_role(
-    crds: Kube, kube: Kube, operator_process: OperatorProcess, tmp_path: Any
-) -> Iterator[Kube]:
-    """The operator with the chart's rights; meanwhile the suite's own stands still."""
-    everywhere = replace(crds, namespace="")
-    everywhere("delete", "namespace", RELEASE, "--ignore-not-found", "--wait=true")
-    everywhere("create", "namespace", RELEASE)
-    role = chart_role(RELEASE, "provisioners.karpenter.enabled=true")
-    everywhere("apply", "-f", "-", stdin=role)
-    log = tmp_path / "operator.log"
-    mine = OperatorProcess(kubeconfig_of_role(crds, RELEASE, tmp_path), log)
-    operator_process.stop()
-    mine.start()
-    try:
-        yield kube
-    finally:
-        mine.stop()
-        operator_process.start()
-        everywhere("delete", "-f", "-", "--ignore-not-found", stdin=role)
-        everywhere("delete", "namespace", RELEASE, "--wait=false")
-    text = log.read_text(encoding="utf-8")
-
-    assert "Traceback" not in text, text
-    assert "orbidden" not in text, text
+    installed("delete", *files)
 
 
 def pools(kube: Kube) -> dict[str, dict[str, Any]]:
@@ -104,10 +74,16 @@ def status(kube: Kube) -> dict[str, Any]:
     return found
 
 
+def now() -> str:
+    """On a real cluster's clock: refusals count for a while only."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251
+
+
+@pytest.mark.usefixtures("crds")
 def test_an_environment_lives_with_karpenter_under_the_operators_own_role(
-    under_its_role: Kube,
+    restricted: Callable[..., Kube],
 ) -> None:
-    kube = under_its_role
+    kube = restricted("provisioners.karpenter.enabled=true")
     kube.apply(MANIFEST, QUEUE)
     try:
         made = wait_for("two NodePools", lambda: len(pools(kube)) == 2 and pools(kube))
@@ -118,36 +94,34 @@ def test_an_environment_lives_with_karpenter_under_the_operators_own_role(
         _follows_a_change_of_the_environment(kube)
     finally:
         kube("delete", "jobqueue", NAME)
-        kube("delete", "computeenvironment", NAME, "--wait=true", "--timeout=60s")
+        kube("delete", "computeenvironment", NAME, WITH_PATIENCE)
     wait_for("the NodePools to be gone", lambda: not pools(kube))
 
 
 def _is_told_of_launches_that_fail(kube: Kube, made: dict[str, dict[str, Any]]) -> None:
     """By an Event where there is no capacity, by a NodeClaim where there is another reason."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251  # a real cluster's time
     small, large = (made[one]["metadata"]["name"] for one in ("small", "large"))
-    event = no_capacity(small, "insufficient capacity, no small left", now)
+    weight = made["small"]["spec"]["weight"]
+    kube.apply(job("waiting", "work", queue=NAME))  # or nobody asks Karpenter how it fares
+    wait_for("its Pod", lambda: kube.pods_of("waiting"))
+    event = no_capacity(small, "insufficient capacity, no small left", now())
+    event |= {"apiVersion": "v1", "kind": "Event", "type": "Warning"}
+    replace(kube, namespace="default").apply(event)
+    wait_for("a lower weight", lambda: pools(kube)["small"]["spec"]["weight"] < weight)
     failed = node_claim(
-        large, asked=("large",), Launched=("Unknown", now, "LaunchFailed", "quota reached")
+        large, asked=("large",), Launched=("Unknown", now(), "LaunchFailed", "quota reached")
     )
     failed["metadata"]["labels"]["batch-operator.io/compute-environment"] = NAME
     failed["spec"]["nodeClassRef"] = NODE_CLASS
     failed |= {"apiVersion": "karpenter.sh/v1", "kind": "NodeClaim"}
-    text = yaml.safe_dump(failed)
-    weight = made["small"]["spec"]["weight"]
-    event |= {"apiVersion": "v1", "kind": "Event", "type": "Warning"}
-    kube.apply(job("waiting", "work", queue=NAME))  # or nobody asks Karpenter how it fares
-    wait_for("its Pod", lambda: kube.pods_of("waiting"))
-    replace(kube, namespace="default").apply(event)
-    wait_for("a lower weight", lambda: pools(kube)["small"]["spec"]["weight"] < weight)
     kube.apply(failed)
-    kube("replace", "--subresource=status", "-f", "-", stdin=text)
+    kube("replace", "--subresource=status", "-f", "-", stdin=yaml.safe_dump(failed))
 
     def refused() -> dict[str, str]:
         rows = status(kube).get("pools", ())
         return {one["instanceType"]: one["message"] for one in rows if one.get("refusals")}
 
-    told = wait_for("both refusals", lambda: len(refused()) == 2 and refused(), patience_s=90)
+    told = wait_for("both refusals", lambda: len(refused()) == 2 and refused())
     assert told == {
         "small": "insufficient capacity, no small left",
         "large": "LaunchFailed: quota reached",
@@ -176,8 +150,7 @@ def _follows_a_change_of_the_environment(kube: Kube) -> None:
     wait_for("its new limit", lambda: pools(kube)["large"]["spec"]["limits"] == {"cpu": "128"})
 
     assert list(left) == ["large"]
-    ready = [one for one in status(kube)["conditions"] if one["type"] == "Ready"]
-    assert [one["status"] for one in ready] == ["True"]
+    kube("wait", "--for=condition=Ready", f"computeenvironment/{NAME}", WITH_PATIENCE)
 
 
 MISTAKES = {

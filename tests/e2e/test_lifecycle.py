@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from support.kube import UNTIL_TOLD, Kube, OperatorProcess, definition, job, wait_for
 
-from support.kube import Kube, OperatorProcess, definition, job, wait_for
-
-TRAP = "trap 'echo told to stop; exit 3' TERM; sleep 300 & wait"
-
-
-def patch(kube: Kube, name: str, **spec: Any) -> None:
-    kube("patch", "batchjob", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+TRAP = "trap 'echo told to stop; exit 3' TERM; echo listening; sleep 600 & wait"
+SAID = "listening\ntold to stop\n"
 
 
 def test_a_retry_is_decided_by_the_exit_code(kube: Kube) -> None:
@@ -33,7 +27,7 @@ def test_memory_grows_until_there_is_enough(kube: Kube) -> None:
         ),
         job("j", "d"),
     )
-    status = kube.wait_for_state("j", "FAILED", "SUCCEEDED", patience_s=90)
+    status = kube.wait_for_state("j", "FAILED", "SUCCEEDED")
     pods = {one["metadata"]["name"]: one for one in kube.pods_of("j")}
     memory = [
         pods[row["podName"]]["spec"]["containers"][0]["resources"]["limits"]["memory"]
@@ -46,49 +40,57 @@ def test_memory_grows_until_there_is_enough(kube: Kube) -> None:
 
 def test_a_job_that_runs_too_long_sees_sigterm_and_its_log_stays(kube: Kube) -> None:
     fast = job("j", "d", timeout={"attemptDurationSeconds": 60}, retryStrategy={"attempts": 3})
-    kube.apply(definition("d", TRAP), fast)
-    kube.wait_for_state("j", "RUNNING")
-    status = kube.wait_for_state("j", "FAILED", patience_s=90)
+    kube.apply(definition("d", TRAP, grace_s=30), fast)
+    status = kube.wait_for_state("j", "FAILED")
     (row,) = status["attempts"]
 
     assert status["statusReason"] == "Job attempt duration exceeded timeout"
     assert row["exitCode"] == 3
-    assert kube("logs", row["podName"]).strip() == "told to stop"
+    assert kube("logs", row["podName"]) == SAID
 
 
 def test_terminating_an_array_tells_every_child_and_starts_no_more(kube: Kube) -> None:
     kube.apply(
-        definition("d", TRAP, retryStrategy={"attempts": 3}),
+        definition("d", TRAP, grace_s=30, retryStrategy={"attempts": 3}),
         job("j", "d", arrayProperties={"size": 6, "maxParallel": 3}),
     )
     wait_for("three to run", lambda: (kube.status("j").get("array") or {}).get(
         "statusSummary", {}).get("RUNNING") == 3)  # fmt: skip
-    patch(kube, "j", terminate={"reason": "wrong input"})
+    ours = ("-l", "batch-operator.io/job-name=j")
+    wait_for("three to listen", lambda: kube("logs", *ours).count("listening") == 3)
+    kube.change("j", terminate={"reason": "wrong input"})
     status = kube.wait_for_state("j", "FAILED")
 
     assert status["statusReason"] == "wrong input"
     assert status["array"]["indexes"] == {"failed": "0-5"}
     assert len(kube.pods_of("j")) == 3
-    assert kube("logs", "-l", "batch-operator.io/job-name=j").count("told to stop") == 3
+    assert kube("logs", *ours).count("told to stop") == 3
 
 
 def test_cancel_spares_what_runs_and_suspend_holds_what_waits(kube: Kube) -> None:
-    kube.apply(definition("d", "sleep 3"), job("runs", "d"), job("held", "d", suspend=True))
+    kube.apply(definition("d", UNTIL_TOLD), job("runs", "d"), job("held", "d", suspend=True))
     kube.wait_for_state("runs", "RUNNING")
-    patch(kube, "runs", cancel={"reason": "too late"})
+    kube.wait_for_pending("held", "Suspended")
+    kube.change("runs", cancel={"reason": "too late"})
+    kube.change("held", cancel={"reason": "not needed"})
 
-    assert kube.status("held")["pending"]["reason"] == "Suspended"
+    def is_seen() -> bool:
+        found = kube.get("batchjob", "runs") or {}
+        generation: int = found["metadata"]["generation"]
+        return generation > 1 and found["status"]["observedGeneration"] == generation
 
-    patch(kube, "held", cancel={"reason": "not needed"})
-
+    wait_for("the request to be seen", is_seen)
     assert kube.wait_for_state("held", "FAILED")["statusReason"] == "not needed"
+    assert kube.status("runs")["state"] == "RUNNING"
+
+    kube.tell("runs")
     assert kube.wait_for_state("runs", "SUCCEEDED", "FAILED")["state"] == "SUCCEEDED"
 
 
 def test_a_pipeline_of_arrays_overlaps_child_by_child(kube: Kube) -> None:
     """N_TO_N: the second step of a child begins while first steps of others are still running."""
     kube.apply(
-        definition("first", "sleep $((AWS_BATCH_JOB_ARRAY_INDEX * 4))"),
+        definition("first", f'[ "$AWS_BATCH_JOB_ARRAY_INDEX" = 0 ] || {UNTIL_TOLD}'),
         definition("second", "true"),
         job("a", "first", arrayProperties={"size": 3}),
         job("b", "second", arrayProperties={"size": 3},
@@ -99,22 +101,26 @@ def test_a_pipeline_of_arrays_overlaps_child_by_child(kube: Kube) -> None:
         indexes: dict[str, str] = (kube.status("b").get("array") or {}).get("indexes", {})
         return indexes.get("succeeded", "")
 
-    wait_for("the first child of b to end", ended)
+    wait_for("the first child of b to end", lambda: ended() == "0")
 
-    assert kube.status("a")["state"] == "PENDING"
+    assert kube.status("a")["array"]["indexes"]["succeeded"] == "0"
 
+    wait_for("the others of a to run", lambda: kube.status("a")["array"]["indexes"].get(
+        "running") == "1-2")  # fmt: skip
+    kube.tell("a")
     assert kube.wait_for_state("b", "SUCCEEDED")["array"]["indexes"] == {"succeeded": "0-2"}
 
 
 def test_a_job_keeps_running_what_it_was_given_when_its_definition_is_gone(
     kube: Kube, operator_process: OperatorProcess
 ) -> None:
-    script = '[ "$AWS_BATCH_JOB_ATTEMPT" = 2 ]; code=$?; sleep 4; exit $code'
+    script = f'if [ "$AWS_BATCH_JOB_ATTEMPT" = 1 ]; then {UNTIL_TOLD}; exit 1; fi'
     kube.apply(definition("d", script, retryStrategy={"attempts": 2}), job("j", "d"))
     kube.wait_for_state("j", "RUNNING")
     kube("delete", "jobdefinition", "d")
     operator_process.kill()
     operator_process.start()
+    kube.tell("j")
     status = kube.wait_for_state("j", "SUCCEEDED", "FAILED")
 
     assert [row["exitCode"] for row in status["attempts"]] == [1, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.kube import IMAGE, ROOT, Kube, OperatorProcess, job, wait_for
+from support.kube import IMAGE, ROOT, UNTIL_TOLD, Kube, OperatorProcess, job, wait_for
 
 SPEAK = 'nc -w 1 "$AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS" 7000'
 TELL = f'while true; do echo "$AWS_BATCH_JOB_NODE_INDEX" | {SPEAK}; sleep 0.2; done'
@@ -59,11 +59,11 @@ def test_the_example_hears_of_all_nodes(kube: Kube) -> None:
 
 def test_every_node_knows_who_it_is(kube: Kube) -> None:
     """AWS: the main node has every variable but its own address."""
-    hear = (
-        "env | grep AWS_BATCH | sort; nc -l -p 7000 </dev/null; nc -l -p 7000 </dev/null; sleep 1"
-    )
+    both = '[ "$(sort -u /tmp/heard | wc -l)" = 2 ]'
+    hear = f"touch /tmp/heard; until {both}; do nc -l -p 7000 </dev/null >>/tmp/heard; done"
+    show = "env | grep AWS_BATCH"
     kube.apply(
-        definition("d", ("0:", template(f"env | grep AWS_BATCH; {TELL}")), ("2", template(hear)),
+        definition("d", ("0:", template(f"{show}; {TELL}")), ("2", template(f"{show}; {hear}")),
                    numNodes=3, mainNode=2),
         job("j", "d"),
     )  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_worker_that_fails_changes_nothing_and_a_main_node_that_fails_is_retri
                    numNodes=3, retryStrategy={"attempts": 2}),
         job("j", "d"),
     )  # fmt: skip
-    status = kube.wait_for_state("j", "SUCCEEDED", "FAILED", patience_s=90)
+    status = kube.wait_for_state("j", "SUCCEEDED", "FAILED")
     jobs = kube.items("jobs.batch")
 
     assert status["state"] == "SUCCEEDED"
@@ -121,16 +121,17 @@ def test_a_worker_that_fails_changes_nothing_and_a_main_node_that_fails_is_retri
 def test_a_gang_without_room_starts_nothing(kube: Kube) -> None:
     """All or nothing: 1.5 of 2 vCPUs are free after `small`, and the gang needs all."""
     kube.apply(
-        definition("one", ("0:", template("sleep 4", "500m")), numNodes=1),
+        definition("one", ("0:", template(UNTIL_TOLD, "500m")), numNodes=1),
         definition("gang", ("0:", template("sleep 1", "500m")), numNodes=4),
         job("small", "one"),
     )
     kube.wait_for_state("small", "RUNNING")
     kube.apply(job("large", "gang"))
-    waiting = wait_for("the reason", lambda: kube.status("large").get("pending"))
+    kube.wait_for_pending("large", "InsufficientCapacity")
 
-    assert waiting["reason"] == "InsufficientCapacity"
     assert kube.pods_of("large") == []
+
+    kube.tell("small")
     assert kube.wait_for_state("large", "SUCCEEDED", "FAILED")["state"] == "SUCCEEDED"
 
 
@@ -138,8 +139,7 @@ def test_terminating_stops_every_node(kube: Kube) -> None:
     kube.apply(definition("d", ("0:", template("sleep 600")), numNodes=3), job("j", "d"))
     wait_for("all nodes to run", lambda: kube.status("j").get("nodes", [{}])[0].get(
         "statusSummary") == {"RUNNING": 3})  # fmt: skip
-    kube("patch", "batchjob", "j", "--type=merge", "-p",
-         '{"spec": {"terminate": {"reason": "enough"}}}')  # fmt: skip
+    kube.change("j", terminate={"reason": "enough"})
     status = kube.wait_for_state("j", "FAILED")
 
     assert status["statusReason"] == "enough"
@@ -156,12 +156,10 @@ def hold_back(kube: Kube, name: str, pods: int) -> None:
 
 def test_a_gang_that_the_cluster_does_not_let_be_made_says_so_and_can_be_ended(kube: Kube) -> None:
     hold_back(kube, "j", pods=0)
-    pending = wait_for("a reason", lambda: kube.status("j").get("pending"))
     wait_for("the Jobs", lambda: len(kube.items("jobs.batch")) == 2)
-
-    assert "3 of its 3 Pods are still to be made" in pending["message"]
-    kube("patch", "batchjob", "j", "--type=merge", "-p",
-         '{"spec": {"terminate": {"reason": "enough"}}}')  # fmt: skip
+    said = "3 of its 3 Pods are still to be made"
+    wait_for(said, lambda: said in kube.status("j").get("pending", {}).get("message", ""))
+    kube.change("j", terminate={"reason": "enough"})
     status = kube.wait_for_state("j", "FAILED")
 
     assert status["statusReason"] == "enough"
@@ -198,10 +196,7 @@ def test_the_operator_can_die_at_any_time(kube: Kube, operator_process: Operator
         operator_process.kill()
         operator_process.start()
         wait_for("a moment", lambda: kube.items("jobs.batch"))
-    ends = [
-        kube.wait_for_state(f"j{number}", "SUCCEEDED", "FAILED", patience_s=90)
-        for number in range(3)
-    ]
+    ends = [kube.wait_for_state(f"j{number}", "SUCCEEDED", "FAILED") for number in range(3)]
 
     assert [one["state"] for one in ends] == ["SUCCEEDED"] * 3
     assert [len(one["attempts"]) for one in ends] == [1, 1, 1]

@@ -6,16 +6,22 @@ import json
 
 import pytest
 
-from support.kube import EXAMPLES, ROOT, Kube, OperatorProcess, definition, job, wait_for
+from support.kube import (
+    EXAMPLES,
+    ROOT,
+    WITH_PATIENCE,
+    Kube,
+    OperatorProcess,
+    definition,
+    job,
+    wait_for,
+)
 
 
 def test_the_examples_succeed(kube: Kube) -> None:
     # The examples' queue is cluster-wide, their jobs go into this test's namespace.
     kube("apply", "-f", str(ROOT / "examples"))
-    finals = [
-        kube.wait_for_state(name, "SUCCEEDED", "FAILED", patience_s=150)["state"]
-        for name in EXAMPLES
-    ]
+    finals = [kube.wait_for_state(name, "SUCCEEDED", "FAILED")["state"] for name in EXAMPLES]
 
     assert finals == ["SUCCEEDED"] * len(EXAMPLES)
     assert kube("logs", "-l", "batch-operator.io/job-name=hello").startswith("hello, batch,")
@@ -41,7 +47,7 @@ def test_exit_codes_parameters_overrides_and_environment(kube: Kube) -> None:
     assert status["statusReason"] == "Essential container in task exited"
     assert [row["exitCode"] for row in status["attempts"]] == [7, 7]
     assert logs == ["1 e2e e2e me given", "2 e2e e2e me given"]
-    kube("wait", "--for=condition=Failed", "batchjob/j", "--timeout=1s")
+    kube("wait", "--for=condition=Failed", "batchjob/j", WITH_PATIENCE)
 
 
 def test_running_out_of_memory_is_named(kube: Kube) -> None:
@@ -72,7 +78,7 @@ def test_deleting_a_job_stops_and_removes_its_pods(kube: Kube) -> None:
     kube.apply(definition("d", "sleep 600"), job("j", "d", arrayProperties={"size": 3}))
     wait_for("it to run", lambda: (kube.status("j").get("array") or {}).get("indexes", {}).get(
         "running") == "0-2")  # fmt: skip
-    kube("delete", "batchjob", "j", "--timeout=20s")
+    kube("delete", "batchjob", "j", WITH_PATIENCE)
     wait_for("its Pods to go", lambda: not kube.pods_of("j"))
 
 
@@ -92,9 +98,9 @@ def test_a_pod_that_a_user_deletes_is_counted_once(kube: Kube) -> None:
 
 def test_a_definition_keeps_its_revisions(kube: Kube) -> None:
     kube.apply(definition("d", "echo one"))
-    kube("wait", "--for=condition=Ready", "jobdefinition/d", "--timeout=20s")
+    kube("wait", "--for=condition=Ready", "jobdefinition/d", WITH_PATIENCE)
     kube.apply(definition("d", "echo two"))
-    kube("wait", "--for=jsonpath={.status.latestRevision}=2", "jobdefinition/d", "--timeout=20s")
+    kube("wait", "--for=jsonpath={.status.latestRevision}=2", "jobdefinition/d", WITH_PATIENCE)
     kube.apply(job("latest", "d"), job("first", "d:1"))
     kube.wait_for_state("latest", "SUCCEEDED")
     kube.wait_for_state("first", "SUCCEEDED")
@@ -120,7 +126,7 @@ def test_killed_again_and_again_every_index_runs_once(
         wait_for("progress", lambda least=kill: len(kube.items("pods")) >= least * 10)
         operator_process.kill()
         operator_process.start()
-    array = kube.wait_for_state("array", "SUCCEEDED", "FAILED", patience_s=120)
+    array = kube.wait_for_state("array", "SUCCEEDED", "FAILED")
     last = kube.wait_for_state("last", "FAILED")
     pods = [pod["metadata"]["name"] for pod in kube.pods_of("array")]
 

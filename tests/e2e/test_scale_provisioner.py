@@ -6,19 +6,17 @@ and not kind ones: whenever they may choose a machine to take away, they take a 
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from localcluster import modules, programs
-from support.kube import ROOT, Kube, OperatorProcess, definition, job, wait_for
+from localcluster import modules
+from support.kube import Kube, definition, job, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 CAPI = "cluster.x-k8s.io"
 DELETE_MACHINE = f"{CAPI}/delete-machine"
@@ -106,11 +104,11 @@ def queue_to(environment: str) -> dict[str, Any]:
     return of_cluster("JobQueue", environment, priority=1, computeEnvironmentOrder=order)
 
 
-def fake(name: str, cpu: str, runtime: str) -> dict[str, Any]:
-    """A definition whose Pods kwok plays for so long."""
-    made = definition(name, "true", resources={"requests": {"cpu": cpu, "memory": "64Mi"}})
+def endless() -> dict[str, Any]:
+    """A definition whose Pods fill a node, which kwok plays until they are stopped."""
+    made = definition("endless", "", resources={"requests": {"cpu": "2", "memory": "64Mi"}})
     template = made["spec"]["podTemplate"]
-    template["metadata"] = {"annotations": {"fake.batch-operator.io/runtime": runtime}}
+    template["metadata"] = {"annotations": {"fake.batch-operator.io/runtime": "1h"}}
     return made
 
 
@@ -174,10 +172,10 @@ class Cloud:
     def _victims(self, nodes: Sequence[dict[str, Any]]) -> list[str]:
         """The busiest first."""
         names = [one["metadata"]["name"] for one in nodes]
-        busy = {one["spec"].get("nodeName") for one in self._running()}
+        busy = {one["spec"].get("nodeName") for one in self.running()}
         return sorted(names, key=lambda one: (one not in busy, one))
 
-    def _running(self) -> list[dict[str, Any]]:
+    def running(self) -> list[dict[str, Any]]:
         return [one for one in self.kube.items("pods") if one["status"]["phase"] == "Running"]
 
 
@@ -242,25 +240,11 @@ def kinds(installed: Kube) -> Iterator[Kube]:
         for name in ("machinedeployments", "machines")
         for word in ("-f", str(folder / f"{CAPI}_{name}.yaml"))
     ]
-    installed("apply", "--server-side", *files)
-    installed.apply(FLEET_CRD)
-    installed(
-        "wait", "--for=condition=Established", "--timeout=60s", "crd",
-        f"machinedeployments.{CAPI}", f"machines.{CAPI}", f"nodefleets.{FLEETS}",
-    )  # fmt: skip
+    installed.serve("--server-side", *files)
+    installed.serve("-f", "-", stdin=yaml.safe_dump(FLEET_CRD))
     yield installed
-    installed("delete", "--wait=false", *files)
-    installed("delete", "crd", f"nodefleets.{FLEETS}", "--wait=false")
-
-
-def role_of_chart(kube: Kube, *settings: str) -> None:
-    """Give the account that the chart makes what the chart gives it with these values."""
-    programs.build([programs.HELM])
-    command = [programs.path("helm"), "template", "scale-e2e", str(ROOT / "charts/batch-operator")]
-    command += ["--namespace", kube.namespace, "-s", "templates/rbac.yaml"]
-    command += [word for one in settings for word in ("--set", one)]
-    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    kube("apply", "-f", "-", stdin=rendered)
+    installed("delete", *files)
+    installed("delete", "crd", f"nodefleets.{FLEETS}")
 
 
 RESOURCES = (
@@ -273,64 +257,32 @@ RESOURCES = (
 
 
 @pytest.fixture
-def restricted(
-    kube: Kube, kinds: Kube, operator_process: OperatorProcess, tmp_path: Path
-) -> Iterator[Callable[..., Kube]]:
-    """Starts an operator with the rights of the chart's role alone, in place of the suite's."""
-    del kinds
-    own = OperatorProcess(tmp_path / "kubeconfig", tmp_path / "operator.log")
-
-    def start(*settings: str) -> Kube:
-        role_of_chart(kube, *settings)
-        account = next(
-            one["metadata"]["name"]
-            for one in kube.items("serviceaccounts")
-            if one["metadata"]["name"] != "default"
-        )
-        token = kube("create", "token", account, "--duration=1h").strip()
-        config = yaml.safe_load(kube.kubeconfig.read_text(encoding="utf-8"))
-        for user in config["users"]:
-            user["user"] = {"token": token}
-        own.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
-        operator_process.stop()
-        own.start()
-        return kube
-
-    yield start
-    if own.process is not None:
-        own.stop()
-        operator_process.start()
-    kube("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/instance=scale-e2e")
-    text = own.log.read_text(encoding="utf-8") if own.log.exists() else ""
-
-    assert "Traceback" not in text, text
-
-
-@pytest.fixture
 def cleaned(kube: Kube) -> Iterator[list[str]]:
     """Names of environments; they, their queues and their nodes go when the test is over."""
     names: list[str] = []
     yield names
     for name in names:
-        kube("delete", "jobqueue", name, "--ignore-not-found")
-        kube("delete", "computeenvironment", name, "--ignore-not-found", "--wait=false")
+        kube("delete", "jobqueue,computeenvironment", name, "--ignore-not-found", "--wait=false")
         kube("delete", "nodes", "-l", f"batch-operator.io/compute-environment={name}")
 
 
-def one_long_and_two_short(kube: Kube, cloud: Cloud) -> str:
-    """Run jobs on three nodes until only the long one is left; the name of its node."""
+def three_of_which_two_end(kube: Kube, cloud: Cloud) -> str:
+    """Run three Pods on three nodes and end two of them; the name of the node of the third."""
     kube.apply(
-        fake("long", "2", "25s"),
-        fake("short", "2", "1s"),
-        job("long", "long", cloud.environment),
-        job("short", "short", cloud.environment, arrayProperties={"size": 2}),
+        endless(),
+        job("stays", "endless", cloud.environment),
+        job("goes", "endless", cloud.environment, arrayProperties={"size": 2}),
     )
     wait_for("three machines to be asked for", lambda: cloud.act() == 3)
-    kube.wait_for_state("short", "SUCCEEDED")
-    [pod] = kube.pods_of("long")
+    wait_for("all to run", lambda: len(cloud.running()) == 3)
+    kube.wait_for_state("stays", "RUNNING")
+    kube.change("goes", terminate={"reason": "enough"})
+    kube.wait_for_state("goes", "FAILED")
+    [pod] = kube.pods_of("stays")
     return str(pod["spec"]["nodeName"])
 
 
+@pytest.mark.usefixtures("kinds")
 def test_scale_takes_idle_machines_of_cluster_api_one_by_one(
     restricted: Callable[..., Kube], cleaned: list[str]
 ) -> None:
@@ -344,19 +296,20 @@ def test_scale_takes_idle_machines_of_cluster_api_one_by_one(
     )
     cloud = ClusterApi(kube, "scale-capi", "machinedeployment")
 
-    busy = one_long_and_two_short(kube, cloud)
+    busy = three_of_which_two_end(kube, cloud)
     wait_for("the idle machines to go", lambda: cloud.act() == 1)
-    left = [one["metadata"]["name"] for one in cloud.nodes()]
-    kube.wait_for_state("long", "SUCCEEDED")
+
+    assert [one["metadata"]["name"] for one in cloud.nodes()] == [busy]
+    assert kube.status("stays")["state"] == "RUNNING"
+
+    kube.change("stays", terminate={"reason": "enough"})
     wait_for("the last machine to go", lambda: cloud.act() == 0)
 
-    assert left == [busy]
     assert len(cloud.taken) == cloud.made == 3
-    assert (
-        kube.status("long")["attempts"][0]["statusReason"] == "Essential container in task exited"
-    )
+    assert kube.status("stays")["statusReason"] == "enough"
 
 
+@pytest.mark.usefixtures("kinds")
 def test_scale_empties_a_pool_of_any_kind_once_all_of_it_is_idle(
     restricted: Callable[..., Kube], cleaned: list[str]
 ) -> None:
@@ -371,15 +324,17 @@ def test_scale_empties_a_pool_of_any_kind_once_all_of_it_is_idle(
     )
     cloud = Cloud(kube, "scale-fleet", "nodefleet", "size")
 
-    one_long_and_two_short(kube, cloud)
-    kube.wait_for_state("long", "SUCCEEDED")
-    before = list(cloud.taken)
+    three_of_which_two_end(kube, cloud)
+
+    assert cloud.act() == 3
+
+    kube.change("stays", terminate={"reason": "enough"})
     wait_for("the pool to be emptied", lambda: cloud.act() == 0)
 
-    assert before == []
     assert len(cloud.taken) == cloud.made == 3
 
 
+@pytest.mark.usefixtures("kinds")
 def test_scale_without_the_right_to_says_which_rule_is_missing(
     restricted: Callable[..., Kube], cleaned: list[str]
 ) -> None:

@@ -68,8 +68,8 @@ def test_an_urgent_job_makes_a_running_one_give_way_and_it_loses_no_try(narrow: 
     quick = {"containerOverrides": [{"command": ["true"]}]}
     narrow.apply(on("urgent", "urgent", **quick))
 
-    narrow.wait_for_state("urgent", "SUCCEEDED", patience_s=90)
-    status = narrow.wait_for_state("victim", "SUCCEEDED", "FAILED", patience_s=90)
+    narrow.wait_for_state("urgent", "SUCCEEDED")
+    status = narrow.wait_for_state("victim", "SUCCEEDED", "FAILED")
 
     assert status["state"] == "SUCCEEDED"
     assert [row["statusReason"] for row in status["attempts"]] == [
@@ -84,11 +84,7 @@ def test_shares_take_turns_and_the_queue_shows_who_holds_what(narrow: Kube) -> N
         on("shared", "many", shareIdentifier="red", arrayProperties={"size": 6}),
         on("shared", "one", shareIdentifier="blue"),
     )
-    narrow.wait_for_state("one", "SUCCEEDED", patience_s=90)
-
-    assert narrow.status("many")["state"] == "PENDING"
-
-    narrow.wait_for_state("many", "SUCCEEDED", patience_s=120)
+    ends = [narrow.wait_for_state(name, "SUCCEEDED")["stoppedAt"] for name in ("one", "many")]
 
     def rows() -> dict[str, Any]:
         shares = (narrow.get("jobqueue", "shared") or {})["status"].get("shares", [])
@@ -97,6 +93,7 @@ def test_shares_take_turns_and_the_queue_shows_who_holds_what(narrow: Kube) -> N
 
     found = wait_for("nobody to hold anything", rows)
 
+    assert ends == sorted(set(ends))  # the first of them was submitted last
     assert set(found) == {"red", "blue"}
     assert found["red"]["usage"]["vcpuSeconds"] > found["blue"]["usage"]["vcpuSeconds"] > 0
 
@@ -114,20 +111,19 @@ def test_units_that_are_used_up_do_not_come_back(narrow: Kube) -> None:
         array = narrow.status("array").get("array") or {}
         return array.get("indexes", {}).get("succeeded") == "0-1"
 
-    wait_for("two of three", two_have_run, patience_s=90)
+    wait_for("two of three", two_have_run)
 
-    def grants() -> list[dict[str, Any]]:
+    def all_are_granted() -> bool:
         status = (narrow.get("consumableresource", "tokens") or {})["status"]
-        assert status["availableQuantity"] == 0
-        granted: list[dict[str, Any]] = status["grants"]
-        return granted
+        grants = [(one["quantity"], one["indexes"]) for one in status.get("grants", ())]
+        return status["availableQuantity"] == 0 and grants == [(1, "0-1")]
 
-    assert [(one["quantity"], one["indexes"]) for one in grants()] == [(1, "0-1")]
-    assert "none comes back" in narrow.status("array")["pending"]["message"]
+    wait_for("the resource to say who has its units", all_are_granted)
+    narrow.wait_for_pending("array", "InsufficientConsumableResource", "none comes back")
 
     narrow("patch", "consumableresource", "tokens", "--type=merge", "-p",
            '{"spec": {"totalQuantity": 3}}')  # fmt: skip
-    narrow.wait_for_state("array", "SUCCEEDED", patience_s=90)
+    narrow.wait_for_state("array", "SUCCEEDED")
 
     def spent() -> bool:
         status = (narrow.get("consumableresource", "tokens") or {})["status"]
@@ -151,7 +147,7 @@ def test_children_get_their_lines_of_a_config_map(kube: Kube) -> None:
         definition("d", "echo Ref::colour $number"),
         job("array", "d", arrayProperties=array),
     )
-    kube.wait_for_state("array", "SUCCEEDED", patience_s=90)
+    kube.wait_for_state("array", "SUCCEEDED")
     said = {kube("logs", pod["metadata"]["name"]).strip() for pod in kube.pods_of("array")}
 
     assert said == {"red 1", "blue 2"}
@@ -164,7 +160,7 @@ def test_only_what_failed_runs_again(kube: Kube) -> None:
         job("first", "d", arrayProperties={"size": 3}),
         job("second", "again", arrayProperties={"rerunFailedOf": "first"}),
     )
-    status = kube.wait_for_state("second", "SUCCEEDED", patience_s=90)
+    status = kube.wait_for_state("second", "SUCCEEDED")
 
     assert kube.status("first")["state"] == "FAILED"
     assert status["array"]["indexes"] == {"succeeded": "1"}
@@ -172,13 +168,7 @@ def test_only_what_failed_runs_again(kube: Kube) -> None:
 
 def test_a_namespace_may_submit_to_a_queue_once_it_has_the_label(narrow: Kube) -> None:
     narrow.apply(definition("d", "true"), on("labelled", "a"))
-    wait_for("the reason", lambda: pending(narrow, "a") == "NamespaceNotAllowed")
+    narrow.wait_for_pending("a", "NamespaceNotAllowed")
     narrow("label", "namespace", narrow.namespace, "batch=yes")
 
-    narrow.wait_for_state("a", "SUCCEEDED", patience_s=60)
-
-
-def pending(kube: Kube, name: str) -> str | None:
-    """The token for what a job waits for."""
-    reason: str | None = kube.status(name).get("pending", {}).get("reason")
-    return reason
+    narrow.wait_for_state("a", "SUCCEEDED")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localcluster import programs
-from support.kube import EXAMPLES, ROOT, Kube, OperatorProcess, wait_for
+from support.kube import EXAMPLES, PATIENCE_S, ROOT, Kube, OperatorProcess, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def helm(installed: Kube, cluster_name: str) -> Iterator[Kube]:
     installed("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     settings = [word for one in SETTINGS for word in ("--set", one)]
     install = ["install", "batch-operator", str(ROOT / "charts/batch-operator"), "--wait"]
-    subprocess.run([*base, *install, "--timeout", "180s", *settings], check=True)
+    subprocess.run([*base, *install, "--timeout", f"{PATIENCE_S}s", *settings], check=True)
     yield replace(installed, namespace=NAMESPACE)
     subprocess.run([*base, "uninstall", "batch-operator", "--wait"], check=True)
 
@@ -54,16 +54,20 @@ def test_the_examples_succeed_with_the_operator_as_a_pod(
     try:
         kube("apply", "-f", str(ROOT / "examples"))
         for name in EXAMPLES:
-            kube.wait_for_state(name, "SUCCEEDED", patience_s=150)
-        metrics = wait_for("the metrics", lambda: helm.run(
-            "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/services/batch-operator-metrics"
-            ":http/proxy/metrics").stdout)  # fmt: skip
+            kube.wait_for_state(name, "SUCCEEDED")
+        service = f"/api/v1/namespaces/{NAMESPACE}/services/batch-operator-metrics:http"
+        done = f'transitions_total{{queue="main",state="SUCCEEDED"}} {len(EXAMPLES)}.0'
+        wait_for(
+            "the metrics to have them all",
+            lambda: (
+                f"batch_operator_job_{done}"
+                in helm.run("get", "--raw", f"{service}/proxy/metrics").stdout
+            ),
+        )
         logs = helm("logs", "deployment/batch-operator")
     finally:
         operator_process.start()
 
-    done = f'transitions_total{{queue="main",state="SUCCEEDED"}} {len(EXAMPLES)}.0'
-    assert f"batch_operator_job_{done}" in metrics
     assert "Traceback" not in logs
 
 
