@@ -16,7 +16,12 @@ from localcluster.programs import go_env, go_toolchain, no_modules
 
 KARPENTER_CRDS = ("karpenter", "pkg/apis/crds")
 CLUSTER_API_CRDS = ("cluster-api", "config/crd/bases")
-"""Where these keep their CRDs: of which pins, and in which folder of the module."""
+CLUSTER_AUTOSCALER_CRDS = ("cluster-autoscaler-operator", "install")
+"""Where these keep their CRDs: of which pins, and in which folder of the module.
+
+cluster-autoscaler has its own in a module that the proxy does not serve; OpenShift's operator
+installs the same.
+"""
 
 
 def folder_of(pins: str, inside: str) -> Path:
