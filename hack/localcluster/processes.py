@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 TAIL_LINES = 20
+PATIENCE_S = 180.0
+"""For a part to be ready: idle machines need seconds, and a part that ends is told at once."""
 
 
 def start(
@@ -82,22 +84,20 @@ def stop(cluster: Cluster, part: str, patience_s: float = 20.0) -> None:
     _record(cluster, part).unlink(missing_ok=True)
 
 
-def wait_until(
-    cluster: Cluster, part: str, ready: Callable[[], bool], patience_s: float = 60.0
-) -> None:
+def wait_until(cluster: Cluster, part: str, ready: Callable[[], bool]) -> None:
     """Wait for a part to be ready.
 
     Raises:
         ClusterError: it ended, or was not ready in time; the message has the end of its log.
     """
-    give_up = time.monotonic() + patience_s
+    give_up = time.monotonic() + PATIENCE_S
     while not ready():
         pid = pid_of(cluster, part)
         if pid is None:
             raise ClusterError(f"{part} ended instead of coming up.\n{_advice(cluster, part)}")
         if time.monotonic() > give_up:
             raise ClusterError(
-                f"{part} did not come up in {patience_s:.0f} s.\n{_advice(cluster, part)}"
+                f"{part} did not come up in {PATIENCE_S:.0f} s.\n{_advice(cluster, part)}"
             )
         time.sleep(0.1)
 

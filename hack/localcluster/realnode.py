@@ -98,7 +98,7 @@ def start(cluster: Cluster, facts: Facts) -> None:
             "--healthz-bind-address=127.0.0.1:10256",
         ],
     )
-    processes.wait_until(cluster, "kubelet", lambda: _is_ready(cluster), patience_s=90)
+    processes.wait_until(cluster, "kubelet", lambda: _is_ready(cluster))
 
 
 def stop(cluster: Cluster, facts: Facts) -> None:
