@@ -19,7 +19,7 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.environments import held_milli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.scheduling.snapshot import Environment, Key
@@ -129,16 +129,21 @@ class Backlog:
         )
         self.set(place[3], [lot for lot in lots if lot.indexes])
 
-    def front(self, count: int) -> Backlog:
-        """A copy of the first places of each line, so many at most."""
-        found = Backlog()
-        for share, line in self.lines.items():
-            copy = found.lines[share] = Line()
-            copy.places = line.places[:count]
-            for place in copy.places:
-                lot = found.lots[place] = self.lots[place]
-                copy.classes[lot.ask].append(place)
-                found._of_job[lot.uid] = (*found._of_job.get(lot.uid, ()), lot)
+    def front(self, count: int) -> list[Lot]:
+        """The first lots of each line, so many at most."""
+        lines = self.lines.values()
+        return [self.lots[place] for line in lines for place in line.places[:count]]
+
+    @classmethod
+    def of(cls, lots: Iterable[Lot]) -> Backlog:
+        """One of these lots, which come in the order of their lines."""
+        found = cls()
+        for lot in lots:
+            line = found.lines.setdefault(lot.share, Line())
+            line.places.append(lot.place)
+            line.classes[lot.ask].append(lot.place)
+            found.lots[lot.place] = lot
+            found._of_job[lot.uid] = (*found._of_job.get(lot.uid, ()), lot)
         return found
 
     def position(self, uid: str) -> int | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.outlook import Estimate, Forecast
-from batch_operator.scheduling.play import STARTING_S, Beginning, Play
+from batch_operator.scheduling.play import STARTING_S, Beginning, Play, take_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,17 +80,14 @@ def forecasting(snapshot: Snapshot, memo: Memo) -> Making:
     """
     beginning, moves = Beginning.of(snapshot, memo), memo.outlook.moves
     del snapshot, memo
-    own = []
-    for waiting in beginning.queues:
-        own.append(waiting.copy())
-        yield 1
-    usual = Play(beginning, own, lambda known: known.p50_s)
-    slow = Play(beginning, beginning.queues, lambda known: known.p90_s)
+    usual = Play(beginning, lambda known: known.p50_s)
+    slow = Play(beginning, lambda known: known.p90_s)
+    yield from take_in(beginning, (usual, slow))
     yield from usual.begin()
     fronts: dict[str, Sequence[str]] = {}
-    for waiting in own:
-        if found := usual.front(waiting.name):
-            fronts[waiting.name] = found
+    for name in usual.queues:
+        if found := usual.front(name):
+            fronts[name] = found
         yield 1
     wanted = [uid for front in fronts.values() for uid in front]
     yield from usual.run(wanted)
@@ -105,7 +102,7 @@ def forecasting(snapshot: Snapshot, memo: Memo) -> Making:
 
 def _estimate(uid: str, queue: str, usual: Play, slow: Play) -> Estimate:
     early, late = usual.started.get(uid), slow.started.get(uid)
-    namespace = usual.beginning.looks[uid].job.namespace
+    namespace = usual.beginning.jobs[uid].namespace
     if early is not None and late is not None:
         p50, p90 = _told(early.at), _told(max(early.at, late.at))
         used = usual.freed[early.environment][: early.freed]

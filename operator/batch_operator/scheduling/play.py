@@ -10,13 +10,14 @@ one time and that nothing changes any more, whatever happens in the cluster mean
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.scheduling.backfill import expected, longest_s, releases
+from batch_operator.scheduling.backlog import Backlog
 from batch_operator.scheduling.consumables import free_units, is_used_up
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.room import Room
@@ -29,15 +30,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from batch_operator.api.job import BatchJobSpec
     from batch_operator.api.scheduling_policy import FairsharePolicy
     from batch_operator.lifecycle.evaluate import Evaluation
-    from batch_operator.scheduling.backlog import Backlog
+    from batch_operator.scheduling.backlog import Lot
     from batch_operator.scheduling.dispatch import Placed
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.room import Release
     from batch_operator.scheduling.run_times import RunTime, RunTimes
     from batch_operator.scheduling.shares import ShareBook
-    from batch_operator.scheduling.snapshot import Consumable, Environment, Key, Queue, Snapshot
+    from batch_operator.scheduling.snapshot import (
+        Consumable,
+        Environment,
+        Key,
+        Queue,
+        Snapshot,
+    )
     from batch_operator.scheduling.suitability import Needs
     from batch_operator.scheduling.walk import Standing
 
@@ -55,31 +63,48 @@ _GRAIN = 0.02
 """Ends that are apart by less than this part of their distance are played as one."""
 _KINDS_PER_STEP = 3
 _SKIPPED_PER_STEP = 10
-"""Queues for which there is no room, and attempts that run: so many are as quick as one step."""
+"""Queues for which there is no room: so many are as quick as one step."""
+_ATTEMPTS_PER_STEP = 2
+"""Of what runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingQueue:
-    """A queue in which jobs wait, as a play begins; `backlog` and `book` are copies."""
+    """A queue in which jobs wait, as plays begin. `lots` are its front, `book` is a copy."""
 
     stored: Queue
     places: Sequence[Environment]
     policy: FairsharePolicy | None
     book: ShareBook | None
-    backlog: Backlog
+    lots: Sequence[Lot]
     size: int
     """How many jobs its front has at the most."""
     is_cut_off: bool
     """Whether more wait than are played: nothing is known of those behind them."""
 
-    @property
-    def name(self) -> str:
-        return self.stored.name
 
-    def copy(self) -> WaitingQueue:
-        """Another play's."""
-        book = self.book.sums() if self.book is not None else None
-        return replace(self, book=book, backlog=self.backlog.front(len(self.backlog)))
+@dataclass(slots=True)
+class PlayedQueue:
+    """A queue as one play has it; `least` is the smallest request in it."""
+
+    waiting: WaitingQueue
+    backlog: Backlog
+    book: ShareBook | None
+    least: int
+
+    @classmethod
+    def of(cls, waiting: WaitingQueue) -> PlayedQueue:
+        book = waiting.book.sums() if waiting.book is not None else None
+        least = min(lot.ask.milli_cpu for lot in waiting.lots)
+        return cls(waiting, Backlog.of(waiting.lots), book, least)
+
+
+class PlayedJob(NamedTuple):
+    """What plays have to know of a job; `limit` is how many of its children may start."""
+
+    namespace: str
+    spec: BatchJobSpec
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +114,10 @@ class Beginning:
     now: datetime
     queues: tuple[WaitingQueue, ...]
     """In the order in which they are served."""
-    live: Sequence[Evaluation]
-    looks: Mapping[str, Evaluation]
-    """At all jobs that a play can meet."""
+    live: deque[Evaluation]
+    """Jobs of which something runs, until the plays have taken them in: see `take_in`."""
+    jobs: Mapping[str, PlayedJob]
+    """All that a play can meet, without their statuses, which others will have replaced by then."""
     run_times: RunTimes
     consumables: Mapping[str, Consumable]
     used: Mapping[str, int]
@@ -110,28 +136,30 @@ class Beginning:
             if not waiting:
                 continue
             size = max(FRONT_MIN, min(FRONT_MAX, left))
-            backlog, book = waiting.front(size), memo.books.get(queue.name)
+            lots, book = waiting.front(size), memo.books.get(queue.name)
             offer = offer_of(snapshot, memo, queue)
-            left -= min(size, len(backlog))
+            left -= min(size, len(lots))
             queues.append(
                 WaitingQueue(
                     stored=queue,
                     places=offer.environments,
                     policy=offer.policy,
                     book=book.sums() if book is not None else None,
-                    backlog=backlog,
+                    lots=lots,
                     size=size,
-                    is_cut_off=len(waiting) > len(backlog),
+                    is_cut_off=len(waiting) > len(lots),
                 )
             )
         live = memo.live()
-        looks = {look.job.uid: look for look in live}
-        looks |= {lot.uid: memo.looks[lot.uid] for one in queues for lot in one.backlog}
+        waits = (memo.looks[lot.uid] for one in queues for lot in one.lots)
         return cls(
             now=snapshot.now,
             queues=tuple(queues),
-            live=live,
-            looks=looks,
+            live=deque(live),
+            jobs={
+                one.job.uid: PlayedJob(one.job.namespace, one.job.spec, one.start_limit)
+                for one in (*live, *waits)
+            },
             run_times=memo.run_times.copy(),
             consumables=dict(snapshot.consumables),
             used=dict(memo.used_milli),
@@ -167,11 +195,10 @@ class Started:
 class Play:
     """One course of things, in which attempts take as long as `runs_s` says.
 
-    `queues` are its own: it plays on them. Its generators yield how many steps they have taken.
+    Its generators yield how many steps they have taken.
     """
 
     beginning: Beginning
-    queues: Sequence[WaitingQueue]
     runs_s: Callable[[RunTime], float]
     now: datetime = field(init=False)
     started: dict[str, Started] = field(default_factory=dict)
@@ -179,14 +206,13 @@ class Play:
     """By environment: the definitions whose ends have made room in it, in order."""
     endless: dict[str, dict[Key, None]] = field(default_factory=lambda: defaultdict(dict))
     """By environment: the definitions of attempts that are never over, as far as is known."""
-    _queue_of: dict[str, WaitingQueue] = field(init=False)
+    queues: dict[str, PlayedQueue] = field(default_factory=dict)
+    """In the order in which they are served."""
     _held_back: set[str] = field(default_factory=set)
     """Arrays that have as many children at work as they may."""
-    _least: dict[str, int] = field(init=False)
-    """By queue: the smallest request."""
     _used: Counter[str] = field(init=False)
     _units: dict[str, int] = field(init=False)
-    _limits: dict[str, int] = field(default_factory=dict)
+    _limits: dict[str, int] = field(init=False)
     _ends: list[tuple[datetime, int, _Run]] = field(default_factory=list)
     _pushed: int = 0
     _steps: int = 0
@@ -195,27 +221,19 @@ class Play:
         self.now = self.beginning.now
         self._used = Counter(self.beginning.used)
         self._units = dict(self.beginning.units)
-        self._queue_of = {one.name: one for one in self.queues}
-        self._least = {
-            name: min(lot.ask.milli_cpu for lot in one.backlog)
-            for name, one in self._queue_of.items()
-        }
+        self._limits = {uid: one.limit for uid, one in self.beginning.jobs.items()}
 
     def begin(self) -> Iterator[int]:
-        """Take in what runs, and start what starts at once."""
-        for look in self.beginning.live:
-            self._go_on(look)
-            self._await_own(look)
-            yield len(look.children.live) // _SKIPPED_PER_STEP
+        """Start what starts at once."""
         yield from self._serve()
         self.started.clear()
 
     def front(self, name: str) -> list[str]:
         """Who waits in a queue, in the order in which they would start if there were room."""
-        waiting = self._queue_of[name]
-        walk = Walk(waiting.backlog, self._standing(waiting)[0])
+        queue = self.queues[name]
+        walk = Walk(queue.backlog, self._standing(queue)[0])
         found: dict[str, None] = {}
-        while len(found) < waiting.size and (lot := walk.next()) is not None:
+        while len(found) < queue.waiting.size and (lot := walk.next()) is not None:
             if lot.uid not in self._held_back:
                 found[lot.uid] = None
                 walk.started(lot, len(lot.indexes))
@@ -239,8 +257,13 @@ class Play:
 
     def endless_in(self, queue: str) -> dict[Key, None]:
         """The definitions of attempts that are never over where a queue could start something."""
-        places = self._queue_of[queue].places
+        places = self.queues[queue].waiting.places
         return dict.fromkeys(key for one in places for key in self.endless[one.name])
+
+    def take_in(self, look: Evaluation) -> None:
+        """A job of which something runs."""
+        self._go_on(look)
+        self._await_own(look)
 
     def _go_on(self, look: Evaluation) -> None:
         """What runs already."""
@@ -264,16 +287,16 @@ class Play:
         array = job.spec.array_properties
         if array is None or array.max_parallel is None or look.start_limit:
             return
-        if look.hold or job.deleting or name not in self._queue_of:
+        queue = self.queues.get(name)
+        if look.hold or job.deleting or queue is None:
             return
         waiting = look.children.waiting - look.gated
-        queue = self._queue_of[name]
-        is_fair = queue.stored.spec.scheduling_policy is not None
+        is_fair = queue.waiting.stored.spec.scheduling_policy is not None
         lots = lots_of(replace(look, start_limit=1, startable=waiting), is_fair=is_fair)
         if lots:
             self._held_back.add(job.uid)
             queue.backlog.set(job.uid, lots)
-            self._least[name] = min(self._least[name], lots[0].ask.milli_cpu)
+            queue.least = min(queue.least, lots[0].ask.milli_cpu)
 
     def _ends_at(self, end: datetime, run: _Run) -> None:
         self._pushed += 1  # of those that end at the same time, in the order of their begin
@@ -287,22 +310,23 @@ class Play:
             room=Room(self._used, dict(self._units), self.beginning.ceilings, self.beginning.suits),
             resources=self.beginning.consumables,
             asks_first=False,  # that takes one cycle more
-            limit_of=self._limit,
+            limit_of=self._limits.__getitem__,
             takes_s=lambda ask: longest_s(run_times, ask),
             releases=self._releases,
             budget=MANY,
         )
         closed: set[str] = set()
-        for queue in self.queues:
-            places = [one for one in queue.places if one.name not in closed]
+        for queue in self.queues.values():
+            waiting = queue.waiting
+            places = [one for one in waiting.places if one.name not in closed]
             if not queue.backlog:
-                if queue.is_cut_off:
+                if waiting.is_cut_off:
                     closed.update(one.name for one in places)
                 continue
-            if not any(dispatch.room.free(one) >= self._least[queue.name] for one in places):
+            if not any(dispatch.room.free(one) >= queue.least for one in places):
                 continue  # as of most of the queues that share an environment which is full
             standing, usable = self._standing(queue)
-            before, backfill = len(dispatch.placed), queue.stored.spec.backfill
+            before, backfill = len(dispatch.placed), waiting.stored.spec.backfill
             dispatch.serve(queue.backlog, places, standing, usable, backfill=backfill)
             steps = 1 + (queue.backlog.kinds // _KINDS_PER_STEP if backfill else 0)
             for one in dispatch.placed[before:]:
@@ -312,14 +336,12 @@ class Play:
             yield steps
         yield len(self.queues) // _SKIPPED_PER_STEP
 
-    def _standing(self, queue: WaitingQueue) -> tuple[Standing, float]:
-        if queue.policy is None or queue.book is None:
+    def _standing(self, queue: PlayedQueue) -> tuple[Standing, float]:
+        policy = queue.waiting.policy
+        if policy is None or queue.book is None:
             return Equal(), 1.0
-        fair = FairStanding(queue.book, queue.policy, self.now)
+        fair = FairStanding(queue.book, policy, self.now)
         return fair, fair.usable
-
-    def _limit(self, uid: str) -> int:
-        return self._limits.setdefault(uid, self.beginning.looks[uid].start_limit)
 
     def _releases(self) -> Mapping[str, Sequence[Release]]:
         found: dict[str, list[Release]] = defaultdict(list)
@@ -328,10 +350,10 @@ class Play:
                 found[environment].append((end, milli_cpu))
         return found
 
-    def _start(self, queue: WaitingQueue, one: Placed) -> None:
+    def _start(self, queue: PlayedQueue, one: Placed) -> None:
         lot, count, name = one.lot, len(one.indexes), one.environment.name
         ask = lot.ask
-        self._limits[lot.uid] = self._limit(lot.uid) - count
+        self._limits[lot.uid] -= count
         queue.backlog.take(lot.place, IndexSet.of(one.indexes))
         self.started.setdefault(lot.uid, Started(self.now, name, len(self.freed[name])))
         for resource, quantity in one.units:
@@ -351,8 +373,8 @@ class Play:
         self._ends_at(begins + timedelta(seconds=self.runs_s(known)), run)
 
     def _end(self, run: _Run) -> None:
-        spec = self.beginning.looks[run.uid].job.spec
-        queue = self._queue_of.get(spec.job_queue)
+        spec = self.beginning.jobs[run.uid].spec
+        queue = self.queues.get(spec.job_queue)
         book = queue.book if queue is not None else None
         for environment, milli_cpu in run.held:
             self._used[environment] -= milli_cpu
@@ -364,4 +386,20 @@ class Play:
             known = self.beginning.consumables.get(resource)
             if known is not None and not is_used_up(known):
                 self._units[resource] += quantity
-        self._limits[run.uid] = self._limit(run.uid) + run.count
+        self._limits[run.uid] += run.count
+
+
+def take_in(beginning: Beginning, plays: Sequence[Play]) -> Iterator[int]:
+    """Tell the plays what waits and what runs, and let go of what has been told."""
+    for waiting in beginning.queues:
+        for play in plays:
+            play.queues[waiting.stored.name] = PlayedQueue.of(waiting)
+        yield 1
+    attempts = 0
+    while beginning.live:
+        look = beginning.live.popleft()
+        for play in plays:
+            play.take_in(look)
+        attempts += len(look.children.live)
+        yield attempts // _ATTEMPTS_PER_STEP
+        attempts %= _ATTEMPTS_PER_STEP
