@@ -29,7 +29,7 @@ from batch_operator.api.job import BatchJobStatus
 from batch_operator.api.names import pod_name
 from batch_operator.cluster import decoding
 from batch_operator.cluster.cache import Cache
-from batch_operator.controllers.garbage import confine_collector
+from batch_operator.controllers.garbage import confine_collector, undisturbed
 from batch_operator.lifecycle.attempt import EXITED, Phase, PodAttempt
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.stops import Policy
@@ -121,6 +121,7 @@ class Driver:
     def __init__(self, workload: Workload, shares: int) -> None:
         self.workload = workload
         self.cache, self.memo = Cache(), Memo()
+        self._decide = undisturbed(run_cycle)
         self.starts = 0
         self.cycles_s: list[float] = []
         self.profile: cProfile.Profile | None = None
@@ -144,7 +145,7 @@ class Driver:
         if self.profile:
             self.profile.enable()
         begun = time.process_time()
-        result = run_cycle(snapshot, self.memo)
+        result = self._decide(snapshot, self.memo)
         self.cycles_s.append(time.process_time() - begun)
         if self.profile:
             self.profile.disable()

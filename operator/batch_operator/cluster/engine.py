@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from batch_operator.cluster.provisioner import Provisioner
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.mutations import WriteStatus
+    from batch_operator.scheduling.snapshot import Snapshot
 
     NewProvisioners = Callable[
         [ApiClient, Clock, Callable[[bytes], None]], Mapping[ProvisionerType, Provisioner]
@@ -82,6 +83,7 @@ class Engine:
         observer: EngineObserver,
         new_provisioners: NewProvisioners,
         new_backoff: Callable[[], Backoff] = Backoff,
+        decide: Callable[[Snapshot, Memo], CycleResult] = run_cycle,
     ) -> None:
         self.wake = asyncio.Event()
         self.cache = cache = Cache()
@@ -92,6 +94,7 @@ class Engine:
         self._policy = policy
         self._observer = observer
         self._new_backoff = new_backoff
+        self._decide = decide
         self._memo = Memo()
         jobs = decoding.job_decoder()
         jobs.reuse(cache.jobs.items)
@@ -183,6 +186,6 @@ class Engine:
 
     def _cycle(self) -> CycleResult:
         snapshot = self.cache.snapshot(self._clock.now(), self._policy, self._applier.start_budget)
-        result = run_cycle(snapshot, self._memo)
+        result = self._decide(snapshot, self._memo)
         self._applier.submit(result.mutations)
         return result

@@ -16,12 +16,17 @@ from batch_operator.cluster.clock import SystemClock
 from batch_operator.cluster.engine import Engine
 from batch_operator.cluster.http_client import HttpApiClient
 from batch_operator.controllers.administrators import Administrators
-from batch_operator.controllers.garbage import collect_now_and_then, confine_collector
+from batch_operator.controllers.garbage import (
+    collect_now_and_then,
+    confine_collector,
+    undisturbed,
+)
 from batch_operator.lifecycle.limits import is_over_time
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
 from batch_operator.provisioners.catalogue import provisioners
+from batch_operator.scheduling.cycle import run_cycle
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -55,7 +60,14 @@ async def run(settings: Settings) -> None:
     confine_collector()
     clock, metrics = SystemClock(), Metrics()
     async with HttpApiClient(settings.credentials, clock, metrics) as client:
-        engine = Engine(client, clock, settings.policy, Teller(metrics), provisioners)
+        engine = Engine(
+            client,
+            clock,
+            settings.policy,
+            Teller(metrics),
+            provisioners,
+            decide=undisturbed(run_cycle),
+        )
         administrators = Administrators(client, settings.credentials, engine)
         await Operator(settings, clock, metrics, engine, administrators).run()
 

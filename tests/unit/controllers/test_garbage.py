@@ -26,6 +26,7 @@ class Ring:
 def _thresholds() -> Iterator[None]:
     before = gc.get_threshold()
     yield
+    gc.unfreeze()
     gc.set_threshold(*before)
 
 
@@ -46,13 +47,35 @@ async def test_garbage_that_has_grown_old_is_collected_in_the_end(
 ) -> None:
     monkeypatch.setattr(garbage, "COLLECT_EVERY_S", 0.0)
     garbage.confine_collector()
-    ring = Ring()
+    ring = garbage.undisturbed(Ring)()  # now it is among the old
     gone = weakref.ref(ring)
-    gc.collect()  # now it is among the old
     del ring
+    gc.collect()
+    assert gone() is not None
     task = asyncio.create_task(garbage.collect_now_and_then())
     for _ in range(3):  # it begins, sleeps for no time, and collects
         await asyncio.sleep(0)
     task.cancel()
 
     assert gone() is None
+
+
+@pytest.mark.usefixtures("_thresholds")
+def test_what_a_decision_makes_is_not_walked_over() -> None:
+    """Neither while it decides nor afterwards."""
+    garbage.confine_collector()
+    decide = garbage.undisturbed(lambda count: [[number] for number in range(count)])
+    before = [one["collections"] for one in gc.get_stats()]
+    kept = decide(100_000)
+
+    assert len(kept) == 100_000
+    assert [one["collections"] for one in gc.get_stats()] == before
+    assert gc.get_freeze_count() >= 100_000
+
+
+@pytest.mark.usefixtures("_thresholds")
+def test_a_decision_that_fails_leaves_the_collector_at_work() -> None:
+    with pytest.raises(ZeroDivisionError):
+        garbage.undisturbed(lambda: 1 / 0)()
+
+    assert gc.isenabled()
