@@ -224,13 +224,16 @@ class Cache:
             self._changed_policies.add(policy.name)
         elif consumable := self.consumables.items.get(uid):
             self._changed_consumables.add(consumable.name)
+        elif node := self.nodes.items.get(uid):
+            self._changed_nodes |= node.claimants
         else:
             self._changed_jobs.add(uid)
 
     def refuse_pool(self, environment: str, pool: PoolKey, refusal: PoolRefusal) -> None:
         """Remember that a provisioner got no more nodes of a pool."""
-        self.refused_pools[environment][pool] = refusal
-        self._changed_nodes.add(environment)
+        if self.refused_pools[environment].get(pool) != refusal:
+            self.refused_pools[environment][pool] = refusal
+            self._changed_nodes.add(environment)
 
     def keep_report(self, environment: str, report: ProvisionerReport) -> None:
         """Remember what an environment's provisioner said last."""
@@ -280,25 +283,24 @@ class Cache:
 
     def keep_catalogue(self, key: CatalogueKey, catalogue: Catalogue) -> None:
         """Remember a price catalogue as long as an environment names it, and price by it."""
-        users = [one.name for one in self._environments.values() if catalogue_of(one.spec) == key]
+        users = [one for one in self._environments.values() if catalogue_of(one.spec) == key]
         before = self.catalogues.pop(key, None)
         if not users:
             return
         self.catalogues[key] = catalogue
         said = before and (before.prices, before.problem)
         if said != (catalogue.prices, catalogue.problem):
-            for name in users:
-                self._price(name)
-            self._changed_environments.update(users)
+            for one in users:
+                self._price(self.environments.items[one.uid])
+            self._changed_environments.update(one.name for one in users)
 
-    def _price(self, name: str) -> None:
-        """Give an environment the prices of the catalogue that it names."""
-        stored = next(one for one in self.environments.items.values() if one.name == name)
+    def _price(self, stored: Environment) -> None:
+        """Index an environment with the prices of the catalogue that it names."""
         key = catalogue_of(stored.spec)
         catalogue = self.catalogues.get(key) if key is not None else None
         if catalogue is not None:
             spec = priced(stored.spec, catalogue.prices)
-            self._environments[name] = replace(stored, spec=spec)
+            self._environments[stored.name] = replace(stored, spec=spec)
 
     def _use_source(self, job: Job, *, is_open: bool) -> None:
         key = source_of(job)
@@ -379,7 +381,7 @@ class Cache:
     def _environment_changed(self, before: Environment | None, after: Environment | None) -> None:
         _keep(self._environments, self._changed_environments, before, after)
         if after is not None and self._environments[after.name] is after:
-            self._price(after.name)
+            self._price(after)
         for key in self.catalogues.keys() - set(self.named_catalogues()):
             del self.catalogues[key]
         if before is not None and after is None:

@@ -15,8 +15,10 @@ from batch_operator.cluster.decoding import Namespace, Revision
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.evaluate import Refusal
 from batch_operator.lifecycle.stops import Policy
-from batch_operator.scheduling.snapshot import Changes
+from batch_operator.scheduling.snapshot import Changes, PoolRefusal
 from support.builders import START, attempt, definition, definition_spec, environment, job, queue
+from support.environments import node
+from support.environments import pool as pool_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -355,6 +357,7 @@ def test_a_new_revision_changes_its_definition() -> None:
         pytest.param("uid-local", Changes(environments={"local"}), id="an environment"),
         pytest.param("uid-work", Changes(definitions={("default", "work")}), id="a definition"),
         pytest.param("revision-1", Changes(definitions={("default", "old")}), id="a revision"),
+        pytest.param("uid-n1", Changes(nodes={"elastic"}), id="a node, whose environment is"),
     ],
 )
 def test_whatever_is_touched_is_looked_at_again(uid: str, expected: Changes) -> None:
@@ -364,6 +367,7 @@ def test_whatever_is_touched_is_looked_at_again(uid: str, expected: Changes) -> 
     cache.definitions.upsert(_definition_object())
     cache.queues.upsert(queue())
     cache.environments.upsert(environment())
+    cache.nodes.upsert(node("n1"))
     changes(cache)
     cache.touch(uid)
 
@@ -422,6 +426,19 @@ def test_a_namespace_has_changed_when_its_labels_have() -> None:
     assert changed() == ({"a"}, {"a": {}})
     cache.namespaces.remove(Namespace("uid-a", 4, "a", {}))
     assert changed() == ({"a"}, {})
+
+
+def test_a_refusal_that_is_told_again_is_no_change() -> None:
+    cache = Cache()
+    refusal = PoolRefusal(START, "out of nodes")
+    cache.refuse_pool("elastic", pool_key("small"), refusal)
+    assert changes(cache).nodes == {"elastic"}
+
+    cache.refuse_pool("elastic", pool_key("small"), refusal)
+    assert changes(cache) == NONE
+
+    cache.refuse_pool("elastic", pool_key("small"), replace(refusal, at=START + timedelta(1)))
+    assert changes(cache).nodes == {"elastic"}
 
 
 def test_sizes_for_the_metrics() -> None:

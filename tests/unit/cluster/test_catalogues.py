@@ -138,6 +138,18 @@ async def test_prices_stay_while_the_catalogue_cannot_be_read() -> None:
     assert reader.price() == 0.5
 
 
+async def test_an_environment_that_is_made_anew_under_its_name_is_seen_and_priced() -> None:
+    """Kopf may tell of the new one before it tells that the old one is gone."""
+    reader = Reader(config_map(table="big: {onDemand: 0.5}"))
+    await reader.catalogues.read(KEY)
+    reader.cache.environments.upsert(replace(reader.stored, uid="new", resource_version=9))
+    reader.cache.environments.remove(replace(reader.stored, resource_version=8))
+    [seen] = reader.snapshot().environments.values()
+
+    assert seen.uid == "new"
+    assert reader.price() == 0.5
+
+
 async def test_what_nobody_names_is_not_kept() -> None:
     reader = Reader(config_map(table="big: {onDemand: 0.5}"))
     reader.cache.environments.remove(reader.stored)
