@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.cluster.client import ApiError
 from batch_operator.lifecycle.plan import Plan, make_plan
@@ -43,7 +44,7 @@ def gang(**status: int) -> list[dict[str, Any]]:
     start = StartAttempt(one, plan, 0, 1, None, "ca", {}, provisioning_class=ATOMIC)
     jobs = [gang_job(start, group) for group in range(len(plan.groups))]
     for number, body in enumerate(jobs):
-        body["metadata"]["uid"] = f"uid-{number}"
+        body["metadata"] |= {"uid": f"uid-{number}", "resourceVersion": "7"}
         body["status"] = status
     return jobs
 
@@ -194,3 +195,35 @@ async def test_an_environment_that_names_no_class_is_left_to_its_autoscaler() ->
     await RequestingProvisioner(api, VirtualClock()).provide(plain, CapacityPlan(desired={}), ())
 
     assert api.requests == []
+
+
+async def test_what_tenants_write_on_jobs_gets_them_no_nodes_and_stops_nobody() -> None:
+    """Their labels are ours, their owner is not; or the annotations of ours are changed."""
+    api = ScriptedApi()
+    api.will("create", b"{}", b"{}", b"{}")
+    forged, changed, dear = gang()[:1], gang(), gang()
+    forged[0]["metadata"] |= {"name": "mine", "ownerReferences": []}
+    forged[0]["metadata"]["annotations"][meta.ANNOTATION_GROUPS] = "1"
+    for one in changed:
+        one["metadata"] |= {"namespace": "changed", "annotations": {}}
+    for one in dear:
+        asks = one["spec"]["template"]["metadata"]["annotations"]
+        asks["autoscaling.x-k8s.io/provisioning-class-name"] = "dear"
+    await provided(api, [*forged, *changed, *dear])
+    created = api.asked("create")
+
+    assert {one.namespace for one in created} == {"default"}
+    assert created[-1].body is not None
+    assert created[-1].body["spec"]["provisioningClassName"] == ATOMIC
+
+
+async def test_a_quota_in_one_namespace_keeps_no_other_from_asking() -> None:
+    api, elsewhere = ScriptedApi(), gang()
+    for one in elsewhere:
+        one["metadata"]["namespace"] = "a-full-one"
+    api.will("create", ApiError(403, "Forbidden", "exceeded quota: few"), b"{}", b"{}", b"{}")
+    result = await provided(api, [*elsewhere, *gang()])
+
+    assert [one.namespace for one in api.asked("create")] == ["a-full-one"] + ["default"] * 3
+    assert result.problem == f"no ProvisioningRequest a-full-one/{REQUEST}: exceeded quota: few"
+    assert not result.is_invalid

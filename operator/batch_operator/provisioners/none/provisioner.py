@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.api import meta
+from batch_operator.cluster import decoding
 from batch_operator.cluster.client import JOBS, ApiError, Resource
 from batch_operator.cluster.provisioner import Provided
 from batch_operator.provisioners.none.requests import (
@@ -24,6 +25,7 @@ from batch_operator.scheduling.snapshot import PoolRefusal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from batch_operator.api.autoscalers import PodFollowingProvisioner
     from batch_operator.cluster.client import ApiClient
     from batch_operator.cluster.clock import Clock
     from batch_operator.provisioning.nodes import Node
@@ -34,6 +36,8 @@ REQUESTS = Resource("autoscaling.x-k8s.io", "v1", "provisioningrequests", "Provi
 POD_TEMPLATES = Resource("", "v1", "podtemplates", "PodTemplate")
 ASKED_AGAIN_AFTER = timedelta(minutes=5)
 """From the end of a request until another is made for a gang that still waits."""
+_REFUSED = frozenset({400, 403, 422})
+"""What is the matter with one gang, or its namespace (a quota, an admission policy), alone."""
 
 
 class RequestingProvisioner:
@@ -68,19 +72,31 @@ class RequestingProvisioner:
         page = await self._client.list_page(
             JOBS, label_selector=f"{meta.LABEL_TRACKED},{ours}", limit=0
         )
-        gangs = waiting_gangs(map(msgspec.json.decode, page.items))
+        gangs = waiting_gangs(map(msgspec.json.decode, filter(_is_ours, page.items)))
         ends: list[End] = []
+        problems: list[str] = []
         for key, gang in gangs.items():
             request = requests.get(key)
             if request is None:
-                for job in gang:
-                    await self._create(POD_TEMPLATES, pod_template(job))
-                await self._create(REQUESTS, provisioning_request(key, gang, asked))
+                try:
+                    await self._ask(key, gang, asked)
+                except ApiError as error:
+                    if error.status not in _REFUSED:
+                        raise
+                    problems.append(f"no ProvisioningRequest {key}: {error.message}")
             elif end := end_of(request):
                 ends.append(end)
                 if self._clock.now() >= end.at + ASKED_AGAIN_AFTER:
                     await self._delete(request)
-        return Provided(told=_refusals(environment, ends))
+        return Provided(told=_refusals(environment, ends), problem=next(iter(problems), None))
+
+    async def _ask(
+        self, key: Key, gang: list[Mapping[str, Any]], asked: PodFollowingProvisioner
+    ) -> None:
+        """Have a request for a gang that has none."""
+        for job in gang:
+            await self._create(POD_TEMPLATES, pod_template(job))
+        await self._create(REQUESTS, provisioning_request(key, gang, asked))
 
     async def _create(self, resource: Resource, body: Mapping[str, Any]) -> None:
         try:
@@ -98,6 +114,15 @@ class RequestingProvisioner:
         except ApiError as error:
             if not error.is_not_found:
                 raise
+
+
+def _is_ours(job: msgspec.Raw) -> bool:
+    """Whether we have made a Job, by its name and its owner: whoever may create some can label."""
+    try:
+        decoding.group(job)
+    except (KeyError, ValueError, msgspec.ValidationError):
+        return False
+    return True
 
 
 def _key(request: Mapping[str, Any]) -> Key:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_operator.api import meta
-from batch_operator.manifests.gangs import ANNOTATION_CLASS, ANNOTATION_REQUEST
+from batch_operator.manifests.gangs import ANNOTATION_REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +31,9 @@ class Key(NamedTuple):
     namespace: str
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
 
 class End(NamedTuple):
     """Why and since when nothing more comes of a request."""
@@ -41,16 +44,19 @@ class End(NamedTuple):
 
 
 def waiting_gangs(jobs: Iterable[Json]) -> dict[Key, list[Json]]:
-    """Attempts that want a request, with all of their Jobs, of which no Pod has begun to run."""
+    """Attempts that want a request, with all of their Jobs, of which no Pod has begun to run.
+
+    These are Jobs of ours; but their namespace's owner may have changed their annotations.
+    """
     found: dict[Key, list[Json]] = defaultdict(list)
     for job in jobs:
-        annotations = job["spec"]["template"]["metadata"].get("annotations", {})
+        annotations = job["spec"]["template"].get("metadata", {}).get("annotations", {})
         if request := annotations.get(ANNOTATION_REQUEST):
             found[Key(job["metadata"]["namespace"], request)].append(job)
     return {
         key: sorted(gang, key=lambda one: str(one["metadata"]["name"]))
         for key, gang in sorted(found.items())
-        if len(gang) == int(gang[0]["metadata"]["annotations"][meta.ANNOTATION_GROUPS])
+        if str(len(gang)) == gang[0]["metadata"].get("annotations", {}).get(meta.ANNOTATION_GROUPS)
         and not any(_has_begun(one) for one in gang)
     }
 
@@ -78,9 +84,8 @@ def provisioning_request(
     key: Key, gang: list[Json], asked: PodFollowingProvisioner
 ) -> dict[str, Any]:
     """The request for all nodes of an attempt."""
-    class_name = gang[0]["spec"]["template"]["metadata"]["annotations"][ANNOTATION_CLASS]
     spec: dict[str, Any] = {
-        "provisioningClassName": class_name,
+        "provisioningClassName": asked.provisioning_class_name.value,
         "podSets": [
             {
                 "podTemplateRef": {"name": job["metadata"]["name"]},
