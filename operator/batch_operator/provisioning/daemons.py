@@ -63,17 +63,34 @@ def observed_daemon_set(found: DaemonSetObject) -> DaemonSet:
 
 
 def taken_by_daemons(
-    daemon_sets: Iterable[DaemonSet], environment: str, pools: Iterable[PoolKey | None]
+    daemon_sets: Iterable[DaemonSet],
+    environment: str,
+    offers: Mapping[PoolKey | None, Space | None],
 ) -> dict[PoolKey | None, Space]:
-    """What they take of a node of each pool of an environment; None: one without such labels."""
+    """What they take of a node of each pool of an environment; None: one without such labels.
+
+    `offers` is what a node of the pool has, if that is known: whose Pod has no room beside those of
+    the smaller ones takes nothing, for it does not run there.
+    """
     there = [one for one in daemon_sets if _tolerates(one, environment)]
+    there.sort(key=lambda one: (one.space.amounts, one.uid))
     found = {}
-    for pool in pools:
+    for pool, whole in offers.items():
         labels = {**_OPERATING_SYSTEM, meta.LABEL_COMPUTE_ENVIRONMENT: environment}
         if pool is not None:
             labels[LABEL_INSTANCE_TYPE] = pool.instance_type
             labels[meta.LABEL_CAPACITY_TYPE] = pool.capacity_type.value
-        found[pool] = sum((one.space for one in there if _selects(one, labels)), Space())
+        found[pool] = _sum((one.space for one in there if _selects(one, labels)), whole)
+    return found
+
+
+def _sum(spaces: Iterable[Space], whole: Space | None) -> Space:
+    """Of one after the other, as long as there is room."""
+    found = Space()
+    for one in spaces:
+        both = found + one
+        if whole is None or both.at_most(whole) == both:
+            found = both
     return found
 
 

@@ -90,7 +90,9 @@ def recall_rooms(snapshot: Snapshot, memo: Memo) -> None:
             spec=environment.spec,
             nodes=list(nodes.values()),
             now=snapshot.now,
-            daemons=taken_by_daemons(snapshot.daemon_sets, name, [one.key for one in pools]),
+            daemons=taken_by_daemons(
+                snapshot.daemon_sets, name, {one.key: one.offers for one in pools}
+            ),
             histories=histories_of(environment.status),
         )
         memo.nodes.suits.learn(environment, _rooms(view, pools))
@@ -154,7 +156,7 @@ def _begin(environment: Environment, snapshot: Snapshot, memo: Memo) -> Capacity
     if known.generation != environment.generation:
         known.generation = environment.generation
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
-        known.provided_at = None
+        known.provided_at, known.daemons = None, None
     known.planned_at = snapshot.now
     memo.nodes.unplanned.discard(name)
     return known
@@ -296,12 +298,12 @@ def _daemons(
     memo: Memo,
 ) -> Mapping[PoolKey | None, Space]:
     """What DaemonSets take of a node of each pool; found out anew when one of them changes."""
-    own = memo.nodes.suits.pools(environment)
-    pools = {one.key for one in own} | {one.pool for one in nodes.values()}
+    offers: dict[PoolKey | None, Space | None] = {one.pool: None for one in nodes.values()}
+    offers |= {one.key: one.offers for one in memo.nodes.suits.pools(environment)}
     last = known.daemons
     is_same = last is not None and last.of is snapshot.daemon_sets
-    if last is None or not is_same or not pools <= last.spaces.keys():
-        spaces = taken_by_daemons(snapshot.daemon_sets, environment.name, pools)
+    if last is None or not is_same or not offers.keys() <= last.spaces.keys():
+        spaces = taken_by_daemons(snapshot.daemon_sets, environment.name, offers)
         last = known.daemons = Daemons(snapshot.daemon_sets, spaces)
     return last.spaces
 

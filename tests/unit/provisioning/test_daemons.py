@@ -11,7 +11,7 @@ from batch_operator.api.amounts import Amounts
 from batch_operator.cluster.decoding import daemon_set
 from batch_operator.provisioning.daemons import taken_by_daemons
 from batch_operator.provisioning.pools import Space
-from support.environments import SPOT, pool
+from support.environments import SPOT, pool, space
 
 MIB = 1 << 20
 TAINT = "batch-operator.io/compute-environment"
@@ -35,7 +35,7 @@ def daemon(uid: str = "agent", *, tolerations: list[dict[str, Any]], **spec: Any
 def taken(*daemons: Any) -> Space:
     """Of a spot node of type `small` of environment `elastic`."""
     key = pool("small", SPOT)
-    return taken_by_daemons(daemons, "elastic", [key])[key]
+    return taken_by_daemons(daemons, "elastic", {key: space(4)})[key]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +130,28 @@ def test_all_of_them_together_are_taken_with_a_pod_for_each() -> None:
     assert taken(*agents) == Space(Amounts(220, 100 * MIB), 2)
 
 
+def asking(uid: str, cpu: str) -> Any:
+    container = {"name": "main", "image": "any:1", "resources": {"requests": {"cpu": cpu}}}
+    return daemon(uid, tolerations=[EVERYWHERE], containers=[container])
+
+
+@pytest.mark.parametrize(
+    ("requests", "milli_cpu"),
+    [
+        pytest.param(["1000", "100m"], 100, id="larger than a node"),
+        pytest.param(["3", "2", "1"], 3000, id="larger than what others leave"),
+        pytest.param(["3", "1"], 4000, id="the whole node"),
+    ],
+)
+def test_one_that_has_no_room_on_a_node_takes_nothing_of_it(
+    requests: list[str], milli_cpu: int
+) -> None:
+    """A tenant who writes one that no node can hold keeps nobody from nodes."""
+    agents = [asking(f"uid-{number}", cpu) for number, cpu in enumerate(requests)]
+
+    assert taken(*agents).amounts.milli_cpu == milli_cpu
+
+
 def test_a_limit_is_a_request_where_there_is_none() -> None:
     """The API server writes it so into Pods; a template is as it was written."""
     resources = {"limits": {"cpu": "1", "memory": "50Mi"}, "requests": {"cpu": "100m"}}
@@ -142,4 +164,4 @@ def test_of_a_node_without_labels_only_the_environment_is_known() -> None:
     everywhere = daemon("a", tolerations=[HERE])
     spot = daemon("b", tolerations=[HERE], nodeSelector={"batch-operator.io/capacity-type": "spot"})
 
-    assert taken_by_daemons([everywhere, spot], "elastic", [None]) == {None: ASKED}
+    assert taken_by_daemons([everywhere, spot], "elastic", {None: None}) == {None: ASKED}
