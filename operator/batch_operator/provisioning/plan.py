@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.compute_environment import CapacityType, ComputeEnvironmentSpec
+    from batch_operator.lifecycle.gang import Gang
     from batch_operator.provisioning.history import History
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import Pool, PoolKey
@@ -116,6 +117,8 @@ class CapacityPlan:
     look_again_at: datetime | None = None
     preference: tuple[PoolKey, ...] = ()
     """Where nodes follow waiting Pods: all pools, the one to be asked first in front."""
+    gangs: tuple[Gang, ...] = ()
+    """Where nodes follow waiting Pods: what is to get nodes for all its Pods or for none."""
 
 
 def plan_capacity(view: View) -> CapacityPlan:

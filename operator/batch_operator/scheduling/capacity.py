@@ -29,6 +29,7 @@ from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.misfits import NODES_MAX, note_misfits
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
 from batch_operator.scheduling.nodes_memo import Capacity
+from batch_operator.scheduling.whole_gangs import whole_gangs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -222,6 +223,7 @@ def _see_to(
         is_as_planned = _is_as_planned(plan, nodes)
     if is_last or not is_as_planned or _is_to_be_provided(known, now, wait):
         known.provided_at = now
+        plan = replace(plan, gangs=whole_gangs(environment, attempts, snapshot, memo.plans))
         mutations.append(Provide(environment, plan, tuple(nodes.values()), is_last))
     return mutations
 

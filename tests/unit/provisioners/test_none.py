@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
+from batch_operator.cluster import decoding
 from batch_operator.cluster.client import ApiError
+from batch_operator.lifecycle.gang import gangs_of
 from batch_operator.lifecycle.plan import Plan, make_plan
 from batch_operator.manifests.gangs import gang_job
 from batch_operator.provisioners.none.provisioner import RequestingProvisioner
@@ -19,7 +21,7 @@ from batch_operator.scheduling.mutations import StartAttempt
 from batch_operator.scheduling.snapshot import PoolRefusal
 from support.builders import START, definition, environment, job, multi_node_spec
 from support.karpenter import page
-from support.scripted_api import ScriptedApi
+from support.scripted_api import Request, ScriptedApi
 from support.virtual_time import VirtualClock
 
 if TYPE_CHECKING:
@@ -36,17 +38,25 @@ def asking(**none: Any) -> Any:
     return environment("ca", type="MANAGED", instanceTypes=types, provisioner=provisioner)
 
 
-def gang(**status: int) -> list[dict[str, Any]]:
-    """Four nodes: the main node, and three in another group."""
+def gang() -> list[dict[str, Any]]:
+    """The Jobs of four nodes: the main node, and three in another group."""
     one = job("train")
     plan = make_plan(one, definition(spec=multi_node_spec(numNodes=4, mainNode=0)), None)
     assert isinstance(plan, Plan)
     start = StartAttempt(one, plan, 0, 1, None, "ca", {}, provisioning_class=ATOMIC)
     jobs = [gang_job(start, group) for group in range(len(plan.groups))]
     for number, body in enumerate(jobs):
-        body["metadata"] |= {"uid": f"uid-{number}", "resourceVersion": "7"}
-        body["status"] = status
+        body["metadata"] |= {
+            "uid": f"uid-{number}",
+            "resourceVersion": "5",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        }
     return jobs
+
+
+def plan_for(*gangs: list[dict[str, Any]]) -> CapacityPlan:
+    found = (gangs_of(decoding.group(msgspec.json.encode(one)) for one in jobs) for jobs in gangs)
+    return CapacityPlan({}, gangs=tuple(one for those in found for one in those))
 
 
 def request(*conditions: tuple[str, str]) -> dict[str, Any]:
@@ -74,16 +84,15 @@ async def provided(
     later: timedelta = timedelta(0),
     **none: Any,
 ) -> Provided:
-    answers = {"provisioningrequests": page(*requests), "jobs": page(*jobs)}
-    api.always["list"] = lambda asked: answers[asked.resource]
+    by_name = {one["metadata"]["name"]: msgspec.json.encode(one) for one in jobs}
+    api.always["list"] = page(*requests)
+    api.always.setdefault("get", lambda asked: by_name[asked.name])
 
     class Later(VirtualClock):
         def now(self) -> Any:
             return START + later
 
-    return await RequestingProvisioner(api, Later()).provide(
-        asking(**none), CapacityPlan(desired={}), ()
-    )
+    return await RequestingProvisioner(api, Later()).provide(asking(**none), plan_for(jobs), ())
 
 
 async def test_a_gang_that_waits_gets_one_request_for_all_of_its_nodes() -> None:
@@ -128,19 +137,62 @@ async def test_the_autoscaler_sees_pods_as_they_are_without_the_gate_and_with_th
     assert {one["autoscaling.x-k8s.io/consume-provisioning-request"] for one in pods} == {REQUEST}
 
 
-@pytest.mark.parametrize("status", [{"ready": 1}, {"succeeded": 1}, {"failed": 1}])
-async def test_a_gang_that_has_begun_needs_no_request(status: dict[str, int]) -> None:
+async def test_pods_that_do_not_use_the_request_get_none() -> None:
+    """They began before the environment named a class."""
+    api, jobs = ScriptedApi(), gang()
+    jobs[0]["spec"]["template"]["metadata"]["annotations"] = {}
+    await provided(api, jobs)
+
+    assert api.asked("create") == []
+
+
+async def test_a_job_that_was_made_anew_under_its_name_gets_none() -> None:
+    api, jobs = ScriptedApi(), gang()
+    api.always["get"] = msgspec.json.encode({"metadata": {"uid": "uid-another"}})
+    await provided(api, jobs)
+
+    assert api.asked("create") == []
+
+
+async def test_a_gang_that_has_ended_meanwhile_is_no_problem() -> None:
     api = ScriptedApi()
-    await provided(api, gang(**status))
+    api.always["get"] = ApiError(404, "NotFound", "gone")
+    result = await provided(api, gang())
 
-    assert {one.verb for one in api.requests} == {"list"}
+    assert result.problem is None
 
 
-async def test_a_gang_of_which_a_part_is_still_to_be_made_waits_for_the_rest() -> None:
+async def test_what_stands_in_the_way_of_one_gang_is_told_and_the_others_are_seen_to() -> None:
+    """As with a quota of one tenant's namespace."""
+    api, ours, theirs = ScriptedApi(), gang(), gang()
+    for one in theirs:
+        one["metadata"]["namespace"] = "team-a"
+    jobs = {one["metadata"]["name"]: msgspec.json.encode(one) for one in ours}
+
+    def create(asked: Request) -> bytes:
+        if asked.namespace == "team-a":
+            raise ApiError(403, "Forbidden", "exceeded quota")
+        return b"{}"
+
+    api.always |= {"list": page(), "get": lambda asked: jobs[asked.name], "create": create}
+    result = await RequestingProvisioner(api, VirtualClock()).provide(
+        asking(), plan_for(theirs, ours), ()
+    )
+
+    made = [one.name for one in api.asked("create") if one.resource == "provisioningrequests"]
+    assert made == [REQUEST]
+    assert (result.problem, result.is_invalid) == (
+        f"no ProvisioningRequest can be kept for team-a/{REQUEST}, so its Pods may get nodes one "
+        f"by one: exceeded quota",
+        False,
+    )
+
+
+async def test_without_gangs_nothing_is_asked() -> None:
     api = ScriptedApi()
-    await provided(api, gang()[:1])
+    await RequestingProvisioner(api, VirtualClock()).provide(asking(), CapacityPlan({}), ())
 
-    assert {one.verb for one in api.requests} == {"list"}
+    assert api.requests == []
 
 
 async def test_a_request_that_stands_is_waited_for() -> None:
@@ -182,7 +234,7 @@ async def test_a_cluster_without_the_kind_gets_no_requests_and_no_error() -> Non
     api = ScriptedApi()
     api.will("list", ApiError(404, "NotFound", "the server could not find the resource"))
     result = await RequestingProvisioner(api, VirtualClock()).provide(
-        asking(), CapacityPlan(desired={}), ()
+        asking(), plan_for(gang()), ()
     )
 
     assert result.problem is None
@@ -192,38 +244,6 @@ async def test_a_cluster_without_the_kind_gets_no_requests_and_no_error() -> Non
 async def test_an_environment_that_names_no_class_is_left_to_its_autoscaler() -> None:
     api = ScriptedApi()
     plain = environment("ca", type="MANAGED", provisioner={"type": "none"})
-    await RequestingProvisioner(api, VirtualClock()).provide(plain, CapacityPlan(desired={}), ())
+    await RequestingProvisioner(api, VirtualClock()).provide(plain, plan_for(gang()), ())
 
     assert api.requests == []
-
-
-async def test_what_tenants_write_on_jobs_gets_them_no_nodes_and_stops_nobody() -> None:
-    """Their labels are ours, their owner is not; or the annotations of ours are changed."""
-    api = ScriptedApi()
-    api.will("create", b"{}", b"{}", b"{}")
-    forged, changed, dear = gang()[:1], gang(), gang()
-    forged[0]["metadata"] |= {"name": "mine", "ownerReferences": []}
-    forged[0]["metadata"]["annotations"][meta.ANNOTATION_GROUPS] = "1"
-    for one in changed:
-        one["metadata"] |= {"namespace": "changed", "annotations": {}}
-    for one in dear:
-        asks = one["spec"]["template"]["metadata"]["annotations"]
-        asks["autoscaling.x-k8s.io/provisioning-class-name"] = "dear"
-    await provided(api, [*forged, *changed, *dear])
-    created = api.asked("create")
-
-    assert {one.namespace for one in created} == {"default"}
-    assert created[-1].body is not None
-    assert created[-1].body["spec"]["provisioningClassName"] == ATOMIC
-
-
-async def test_a_quota_in_one_namespace_keeps_no_other_from_asking() -> None:
-    api, elsewhere = ScriptedApi(), gang()
-    for one in elsewhere:
-        one["metadata"]["namespace"] = "a-full-one"
-    api.will("create", ApiError(403, "Forbidden", "exceeded quota: few"), b"{}", b"{}", b"{}")
-    result = await provided(api, [*elsewhere, *gang()])
-
-    assert [one.namespace for one in api.asked("create")] == ["a-full-one"] + ["default"] * 3
-    assert result.problem == f"no ProvisioningRequest a-full-one/{REQUEST}: exceeded quota: few"
-    assert not result.is_invalid

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.api import meta
-from batch_operator.cluster import decoding
 from batch_operator.cluster.client import JOBS, ApiError, Resource
 from batch_operator.cluster.provisioner import Provided
 from batch_operator.provisioners.none.requests import (
     End,
     Key,
     end_of,
+    key_of,
     pod_template,
     provisioning_request,
-    waiting_gangs,
+    uses,
 )
 from batch_operator.provisioning.pools import pools_of
 from batch_operator.scheduling.snapshot import PoolRefusal
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from batch_operator.api.autoscalers import PodFollowingProvisioner
     from batch_operator.cluster.client import ApiClient
     from batch_operator.cluster.clock import Clock
+    from batch_operator.lifecycle.gang import Gang
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
     from batch_operator.scheduling.snapshot import Environment
@@ -36,8 +37,7 @@ REQUESTS = Resource("autoscaling.x-k8s.io", "v1", "provisioningrequests", "Provi
 POD_TEMPLATES = Resource("", "v1", "podtemplates", "PodTemplate")
 ASKED_AGAIN_AFTER = timedelta(minutes=5)
 """From the end of a request until another is made for a gang that still waits."""
-_REFUSED = frozenset({400, 403, 422})
-"""What is the matter with one gang, or its namespace (a quota, an admission policy), alone."""
+_NAMED_MAX = 3
 
 
 class RequestingProvisioner:
@@ -54,12 +54,13 @@ class RequestingProvisioner:
     ) -> Provided:
         """Have a request for every gang that waits; what the autoscaler could not get is refused.
 
-        A cluster whose API does not know the kind gets none: its autoscaler sees the Pods.
+        A cluster whose API does not know the kind gets none: its autoscaler sees the Pods. What
+        stands in the way of one gang is told, and the others are seen to.
         """
-        del plan, nodes
+        del nodes
         provisioner = environment.spec.provisioner
         asked = provisioner.none if provisioner is not None else None
-        if asked is None:
+        if asked is None or not plan.gangs:
             return Provided()
         ours = f"{meta.LABEL_COMPUTE_ENVIRONMENT}={environment.name}"
         try:
@@ -69,34 +70,37 @@ class RequestingProvisioner:
                 return Provided()
             raise
         requests = {_key(one): one for one in map(msgspec.json.decode, page.items)}
-        page = await self._client.list_page(
-            JOBS, label_selector=f"{meta.LABEL_TRACKED},{ours}", limit=0
-        )
-        gangs = waiting_gangs(map(msgspec.json.decode, filter(_is_ours, page.items)))
         ends: list[End] = []
         problems: list[str] = []
-        for key, gang in gangs.items():
-            request = requests.get(key)
-            if request is None:
-                try:
-                    await self._ask(key, gang, asked)
-                except ApiError as error:
-                    if error.status not in _REFUSED:
-                        raise
-                    problems.append(f"no ProvisioningRequest {key}: {error.message}")
-            elif end := end_of(request):
-                ends.append(end)
-                if self._clock.now() >= end.at + ASKED_AGAIN_AFTER:
-                    await self._delete(request)
-        return Provided(told=_refusals(environment, ends), problem=next(iter(problems), None))
+        for gang in plan.gangs:
+            key = key_of(gang)
+            try:
+                if (request := requests.get(key)) is None:
+                    await self._ask_for(gang, asked, environment.name)
+                elif end := end_of(request):
+                    ends.append(end)
+                    if self._clock.now() >= end.at + ASKED_AGAIN_AFTER:
+                        await self._delete(request)
+            except ApiError as error:
+                if error.is_not_found:
+                    continue  # the gang has ended meanwhile
+                problems.append(
+                    f"no ProvisioningRequest can be kept for {key.namespace}/{key.name}, so its "
+                    f"Pods may get nodes one by one: {error.message}"
+                )
+        return Provided(
+            told=_refusals(environment, ends), problem="; ".join(problems[:_NAMED_MAX]) or None
+        )
 
-    async def _ask(
-        self, key: Key, gang: list[Mapping[str, Any]], asked: PodFollowingProvisioner
-    ) -> None:
-        """Have a request for a gang that has none."""
-        for job in gang:
-            await self._create(POD_TEMPLATES, pod_template(job))
-        await self._create(REQUESTS, provisioning_request(key, gang, asked))
+    async def _ask_for(self, gang: Gang, asked: PodFollowingProvisioner, environment: str) -> None:
+        """Make the request for a gang, and what it refers to."""
+        for _, job in sorted(gang.jobs.items()):
+            body = msgspec.json.decode(await self._client.get(JOBS, job.namespace, job.pod_name))
+            if body["metadata"]["uid"] != job.pod_uid or not uses(body, key_of(gang)):
+                return
+            template = pod_template(job, body["spec"]["template"], environment)
+            await self._create(POD_TEMPLATES, template)
+        await self._create(REQUESTS, provisioning_request(gang, asked, environment))
 
     async def _create(self, resource: Resource, body: Mapping[str, Any]) -> None:
         try:
@@ -114,15 +118,6 @@ class RequestingProvisioner:
         except ApiError as error:
             if not error.is_not_found:
                 raise
-
-
-def _is_ours(job: msgspec.Raw) -> bool:
-    """Whether we have made a Job, by its name and its owner: whoever may create some can label."""
-    try:
-        decoding.group(job)
-    except (KeyError, ValueError, msgspec.ValidationError):
-        return False
-    return True
 
 
 def _key(request: Mapping[str, Any]) -> Key:

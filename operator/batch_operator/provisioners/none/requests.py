@@ -6,17 +6,19 @@ them; its Pods say that they use what the request has got.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_operator.api import meta
+from batch_operator.lifecycle.gang import MAIN_GROUP
 from batch_operator.manifests.gangs import ANNOTATION_REQUEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from batch_operator.api.autoscalers import PodFollowingProvisioner
+    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.gang import Gang
 
     Json = Mapping[str, Any]
 
@@ -26,13 +28,10 @@ _ENDS = ("Failed", "CapacityRevoked", "BookingExpired")
 
 
 class Key(NamedTuple):
-    """Of a request, and of the gang that it is for."""
+    """Of a request."""
 
     namespace: str
     name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
 
 class End(NamedTuple):
@@ -43,55 +42,39 @@ class End(NamedTuple):
     message: str
 
 
-def waiting_gangs(jobs: Iterable[Json]) -> dict[Key, list[Json]]:
-    """Attempts that want a request, with all of their Jobs, of which no Pod has begun to run.
-
-    These are Jobs of ours; but their namespace's owner may have changed their annotations.
-    """
-    found: dict[Key, list[Json]] = defaultdict(list)
-    for job in jobs:
-        annotations = job["spec"]["template"].get("metadata", {}).get("annotations", {})
-        if request := annotations.get(ANNOTATION_REQUEST):
-            found[Key(job["metadata"]["namespace"], request)].append(job)
-    return {
-        key: sorted(gang, key=lambda one: str(one["metadata"]["name"]))
-        for key, gang in sorted(found.items())
-        if str(len(gang)) == gang[0]["metadata"].get("annotations", {}).get(meta.ANNOTATION_GROUPS)
-        and not any(_has_begun(one) for one in gang)
-    }
+def key_of(gang: Gang) -> Key:
+    """The request's name is that of the main node's Job: the gang's Pods say that they use it."""
+    main = gang.jobs[MAIN_GROUP]
+    return Key(main.namespace, main.pod_name)
 
 
-def _has_begun(job: Json) -> bool:
-    status = job.get("status", {})
-    is_over = bool(status.get("succeeded") or status.get("failed"))
-    return bool(is_over or status.get("ready") or job["spec"].get("suspend"))
+def uses(job: Json, key: Key) -> bool:
+    """Whether a Job's Pods say so: those of a gang that began without the class do not."""
+    annotations = job["spec"]["template"]["metadata"].get("annotations") or {}
+    return bool(annotations.get(ANNOTATION_REQUEST) == key.name)
 
 
-def pod_template(job: Json) -> dict[str, Any]:
+def pod_template(job: PodAttempt, template: Json, environment: str) -> dict[str, Any]:
     """What one group's Pods look like to the autoscaler: as they are, but for the gate."""
-    template = job["spec"]["template"]
     spec = {name: one for name, one in template["spec"].items() if name != "schedulingGates"}
     metadata = {name: template["metadata"].get(name, {}) for name in ("labels", "annotations")}
     return {
         "apiVersion": "v1",
         "kind": "PodTemplate",
-        "metadata": _owned_by(job, str(job["metadata"]["name"])),
+        "metadata": _owned_by(job, environment),
         "template": {"metadata": metadata, "spec": spec},
     }
 
 
 def provisioning_request(
-    key: Key, gang: list[Json], asked: PodFollowingProvisioner
+    gang: Gang, asked: PodFollowingProvisioner, environment: str
 ) -> dict[str, Any]:
     """The request for all nodes of an attempt."""
     spec: dict[str, Any] = {
         "provisioningClassName": asked.provisioning_class_name.value,
         "podSets": [
-            {
-                "podTemplateRef": {"name": job["metadata"]["name"]},
-                "count": job["spec"]["completions"],
-            }
-            for job in gang
+            {"podTemplateRef": {"name": job.pod_name}, "count": job.members}
+            for _, job in sorted(gang.jobs.items())
         ],
     }
     if asked.valid_until_seconds is not None:
@@ -99,26 +82,26 @@ def provisioning_request(
     return {
         "apiVersion": API_VERSION,
         "kind": "ProvisioningRequest",
-        "metadata": _owned_by(gang[0], key.name),
+        "metadata": _owned_by(gang.jobs[MAIN_GROUP], environment),
         "spec": spec,
     }
 
 
-def _owned_by(job: Json, name: str) -> dict[str, Any]:
-    metadata = job["metadata"]
+def _owned_by(job: PodAttempt, environment: str) -> dict[str, Any]:
+    """It has the name of its Job, and goes with it."""
     return {
-        "name": name,
-        "namespace": metadata["namespace"],
+        "name": job.pod_name,
+        "namespace": job.namespace,
         "labels": {
             meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
-            meta.LABEL_COMPUTE_ENVIRONMENT: metadata["labels"][meta.LABEL_COMPUTE_ENVIRONMENT],
+            meta.LABEL_COMPUTE_ENVIRONMENT: environment,
         },
         "ownerReferences": [
             {
                 "apiVersion": "batch/v1",
                 "kind": "Job",
-                "name": metadata["name"],
-                "uid": metadata["uid"],
+                "name": job.pod_name,
+                "uid": job.pod_uid,
                 "controller": True,
                 "blockOwnerDeletion": False,
             }
