@@ -231,6 +231,26 @@ def test_more_than_max_vcpus(stage: Stage) -> None:
     assert stage.broken == {"capacity_never_exceeded"}
 
 
+def test_what_was_placed_before_max_vcpus_was_lowered_goes_on(stage: Stage) -> None:
+    """Of a multi-node job that is so with its first Pod; a Pod of its own is a new start."""
+
+    def smaller(old: Json) -> Json:
+        return {**old, "spec": {**old["spec"], "maxvCpus": 1}}
+
+    pods = stage.gang(made=3)
+    stage.server.update(COMPUTE_ENVIRONMENTS, None, "local", smaller, "user")
+    stage.now_s = 60.0
+    stage.panel.violations.clear()
+    for name in pods:
+        stage.open(name)
+
+    assert "capacity_never_exceeded" not in stage.broken
+
+    stage.pod(stage.job("a"))
+
+    assert "capacity_never_exceeded" in stage.broken
+
+
 def test_a_main_node_that_is_let_go_before_all_pods_are_there(stage: Stage) -> None:
     main, *_ = stage.gang(made=2)
     stage.open(main)

@@ -21,7 +21,8 @@ _NOTICE_S = 5.0
 class CapacityNeverExceeded:
     """Stronger than promised: Pods count from when they may be bound, not from STARTING on.
 
-    What runs when maxvCpus is lowered goes on, so only new Pods are held against the limit.
+    What runs when maxvCpus is lowered goes on, so only new Pods are held against the limit. Those
+    of a multi-node attempt have their room from when its first one was made.
     """
 
     name = "capacity_never_exceeded"
@@ -30,6 +31,8 @@ class CapacityNeverExceeded:
         self._held: dict[str, tuple[str, int]] = {}
         self._used: Counter[str] = Counter()
         self._limits: dict[str, list[tuple[float, int]]] = {}
+        self._begun_s: dict[tuple[str, int], float] = {}
+        """By job and number of a multi-node attempt."""
 
     def see(self, write: Write) -> Iterable[str]:
         if write.resource is COMPUTE_ENVIRONMENTS:
@@ -39,6 +42,9 @@ class CapacityNeverExceeded:
             return
         if write.resource is not PODS or (pod := attempt_pod(write.object)) is None:
             return
+        begun_s = write.at_s
+        if pod.node:
+            begun_s = self._begun_s.setdefault((pod.job_uid, pod.number), begun_s)
         if write.is_removal or not pod.is_live:
             environment, milli_cpu = self._held.pop(pod.uid, ("", 0))
             self._used[environment] -= milli_cpu
@@ -46,7 +52,7 @@ class CapacityNeverExceeded:
             milli_cpu = pod_request(write.object["spec"]).milli_cpu
             self._held[pod.uid] = pod.environment, milli_cpu
             self._used[pod.environment] += milli_cpu
-            limit = self._limit(pod.environment, write.at_s)
+            limit = self._limit(pod.environment, begun_s)
             if self._used[pod.environment] > limit:
                 yield (
                     f"with Pod {pod.name} attempts hold {self._used[pod.environment] / 1000:g} "
