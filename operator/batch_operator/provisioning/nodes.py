@@ -52,7 +52,7 @@ class Node:
     unready_since: datetime | None = None
     cordoned: bool = False
     draining_since: datetime | None = None
-    """We have cordoned it, to remove it once it is idle."""
+    """We have cordoned it, to remove it once it is idle, and nobody has uncordoned it since."""
     notice: str | None = None
     """It was announced that it will be taken away: by whom or what."""
     settings: str | None = None
@@ -99,7 +99,8 @@ def observed_node(node: NodeObject) -> Node:
     created_at = node.metadata.creation_timestamp
     assert created_at is not None  # the API server sets it
     changed_at = _plausible(ready.last_transition_time if ready is not None else None, created_at)
-    amounts = node.status.allocatable
+    amounts, cordoned = node.status.allocatable, node.spec.unschedulable
+    draining_since = _plausible(_time(annotations.get(meta.ANNOTATION_DRAINING)), created_at)
     return Node(
         name=node.metadata.name,
         uid=node.metadata.uid,
@@ -119,8 +120,8 @@ def observed_node(node: NodeObject) -> Node:
         created_at=created_at,
         ready_at=changed_at if is_ready else None,
         unready_since=None if is_ready else changed_at or created_at,
-        cordoned=node.spec.unschedulable,
-        draining_since=_plausible(_time(annotations.get(meta.ANNOTATION_DRAINING)), created_at),
+        cordoned=cordoned,
+        draining_since=draining_since if cordoned else None,
         notice=notice_of(node),
         settings=labels.get(meta.LABEL_SETTINGS),
         deleting=node.metadata.deletion_timestamp is not None

@@ -7,12 +7,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batch_operator.api import meta
-from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, ComputeEnvironmentStatus
-from batch_operator.api.objects import Condition, Metadata, NodeStatus
+from batch_operator.api.compute_environment import (
+    LABEL_INSTANCE_TYPE,
+    ComputeEnvironmentSpec,
+    ComputeEnvironmentStatus,
+)
+from batch_operator.api.objects import Condition, Metadata, NodeSpec, NodeStatus
 from batch_operator.api.objects import Node as NodeObject
 from batch_operator.cluster.cache import Cache
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.provisioning.nodes import observed_node
+from batch_operator.provisioning.plan import View, plan_capacity
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import WriteStatus
@@ -25,6 +30,7 @@ END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 def node_object(
     *,
     ready: bool = True,
+    cordoned: bool = False,
     changed_at: datetime = START,
     annotations: dict[str, str] | None = None,
     labels: dict[str, str] | None = None,
@@ -41,7 +47,8 @@ def node_object(
             labels={**own, **(labels or {})},
             annotations=annotations or {},
         ),
-        status=NodeStatus(
+        NodeSpec(unschedulable=cordoned),
+        NodeStatus(
             allocatable={"cpu": "4", "memory": "16Gi", "pods": "110", **allocatable},
             conditions=[
                 Condition(
@@ -77,7 +84,9 @@ def status_with(node: NodeObject) -> ComputeEnvironmentStatus:
         pytest.param(node_object(changed_at=END_OF_TIME), id="ready at the end of time"),
         pytest.param(node_object(changed_at=END_OF_TIME, ready=False), id="unready since then"),
         pytest.param(
-            node_object(annotations={meta.ANNOTATION_DRAINING: END_OF_TIME.isoformat()}),
+            node_object(
+                cordoned=True, annotations={meta.ANNOTATION_DRAINING: END_OF_TIME.isoformat()}
+            ),
             id="cordoned then",
         ),
         pytest.param(node_object(changed_at=datetime(2399, 1, 1, tzinfo=UTC)), id="in centuries"),
@@ -98,6 +107,25 @@ def test_a_node_may_say_anything_and_its_environment_still_has_a_status(node: No
 
 def test_a_count_of_pods_is_a_quantity() -> None:
     assert observed_node(node_object(pods="1k")).offers.pods == 1000
+
+
+@pytest.mark.parametrize(
+    ("cordoned", "removed"),
+    [pytest.param(True, ["n-1"], id="cordoned"), pytest.param(False, [], id="uncordoned since")],
+)
+def test_a_node_that_somebody_uncordons_is_on_its_way_out_no_more(
+    *, cordoned: bool, removed: list[str]
+) -> None:
+    """`kubectl uncordon` leaves our annotation, and Pods may come as soon as it is done."""
+    annotations = {meta.ANNOTATION_DRAINING: START.isoformat()}
+    node = observed_node(node_object(cordoned=cordoned, annotations=annotations))
+    now = START + timedelta(seconds=10)
+    plan = plan_capacity(
+        View(spec=ComputeEnvironmentSpec.model_validate(elastic()["spec"]), nodes=[node], now=now)
+    )
+
+    assert [one.name for one in plan.remove] == removed
+    assert list(plan.idle_since) == ([] if cordoned else ["n-1"])
 
 
 def test_a_node_that_comes_with_a_clock_of_the_past_is_waited_for_as_any_other() -> None:
