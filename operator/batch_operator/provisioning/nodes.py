@@ -80,6 +80,13 @@ class Node:
         """Whether it has not been ready for longer than a node is waited for."""
         return self.unready_since is not None and now >= self.unready_since + patience
 
+    def is_down(self, patience: timedelta) -> bool:
+        """Whether it has been ready, and is not: no Pod can go there until it is again.
+
+        One that had not become ready in time, counted from its creation, was broken already.
+        """
+        return self.unready_since is not None and self.unready_since > self.created_at + patience
+
     @property
     def is_going(self) -> bool:
         """It will not last: what runs there is to be ended while there is time."""

@@ -184,14 +184,16 @@ class _Planner:
 
     def _place_of(self, node: Node) -> Place:
         """A node as far as it is known: one that is starting may not have told of all it has."""
-        view = self._view
+        view, patience = self._view, self._view.history(node.pool).patience
         taken = view.daemons.get(node.pool, _NOTHING)
         left = node.offers - taken - view.load.get(node.name, _NOTHING)
         pool = self._by_key.get(node.pool) if node.pool is not None else None
+        if node.is_down(patience):
+            left = _NOTHING
         if pool is None:
             return Place(node.pool, -(-node.offers.amounts.milli_cpu // 1000), left, node)
         is_whole = node.ready and node.offers.amounts.gpus >= pool.offers.amounts.gpus
-        if not is_whole and view.now < node.created_at + view.history(pool.key).patience:
+        if not is_whole and view.now < node.created_at + patience:
             left = self._rooms[pool.key] - view.load.get(node.name, _NOTHING)
         return Place(pool.key, pool.vcpus, left, node)
 

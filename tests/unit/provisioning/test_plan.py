@@ -284,6 +284,27 @@ def test_a_node_that_is_starting_counts_with_what_it_will_have() -> None:
     assert dict(plan(spec, ask(2, gpus=1), nodes=[bare], now=at(600)).to_come) == {pool("gpu"): 1}
 
 
+@pytest.mark.parametrize(
+    ("unready_since", "ordered"),
+    [
+        pytest.param(0, 0, id="since it was made: it is starting"),
+        pytest.param(5, 0, id="by a clock that is a little ahead"),
+        pytest.param(3600, 1, id="it was ready and has died"),
+    ],
+)
+def test_a_node_that_has_died_is_no_room_and_counts_all_the_same(
+    *, unready_since: int, ordered: int
+) -> None:
+    """kube-scheduler's taint keeps Pods away from it at once."""
+    dead = node("n1", ready=False, ready_at=None, unready_since=at(unready_since))
+    now = at(unready_since + 60)
+    roomy = plan(managed(SMALL), ask(1), nodes=[dead], now=now)
+    narrow = plan(managed(SMALL, maxvCpus=4), ask(1), nodes=[dead], now=now)
+
+    assert sum(roomy.to_come.values()) == ordered
+    assert (roomy.cordon, narrow.to_come) == ((), {})
+
+
 def test_a_node_that_stays_unready_is_broken_replaced_and_removed() -> None:
     dead = node("n1", ready=False, ready_at=None, unready_since=NOON)
     spec = managed(SMALL)
