@@ -20,6 +20,7 @@ from batch_operator.cluster.client import (
     ApiError,
 )
 from batch_operator.cluster.provisioner import Provided, UnableError
+from batch_operator.scheduling.environments import shared_target
 from batch_operator.scheduling.snapshot import PoolRefusal, ProvisionerReport
 
 if TYPE_CHECKING:
@@ -90,17 +91,27 @@ class NodeWriter:
         No node is made before the environment has our finalizer, and that comes off only when no
         node is left: whenever the operator dies, somebody knows of every node.
         """
-        environment, plan = mutation.environment, mutation.plan
+        environment = mutation.environment
         asked = environment.spec.provisioner
-        provisioner = self._provisioners.get(asked.type) if asked is not None else None
         if asked is None:
             return
-        if provisioner is None:
-            problem = f"there is no provisioner {asked.type}: take another"
-            self._report(environment, Provided(problem=problem, is_invalid=True))
+        provisioner = self._provisioners.get(asked.type)
+        obstacle: str | None = f"there is no provisioner {asked.type}: take another"
+        if provisioner is not None:
+            obstacle = shared_target(environment, self._cache.environments.items.values())
+        if provisioner is not None and obstacle is None:
+            await self._have_provided(mutation, provisioner, asked.type)
             return
+        self._report(environment, Provided(problem=obstacle, is_invalid=True))
+        if mutation.is_last:
+            await self._let_go(environment)
+
+    async def _have_provided(
+        self, mutation: Provide, provisioner: Provisioner, kind: ProvisionerType
+    ) -> None:
+        environment, plan = mutation.environment, mutation.plan
         is_to_come = plan.desired or (provisioner.follows_pods and not environment.deleting)
-        is_ours = asked.type is not ProvisionerType.NONE
+        is_ours = kind is not ProvisionerType.NONE
         if is_ours and is_to_come and not await self._keep(environment):
             return
         free = [one for one in plan.remove if not await self._is_busy(one)]
@@ -108,13 +119,19 @@ class NodeWriter:
         try:
             provided = await provisioner.provide(environment, plan, mutation.nodes)
         except (ApiError, UnableError) as error:
-            sentence = _why_unable(asked.type, error)
+            sentence = _why_unable(kind, error)
             self._failed_at[environment.uid] = self._clock.now()
             self._report(environment, Provided(problem=sentence, is_invalid=True))
             return
         if provisioner.follows_pods or self._tells(environment, plan, mutation.nodes):
             self._failed_at.pop(environment.uid, None)
             self._report(environment, provided)
+        self._refuse(environment, provided)
+        if mutation.is_last and not provided.is_pending:
+            await self._let_go(environment)
+
+    def _refuse(self, environment: Environment, provided: Provided) -> None:
+        """Have the core know which pools gave no more nodes."""
         now = self._clock.now()
         for pool, message in provided.refused.items():
             _LOG.warning(
@@ -124,8 +141,6 @@ class NodeWriter:
             self._cache.refuse_pool(environment.name, pool, PoolRefusal(now, message))
         for pool, refusal in provided.told.items():
             self._cache.refuse_pool(environment.name, pool, refusal)
-        if mutation.is_last and not provided.is_pending:
-            await self._let_go(environment)
 
     def _tells(self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]) -> bool:
         """Whether success means anything after a failure: there may have been nothing to do."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType, EnvironmentState, EnvironmentStatus
 from batch_operator.api.job_queue import TimeLimitAction
+from batch_operator.provisioning.pools import is_managed
 from batch_operator.provisioning.serverless import rounded, serverless_of
 from batch_operator.scheduling.shares import overlap
 
@@ -45,6 +46,33 @@ def is_invalid(environment: Environment) -> bool:
         status.status is EnvironmentStatus.INVALID
         and status.observed_generation == environment.generation
     )
+
+
+def shared_target(environment: Environment, others: Iterable[Environment]) -> str | None:
+    """Why an environment may not scale its objects: an older one scales one of them. Or None.
+
+    Two that set the replicas of one object would take each other's machines away.
+    """
+    own = _targets(environment)
+    mine = (environment.created_at, environment.uid)
+    for other in sorted(others, key=lambda one: one.name):
+        if (other.created_at, other.uid) < mine and (shared := own & _targets(other)):
+            _, resource, namespace, name = min(shared)
+            return (
+                f"{resource} {namespace}/{name} is scaled for compute environment {other.name}: "
+                f"name another object in spec.provisioner.scale.targets"
+            )
+    return None
+
+
+def _targets(environment: Environment) -> set[tuple[str, str, str, str]]:
+    """Group, resource, namespace and name of the objects that are scaled for an environment."""
+    provisioner = environment.spec.provisioner
+    scale = provisioner.scale if provisioner is not None and is_managed(environment.spec) else None
+    return {
+        (one.api_version.rpartition("/")[0], one.resource, one.namespace, one.name)
+        for one in (scale.targets if scale is not None else ())
+    }
 
 
 def has_spot(environment: Environment) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,7 @@ from batch_operator.provisioning.pools import PoolKey
 from batch_operator.scheduling.mutations import CordonNode, Provide
 from support.builders import environment
 from support.managed import a_node, elastic
+from support.scaled import scale_environment
 from support.scripted_api import ScriptedApi
 from support.virtual_time import VirtualClock
 
@@ -184,6 +186,52 @@ async def test_a_provisioner_that_nobody_has_is_reported() -> None:
     await desk.provide()
 
     assert desk.problem == "there is no provisioner kwok: take another"
+
+
+def blue_and_green(**fields: Any) -> tuple[Desk, Environment]:
+    """An environment that scales the same object as an older one, `blue`; the two of them."""
+    desk = Desk(meta.FINALIZER_NODES, **fields)
+    blue = replace(scale_environment(), name="blue", uid="uid-blue")
+    made = blue.created_at + timedelta(hours=1)
+    desk.environment = replace(desk.environment, spec=blue.spec, created_at=made)
+    desk.cache.environments.upsert(desk.environment)
+    desk.cache.environments.upsert(blue)
+    desk.writer._provisioners = {ProvisionerType.SCALE: desk.provisioner}
+    return desk, blue
+
+
+async def test_of_two_environments_that_name_one_target_the_older_one_scales_it() -> None:
+    desk, blue = blue_and_green()
+    await desk.provide()
+
+    assert desk.provisioner.asked == 0
+    assert desk.cache.reports["elastic"].is_invalid
+    assert desk.problem == (
+        "machinedeployments fleet/small is scaled for compute environment blue: name another "
+        "object in spec.provisioner.scale.targets"
+    )
+    await desk.writer.provide(Provide(blue, NONE, (), is_last=False))
+
+    assert desk.provisioner.asked == 1
+
+
+async def test_an_environment_whose_target_is_anothers_goes_without_touching_it() -> None:
+    desk, _ = blue_and_green(deleting=True)
+    desk.api.always["list"] = NOTHING
+    await desk.provide(NONE, is_last=True)
+
+    assert desk.provisioner.asked == 0
+    assert desk.finalizers == [[]]
+
+
+async def test_the_younger_one_scales_the_target_when_the_older_one_is_gone() -> None:
+    desk, blue = blue_and_green()
+    await desk.provide()
+    desk.cache.environments.remove(blue)
+    await desk.provide()
+
+    assert desk.provisioner.asked == 1
+    assert desk.problem is None
 
 
 async def test_a_problem_is_over_when_what_failed_works() -> None:

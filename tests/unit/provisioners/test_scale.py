@@ -381,6 +381,19 @@ async def test_an_environment_may_go_after_what_made_its_machines_has_gone() -> 
         await provide(fleet, CapacityPlan({}), [scaled_node("left-over")], environment=ending)
 
 
+async def test_a_target_that_may_not_be_read_may_have_machines() -> None:
+    """A second one has none: so much is known."""
+    fleet, environment = (
+        Fleet(small=0, large=0),
+        scale_environment("MarkMachines", "small", "large"),
+    )
+    fleet.refused["get", REPLICAS, "small"] = FORBIDDEN
+
+    provided = await provide(fleet, CapacityPlan({}), environment=environment)
+
+    assert provided.is_pending
+
+
 async def test_an_operator_that_may_not_read_the_object_only_explains_less() -> None:
     fleet = Fleet(small=0)
     fleet.refused["get", "machinedeployments", "small"] = FORBIDDEN

@@ -113,8 +113,8 @@ class _Pool:
         self.key = PoolKey(target.instance_type, CapacityType(target.capacity_type))
         self.problems: list[str] = []
         self.complaint = ""
-        self.is_pending = False
-        """Whether it has machines, or is to have some."""
+        self.is_pending = True
+        """Whether it has machines, or is to have some; until that is known, it may."""
         self._client = client
         self._saw = saw
         self._environment = environment
