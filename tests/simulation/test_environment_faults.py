@@ -107,6 +107,15 @@ def test_a_node_without_its_instance_type_is_told_of_and_used() -> None:
     assert (played.state("a"), played.state("b")) == ("RUNNING", "RUNNING")
 
 
+def test_a_node_that_does_not_say_whether_it_is_spot_is_told_of_and_used() -> None:
+    events = [patch_node("60s", metadata=labels(capacity_type=None)), comes("70s", "b")]
+    played = play_elastic({"a": {}}, events=events, until="5m")
+
+    assert (condition(played, "Degraded") or ("",))[0] == "NodesOfUnknownCapacityType"
+    assert (played.state("a"), played.state("b")) == ("RUNNING", "RUNNING")
+    assert environment(played)["nodes"]["ready"] == 1
+
+
 def test_a_node_that_somebody_cordons_is_left_alone_and_told_of() -> None:
     """New work gets another node; the cordoned one is not removed when it is idle."""
     events = [

@@ -265,6 +265,10 @@ class ComputeEnvironmentSpec(Model):
                 "minvCpus needs a provisioner that orders nodes: with karpenter and none they "
                 "follow waiting Pods, so leave it out",
             ),
+            (
+                "!has(self.minvCpus) || self.minvCpus == 0 || self.type == 'MANAGED'",
+                "minvCpus is for type MANAGED: nobody adds nodes to an UNMANAGED environment",
+            ),
             *NOT_FOR_SERVERLESS,
             (
                 "self.type == 'UNMANAGED' || !has(self.nodeSelector)",

@@ -53,6 +53,7 @@ def node_faults(
         _unready(nodes, now),
         _cordoned(nodes),
         _unlabelled(nodes),
+        _untyped(nodes),
         _lost(histories, now),
     )
     return [one for one in found if one is not None]
@@ -113,6 +114,18 @@ def _unlabelled(nodes: Sequence[Node]) -> NodeFault | None:
         f"{_named(found)} without a proper label {LABEL_INSTANCE_TYPE} or "
         f"{meta.LABEL_CAPACITY_TYPE}: of no known pool and price, and not for jobs that ask for "
         f"one; put the labels back",
+    )
+
+
+def _untyped(nodes: Sequence[Node]) -> NodeFault | None:
+    found = [one for one in nodes if not one.says_capacity_type]
+    if not found:
+        return None
+    return NodeFault(
+        "NodesOfUnknownCapacityType",
+        f"{_named(found)} without the label {meta.LABEL_CAPACITY_TYPE}: counted and charged as "
+        f"on-demand, and not for jobs that may go to one capacity type only; label spot or "
+        f"on-demand, best in what makes the nodes",
     )
 
 

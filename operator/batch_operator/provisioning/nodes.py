@@ -57,6 +57,8 @@ class Node:
     """It was announced that it will be taken away: by whom or what."""
     settings: str | None = None
     """Which infrastructure settings of its environment it was made with."""
+    says_capacity_type: bool = True
+    """Its labels say whether it is spot or on-demand; on-demand is taken for granted if not."""
     deleting: bool = False
     """It is being taken away, or those who do so have been told to."""
 
@@ -131,6 +133,7 @@ def observed_node(node: NodeObject) -> Node:
         draining_since=draining_since if cordoned else None,
         notice=notice_of(node),
         settings=labels.get(meta.LABEL_SETTINGS),
+        says_capacity_type=meta.LABEL_CAPACITY_TYPE in labels,
         deleting=node.metadata.deletion_timestamp is not None
         or meta.ANNOTATION_RELEASED in annotations,
     )

@@ -176,7 +176,12 @@ def _environment_problem(environment: Json) -> str | None:
     spec = environment["spec"]
     if spec.get("minvCpus", 0) > spec["maxvCpus"]:
         return "spec.minvCpus: must not be above maxvCpus"
-    brings_capacity = spec.get("provisioner", {}).get("type") in {"serverless", "none"}
+    if spec.get("minvCpus", 0) and spec["type"] == "UNMANAGED":
+        return "spec: minvCpus is for type MANAGED: nobody adds nodes to an UNMANAGED environment"
+    provisioner = spec.get("provisioner", {}).get("type")
+    if spec.get("minvCpus", 0) and provisioner in {"karpenter", "none"}:
+        return "spec: minvCpus needs a provisioner that orders nodes: leave it out"
+    brings_capacity = provisioner in {"serverless", "none"}
     if spec["type"] == "MANAGED" and "instanceTypes" not in spec and not brings_capacity:
         return "spec.instanceTypes: type MANAGED needs them"
     return None

@@ -52,6 +52,12 @@ def test_a_node_of_no_known_pool_is_told_of() -> None:
     assert told(a_node("c", pool=None))["NodesUnlabelled"].startswith("node c without a proper")
 
 
+def test_a_node_that_does_not_say_whether_it_is_spot_is_told_of() -> None:
+    said = told(a_node("u", says_capacity_type=False))["NodesOfUnknownCapacityType"]
+
+    assert said.startswith("node u without the label batch-operator.io/capacity-type: counted and")
+
+
 def test_a_node_without_the_label_of_its_environment_is_told_of() -> None:
     said = told(strays=[a_node("o", environment="")])["NodesOrphaned"]
 
