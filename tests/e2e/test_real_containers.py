@@ -64,7 +64,8 @@ def test_running_out_of_memory_is_named(kube: Kube) -> None:
 
 
 def test_an_image_that_cannot_be_pulled_fails_with_a_reason(kube: Kube) -> None:
-    kube.apply(definition("d", "true", image="batch-operator.local/absent:1"), job("j", "d"))
+    # A port that refuses: the name of a registry would be looked up first, for as long as it takes.
+    kube.apply(definition("d", "true", image="127.0.0.1:1/absent:1"), job("j", "d"))
     wait_for("an explanation", lambda: "pull" in json.dumps(kube.status("j").get("pending", {})))
     status = kube.wait_for_state("j", "FAILED")
     (row,) = status["attempts"]
