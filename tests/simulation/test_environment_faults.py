@@ -50,7 +50,7 @@ def test_a_provisioner_that_refuses_for_an_hour_is_told_of_and_the_job_waits() -
 
     assert condition(waiting, "Degraded") == (
         "CapacityRefused",
-        "no pool has more nodes to give: the pool has no more nodes",
+        "every pool had no more nodes when last asked: the pool has no more nodes",
     )
     assert waiting.state("a") == "RUNNABLE"
     assert after.state("a") == "SUCCEEDED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from batch_operator.api.quantity import units
@@ -51,14 +52,15 @@ class Amounts:
         )
         return max(0, min((have // ask for ask, have in pairs if ask), default=1 << 30))
 
-    def share_of(self, whole: Amounts) -> float:
-        """The largest part that it takes of any resource of a node (dominant share)."""
+    def share_of(self, whole: Amounts) -> Fraction:
+        """The largest part that it takes of any resource of a node (dominant share), 1 at most."""
         pairs = (
             (self.milli_cpu, whole.milli_cpu),
             (self.memory, whole.memory),
             (self.gpus, whole.gpus),
         )
-        return max((ask / have for ask, have in pairs if have), default=0.0)
+        shares = (Fraction(ask, have) for ask, have in pairs if have > 0)
+        return min(Fraction(1), max(shares, default=Fraction(0)))
 
 
 def gpus_of(amounts: Mapping[str, str | int]) -> int:

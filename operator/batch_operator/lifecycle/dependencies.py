@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import DependencyType, JobState
+from batch_operator.api.sentences import NAMED_MAX, listed
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.states import FINAL
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 DEPENDENT_JOB_FAILED = "Dependent Job failed"
 NEVER_SATISFIED = "Dependency never satisfied"
-_NAMED_MAX = 3  # a sentence names so many of them; the rest are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +225,9 @@ def _hold(
     if missing:
         return Hold(
             Reason.DEPENDENCY_NOT_FOUND,
-            f"waits for {_listed(missing)}, which does not exist in this namespace: apply it, "
+            f"waits for {listed(missing)}, which does not exist in this namespace: apply it, "
             f"or submit this job again without the dependency",
-            blocked_by=tuple(missing[:_NAMED_MAX]),
+            blocked_by=tuple(missing[:NAMED_MAX]),
             stalled=True,
         )
     if problem := next((one.hold for one in answers if one.hold), None):
@@ -242,15 +242,9 @@ def _hold(
     blocking = [dependency.job for dependency, _ in waits if dependency.job is not None]
     return Hold(
         Reason.WAITING_FOR_DEPENDENCIES,
-        f"waits for {_listed([answer.waits for _, answer in waits])}",
-        blocked_by=tuple(dict.fromkeys(blocking))[:_NAMED_MAX],
+        f"waits for {listed([answer.waits for _, answer in waits])}",
+        blocked_by=tuple(dict.fromkeys(blocking))[:NAMED_MAX],
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:_NAMED_MAX])
-    more = len(names) - _NAMED_MAX
-    return f"{listed} and {more} more" if more > 0 else listed
 
 
 def circular_hold(circle: Sequence[str]) -> Hold:
@@ -258,7 +252,7 @@ def circular_hold(circle: Sequence[str]) -> Hold:
         Reason.CIRCULAR_DEPENDENCY,
         f"waits for ever: dependencies form a circle, {_circle(circle)}; delete one of these jobs "
         f"and submit it without that dependency",
-        blocked_by=tuple(circle[:_NAMED_MAX]),
+        blocked_by=tuple(circle[:NAMED_MAX]),
         stalled=True,
     )
 

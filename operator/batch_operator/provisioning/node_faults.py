@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
+from batch_operator.api.sentences import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,6 @@ UNREADY_AFTER = timedelta(minutes=5)
 """So long a node may not be ready before anybody is told; some time later it is replaced."""
 LOST_FOR = timedelta(hours=1)
 """So long it is said that nodes were lost which should not be."""
-_NAMED_MAX = 3
-"""A sentence names so many nodes; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def _disputed(environment: str, strays: Sequence[Node]) -> NodeFault | None:
     return NodeFault(
         "NodesDisputed",
         f"{_named(disputed)} with label and taint {meta.LABEL_COMPUTE_ENVIRONMENT} of two "
-        f"environments (the other: {_listed(others)}): counted for neither, and no job can run "
+        f"environments (the other: {listed(others)}): counted for neither, and no job can run "
         f"there; make both say the same",
     )
 
@@ -142,16 +141,11 @@ def _lost(histories: Mapping[PoolKey, History], now: datetime) -> NodeFault | No
         return None
     return NodeFault(
         "NodesLost",
-        f"on-demand nodes of {_listed(pools)} were taken away or deleted lately: what ran there "
+        f"on-demand nodes of {listed(pools)} were taken away or deleted lately: what ran there "
         f"is tried again, and others are made as jobs ask for them",
     )
 
 
 def _named(nodes: Sequence[Node]) -> str:
     noun = "node" if len(nodes) == 1 else "nodes"
-    return f"{noun} {_listed([one.name for one in nodes])}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED_MAX
-    return ", ".join(names[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
+    return f"{noun} {listed([one.name for one in nodes])}"

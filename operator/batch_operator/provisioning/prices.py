@@ -13,7 +13,6 @@ billionths of the currency's unit per hour, amounts in millionths.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from batch_operator.api.amounts import Amounts
@@ -23,6 +22,7 @@ from batch_operator.provisioning.serverless import price_per_hour, rounded, serv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from fractions import Fraction
 
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.provisioning.catalogue import Listed
@@ -60,17 +60,6 @@ def seconds_until(cost: int, rate: int) -> int | None:
 
 def _part(rate: int, share: Fraction) -> int:
     return (2 * rate * share.numerator + share.denominator) // (2 * share.denominator)
-
-
-def dominant_share(asks: Amounts, whole: Amounts) -> Fraction:
-    """`Amounts.share_of` as an exact fraction; never more than the whole."""
-    pairs = (
-        (asks.milli_cpu, whole.milli_cpu),
-        (asks.memory, whole.memory),
-        (asks.gpus, whole.gpus),
-    )
-    shares = (Fraction(ask, have) for ask, have in pairs if have > 0)
-    return min(Fraction(1), max(shares, default=Fraction(0)))
 
 
 class Prices:
@@ -125,7 +114,7 @@ class Prices:
         if pool is None:
             return None
         node, size = self.rates.get(pool), self.sizes.get(pool.instance_type)
-        return node.part(dominant_share(asks, size)) if node and size else None
+        return node.part(asks.share_of(size)) if node and size else None
 
     def _of_size(self, asks: Amounts) -> Rate | None:
         """Of capacity that comes with an attempt: the size that it is rounded up to."""

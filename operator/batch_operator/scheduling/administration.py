@@ -10,6 +10,7 @@ from batch_operator.api.consumable_resource import ConsumableResourceStatus
 from batch_operator.api.job_definition import JobDefinitionStatus, revisioned
 from batch_operator.api.job_queue import JobQueueStatus, ShareStatus
 from batch_operator.api.scheduling_policy import FairsharePolicy, SchedulingPolicyStatus
+from batch_operator.api.sentences import listed
 from batch_operator.lifecycle.limits import unknown_reason
 from batch_operator.lifecycle.plan import latest_active
 from batch_operator.scheduling import budgets
@@ -57,7 +58,6 @@ TOUCHED_MAX = 100
 """Queues, and environments, whose counts are told anew in one cycle."""
 SHARES_MAX = 500
 """AWS: a queue has at most so many active share identifiers."""
-_NAMED_MAX = 3  # a sentence names so many objects; the rest are counted
 
 
 def mutations(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> list[Mutation]:
@@ -298,11 +298,9 @@ def _queue_problem(queue: Queue, snapshot: Snapshot, memo: Memo) -> str | None:
     named = [one.compute_environment for one in queue.spec.compute_environment_order]
     missing = [name for name in named if name not in snapshot.environments]
     if missing:
-        listed = ", ".join(missing[:_NAMED_MAX])
-        more = len(missing) - _NAMED_MAX
         return (
-            f"there is no ComputeEnvironment {listed}{f' and {more} more' if more > 0 else ''}: "
-            f"apply it, or name others in spec.computeEnvironmentOrder"
+            f"there is no ComputeEnvironment {listed(missing)}: apply it, or name others in "
+            f"spec.computeEnvironmentOrder"
         )
     if not offer_of(snapshot, memo, queue).environments:
         return "none of its compute environments takes work: see their conditions and state"

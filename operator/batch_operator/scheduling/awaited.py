@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from batch_operator.api.sentences import NAMED_MAX, listed
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import is_managed
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.nodes_memo import Capacity
     from batch_operator.scheduling.snapshot import Environment, Snapshot
 
-_NAMED_MAX = 3
 Outlook = tuple[tuple[object, ...], ...]
 """All that the sentences about an environment hang on, the numbers of nodes aside."""
 
@@ -55,7 +55,7 @@ def _hold(
     keys = [one.key for one in memo.nodes.suits.holding(environment, need)]
     coming = _coming(known, keys)
     if coming:
-        return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:_NAMED_MAX])}")
+        return Hold(Reason.WAITING_FOR_NODE, f"waits for {', or '.join(coming[:NAMED_MAX])}")
     plan = known.plan
     is_unmet = plan is not None and need in (one.kind for one in plan.unmet)
     if is_unmet and not takes_work(environment):
@@ -152,16 +152,14 @@ def _refused_hold(known: Capacity, keys: Sequence[PoolKey], environment: Environ
     told = [
         f"{_name(key)} until {history.refused_until:%H:%M:%S}Z"
         + (f" ({history.message})" if history.message else "")
-        for key, history in histories[:_NAMED_MAX]
+        for key, history in histories
     ]
-    more = f" and {len(keys) - _NAMED_MAX} more" if len(keys) > _NAMED_MAX else ""
     types = dict.fromkeys(one.instance_type for one in keys)
     return Hold(
         Reason.INSUFFICIENT_CAPACITY,
-        f"ComputeEnvironment {environment.name} gets no more nodes for it now: "
-        f"{', '.join(told)}{more}",
+        f"ComputeEnvironment {environment.name} gets no more nodes for it now: {listed(told)}",
         blocked_by=(environment.name,),
-        status_reason=capacity_reason(", ".join([*types][:_NAMED_MAX])),
+        status_reason=capacity_reason(", ".join([*types][:NAMED_MAX])),
     )
 
 

@@ -27,6 +27,7 @@ from batch_operator.api.cost import (
     micros,
     money,
 )
+from batch_operator.api.sentences import listed
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.provisioning.pools import PoolKey
 from batch_operator.provisioning.prices import Prices, cost_of
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.prices import Rate
     from batch_operator.scheduling.snapshot import Environment
-
-_NAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +147,7 @@ class Tariffs:
         bare = [one.name for one in spec.instance_types if not _has_price(one)]
         if not bare or (key is None and len(bare) == len(spec.instance_types)):
             return None  # who gives no prices at all wants none
-        named = ", ".join(bare[:_NAMED_MAX]) + (" …" if len(bare) > _NAMED_MAX else "")
-        return f"what nodes of {named} cost is not known: give them a pricePerHour"
+        return f"what nodes of {listed(bare)} cost is not known: give them a pricePerHour"
 
     def nodes(self, name: str) -> Collection[Node]:
         """An environment's nodes."""

@@ -20,6 +20,7 @@ from batch_operator.api.compute_environment import (
     NodeCounts,
     VcpuUsage,
 )
+from batch_operator.api.sentences import listed
 from batch_operator.provisioning.history import rows_of
 from batch_operator.provisioning.node_faults import NodeFault, node_faults
 from batch_operator.provisioning.pools import is_managed
@@ -30,8 +31,6 @@ from batch_operator.scheduling.environment_costs import environment_cost, unknow
 from batch_operator.scheduling.environments import is_invalid, vcpus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from batch_operator.scheduling.conditions import Wanted
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.mutations import WriteStatus
@@ -198,7 +197,11 @@ def _refused(environment: Environment, known: Capacity, memo: Memo) -> list[Node
     is_short = known.plan is not None and bool(known.plan.unmet or known.plan.to_come)
     if not (is_short and messages and all(messages)):
         return []
-    return [NodeFault("CapacityRefused", f"no pool has more nodes to give: {_some(messages)}")]
+    return [
+        NodeFault(
+            "CapacityRefused", f"no pool has more nodes to give: {listed(messages, between='; ')}"
+        )
+    ]
 
 
 def _not_updated(environment: Environment, known: Capacity, snapshot: Snapshot) -> list[NodeFault]:
@@ -235,8 +238,3 @@ def _nodes(
 
 def _count(nodes: int) -> str:
     return "1 node" if nodes == 1 else f"{nodes} nodes"
-
-
-def _some(sentences: Sequence[str], most: int = 3) -> str:
-    more = len(sentences) - most
-    return "; ".join(sentences[:most]) + (f"; and {more} more" if more > 0 else "")

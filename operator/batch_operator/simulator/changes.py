@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from batch_operator.api.crd import KINDS, structural
+from batch_operator.api.sentences import listed
 from batch_operator.cluster.client import BY_KIND, ApiError
 from batch_operator.simulator.admission import admitted
 from batch_operator.simulator.scenario import InvalidInputError, Manifest
@@ -103,20 +104,15 @@ def _found(kind: Kind, name: str, where: str, objects: Sequence[Manifest]) -> Ma
     if len(found) == 1:
         return found[0]
     if found:
-        named = _listed(f"{kind.kind.lower()}/{one.namespace}/{one.name}" for one in found)
+        names = (f"{kind.kind.lower()}/{one.namespace}/{one.name}" for one in found)
+        named = listed(names, _NAMED_MAX)
         raise InvalidInputError(f"{where}: several have that name: write one of {named}")
-    there = _listed(sorted(_full_name(one) for one in objects)) or "none"
+    there = listed(sorted(map(_full_name, objects)), _NAMED_MAX) or "none"
     raise InvalidInputError(f"{where}: there is no {kind.kind} {name}; there is: {there}")
 
 
 def _full_name(one: Manifest) -> str:
     return f"{one.namespace}/{one.name}" if BY_KIND[one.resource.kind].namespaced else one.name
-
-
-def _listed(names: Any) -> str:
-    known = list(names)
-    more = len(known) - _NAMED_MAX
-    return ", ".join(known[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _check_path(kind: Kind, path: Sequence[str], where: str) -> None:

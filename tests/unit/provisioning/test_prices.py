@@ -17,7 +17,6 @@ from batch_operator.provisioning.pools import PoolKey
 from batch_operator.provisioning.prices import (
     Prices,
     cost_of,
-    dominant_share,
     priced,
     seconds_until,
 )
@@ -64,7 +63,7 @@ def test_what_is_written_of_money_is_read_again(amount: int) -> None:
     ],
 )
 def test_an_attempt_bears_its_dominant_share(asks: Amounts, share: Fraction) -> None:
-    assert dominant_share(asks, Amounts(4000, 16 * GIB, 2)) == share
+    assert asks.share_of(Amounts(4000, 16 * GIB, 2)) == share
 
 
 @pytest.mark.parametrize(
