@@ -4,7 +4,7 @@ A plan goes by CPU, memory, GPUs, instance type and capacity type. kube-schedule
 volumes, affinity, ports, and Pods of others. So a node that could have had a Pod of a job for
 `REFUSED_AFTER`, and did not get it, is no place for that job. It is not kept for it, and another
 one is ordered in its stead, in case the node was to blame. Once that has not helped nothing is
-ordered for the job for `LEFT_ALONE`, and it says what the scheduler says.
+ordered for the job for `LEFT_ALONE`, longer each time, and it says what the scheduler says.
 
 How long something has been so is counted anew after a restart.
 """
@@ -32,10 +32,11 @@ UNTRIED_AFTER = timedelta(minutes=10)
 """The same where nothing shows that the scheduler has tried: it tries everything again after five
 minutes at the latest, but says nothing if it finds the same as before."""
 LEFT_ALONE = timedelta(minutes=30)
+LEFT_ALONE_MAX = timedelta(days=1)
 NODES_MAX = 2
 """So many nodes are tried for a job."""
 _JOBS_MAX = 100
-"""So many jobs are seen to at a time: a bound on what a plan costs."""
+"""So many jobs are judged at a time: a bound on what a plan costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class Misfit:
     said: str = ""
     """What the scheduler said of the Pod when the last of them was found to be no place for it."""
     until: datetime | None = None
-    """When it is forgotten."""
+    """When the nodes that refused it are forgotten."""
+    times_given_up: int = 0
 
     @property
     def is_given_up(self) -> bool:
@@ -70,6 +72,9 @@ class Misfit:
         for one in self.could_be_on.values():
             yield one.since + REFUSED_AFTER
             yield one.since + UNTRIED_AFTER
+
+
+_NEW = Misfit()
 
 
 def note_misfits(
@@ -95,14 +100,17 @@ def note_misfits(
             of_job[one.node_name] = max(one.bound_at, of_job.get(one.node_name, one.bound_at))
     turned: list[str] = []
     for uid, misfit in list(misfits.items()):
-        if uid not in waiting or (misfit.until is not None and now >= misfit.until):
+        is_tried_again = misfit.until is not None and now >= misfit.until
+        if uid not in waiting or is_tried_again:
+            turned += [uid] if misfit.is_given_up else []
             del misfits[uid]
-            turned += [uid] if misfit.is_given_up else []
-    for uid in islice(sorted(waiting), _JOBS_MAX):
+        if uid in waiting and is_tried_again:
+            misfits[uid] = Misfit(times_given_up=misfit.times_given_up)
+    to_judge = (one for one in sorted(waiting) if not misfits.get(one, _NEW).is_given_up)
+    for uid in islice(to_judge, _JOBS_MAX):
         misfit = misfits.setdefault(uid, Misfit())
-        if not misfit.is_given_up:
-            _note(misfit, waiting[uid], places, bound.get(uid, {}), last_bound, now)
-            turned += [uid] if misfit.is_given_up else []
+        _note(misfit, waiting[uid], places, bound.get(uid, {}), last_bound, now)
+        turned += [uid] if misfit.is_given_up else []
     times = (at for one in misfits.values() for at in one.times())
     return turned, min((at for at in times if at > now), default=None)
 
@@ -128,7 +136,9 @@ def _note(
         is_tried = known.said != said or (last_bound is not None and last_bound > known.since)
         if now >= known.since + (REFUSED_AFTER if is_tried else UNTRIED_AFTER):
             misfit.refused_by[node.uid] = node.name
-            misfit.said, misfit.until = said, now + LEFT_ALONE
+            longer = LEFT_ALONE * 2 ** min(misfit.times_given_up, 8)
+            misfit.said, misfit.until = said, now + min(longer, LEFT_ALONE_MAX)
+            misfit.times_given_up += misfit.is_given_up
         else:
             seen[node.uid] = known
     misfit.could_be_on = seen

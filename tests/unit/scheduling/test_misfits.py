@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.compute_environment import ComputeEnvironmentStatus
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.holds import Hold
     from batch_operator.provisioning.nodes import Node
+    from batch_operator.scheduling.faults import Fault
 
 SMALL = instance_type("small", 4)
 ELASTIC = replace(environment("elastic"), spec=managed(SMALL), status=ComputeEnvironmentStatus())
@@ -35,7 +37,10 @@ class Waiting:
 
     def see(self, seconds: float) -> None:
         self.now = at(seconds)
-        provide(self._snapshot(), self.memo, [])
+        faults: list[Fault] = []
+        provide(self._snapshot(), self.memo, faults)
+
+        assert faults == []
 
     def says(self, nodes: int) -> None:
         """The scheduler has tried all Pods that wait on so many nodes."""
@@ -144,6 +149,40 @@ def test_half_an_hour_later_it_is_tried_again() -> None:
     those.see(322 + 1800)
 
     assert those.desired == 1
+
+
+def test_each_time_it_is_left_alone_for_longer() -> None:
+    those = first_node()
+    tried: list[int] = []
+    seconds = 42
+    while seconds < 12 * 3600:
+        those.see(seconds)
+        for name, there in list(those.nodes.items()):
+            if there.name not in those.kept:
+                del those.nodes[name]
+        if those.memo.nodes.capacities["elastic"].to_come:
+            tried.append(seconds)
+            those.add(f"n{seconds}", seconds)
+            those.says(seconds)  # something else than before
+        seconds += 30
+    pauses = [after - before for before, after in pairwise(tried) if after - before > 1800]
+
+    assert [pause // 1800 for pause in pauses] == [1, 2, 4, 8]
+
+
+def test_however_many_jobs_are_stuck_none_keeps_a_node() -> None:
+    """A bounded number is judged at a time, and who has been judged makes room for others."""
+    stuck = [waits(f"pod-{number:03}", job_uid=f"uid-{number:03}") for number in range(150)]
+    those = Waiting(*stuck)
+    those.says(0)
+    those.add("a", 0)
+    those.add("b", 0)
+    those.see(1)
+    those.says(2)
+    for seconds in range(30, 900, 30):
+        those.see(seconds)
+
+    assert those.kept == set()
 
 
 def test_while_the_scheduler_says_nothing_new_no_node_is_to_blame_for_ten_minutes() -> None:
