@@ -68,7 +68,9 @@ class History:
         return max(PATIENCE, timedelta(seconds=PATIENCE_FACTOR * (self.ready_seconds or 0)))
 
     def is_refused(self, now: datetime) -> bool:
-        return self.refused_until is not None and now < self.refused_until
+        """Whether it is left alone; after a clock was set back it is not, however long that was."""
+        until = self.refused_until
+        return until is not None and timedelta(0) < until - now <= BACK_OFF_MAX
 
     def refused(self, at: datetime, message: str) -> History:
         """One more refusal: the more in a row, the longer the pool is left alone."""

@@ -39,7 +39,7 @@ def learn(
     _learn_of_orders(known, now)
     idle = known.plan.idle_since if may_go_idle and known.plan is not None else {}
     _learn_of_losses(known, by_uid, busy, idle, now)
-    _learn_of_refusals(known, refusals)
+    _learn_of_refusals(known, refusals, now)
     _learn_sizes(known, spec, by_uid.values())
     known.known = by_uid
 
@@ -115,12 +115,17 @@ def _learn_of_losses(
             known.histories[node.pool] = history.interrupted(now)
 
 
-def _learn_of_refusals(known: Capacity, refusals: Mapping[PoolKey, PoolRefusal]) -> None:
-    """What was refused counts as ordered no more."""
+def _learn_of_refusals(
+    known: Capacity, refusals: Mapping[PoolKey, PoolRefusal], now: datetime
+) -> None:
+    """What was refused counts as ordered no more.
+
+    A refusal is heard when its time has come: an Event may say any.
+    """
     for pool, refusal in refusals.items():
         history = known.history(pool)
         at = refusal.at.replace(microsecond=0)
-        if history.refused_at is None or at > history.refused_at:
+        if at <= now and (history.refused_at is None or at > history.refused_at):
             known.histories[pool] = history.refused(at, refusal.message)
             known.to_come[pool] = 0
 

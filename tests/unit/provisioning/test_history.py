@@ -56,6 +56,13 @@ def test_a_pool_is_refused_until_its_time_is_over() -> None:
     assert not history.is_refused(at(30))
 
 
+def test_a_clock_that_is_set_back_leaves_no_pool_alone_for_longer() -> None:
+    history = History().refused(NOON, "none left")
+
+    assert history.is_refused(at(-800))
+    assert not history.is_refused(at(-HOUR))
+
+
 def test_a_node_made_after_the_refusal_ends_it_and_the_row() -> None:
     refused = History().refused(NOON, "none left").refused(at(30), "none left")
     came = refused.became_ready(at(40), 20)

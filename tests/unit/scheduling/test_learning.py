@@ -138,6 +138,20 @@ def test_a_node_that_goes_although_nobody_sent_it_away_counts_as_an_interruption
     assert look(capacity(drained), now=at(1)).interruptions == 0
 
 
+def test_a_refusal_from_the_future_is_not_heard_before_its_time() -> None:
+    """Whoever may write Events can write any time there."""
+    known = capacity(to_come=2)
+    told = {pool(): PoolRefusal(at(100), "none left")}
+    learn(known, SPEC, (), told, (), at(99))
+    early = known.history(pool())
+    learn(known, SPEC, (), told, (), at(100))
+    late = known.history(pool())
+
+    assert (early.refusals, late.refusals) == (0, 1)
+    assert late.is_refused(at(129))
+    assert not late.is_refused(at(130))
+
+
 def test_what_was_refused_is_learned_once_and_ordered_no_more() -> None:
     known = capacity(to_come=2)
     history = look(known, now=at(0.7), refused="none left")
