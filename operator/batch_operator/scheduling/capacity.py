@@ -108,6 +108,8 @@ def _is_due(name: str, environment: Environment, snapshot: Snapshot, memo: Memo)
     known = memo.nodes.capacities.get(name)
     if known is None or known.generation != environment.generation:
         return True
+    if _planned_at(known) > snapshot.now:
+        return True  # the clock was set back
     changes = snapshot.changes
     if name in changes.environments or name in changes.nodes or name in memo.touched_environments:
         memo.nodes.unplanned.add(name)
@@ -158,6 +160,8 @@ def _begin(environment: Environment, snapshot: Snapshot, memo: Memo) -> Capacity
         known.generation = environment.generation
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
         known.provided_at, known.daemons = None, None
+    if known.planned_at is not None and known.planned_at > snapshot.now:
+        known.provided_at = None
     known.planned_at = snapshot.now
     memo.nodes.unplanned.discard(name)
     return known

@@ -340,6 +340,16 @@ def test_an_environment_that_is_made_anew_under_its_name_begins_anew() -> None:
     assert desired(memo) == 1
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_waiting() -> None:
+    memo = Memo()
+    look(memo, now=at(3600))
+    mutations = look(memo, waiting(1), now=NOON)
+
+    assert [type(one) for one in mutations] == [Provide]
+    assert desired(memo) == 1
+    assert look(memo, waiting(1), waiting(2, milli_cpu=4000), now=at(0.5)) == []
+
+
 def test_an_environment_that_cannot_be_planned_stops_no_other_and_keeps_its_last_plan() -> None:
     """A time in which no calendar can count stands for an error in this program."""
     memo, faults = Memo(), list[Fault]()
