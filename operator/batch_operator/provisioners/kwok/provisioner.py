@@ -47,9 +47,7 @@ class KwokProvisioner:
         self, environment: Environment, plan: CapacityPlan, nodes: Sequence[Node]
     ) -> Provided:
         """Delete what is to go, create what is missing, as far as the pools' limits allow."""
-        for node in plan.remove:
-            await self._delete(node)
-        gone = {one.uid for one in plan.remove}
+        gone = {one.uid for one in plan.remove if await self._delete(one, one.resource_version)}
         for node in nodes:
             if node.uid not in gone and await self._interrupt(environment, node):
                 gone.add(node.uid)
@@ -97,8 +95,7 @@ class KwokProvisioner:
             return False
         left = node.created_at + lives - self._clock.now()
         if left <= -timedelta(seconds=behaviour.notice_s):
-            await self._delete(node)
-            return True
+            return await self._delete(node)
         if left <= timedelta(0) and node.notice is None:
             await self._announce(node)
         return False
@@ -118,9 +115,15 @@ class KwokProvisioner:
             )
         )
 
-    async def _delete(self, node: Node) -> None:
+    async def _delete(self, node: Node, version: int | None = None) -> bool:
+        """Delete a node, if it has that version: it may have been called back meanwhile."""
         try:
-            await self._client.delete(NODES, None, node.name, uid=node.uid)
+            await self._client.delete(
+                NODES, None, node.name, uid=node.uid, resource_version=version
+            )
         except ApiError as error:
+            if error.is_conflict:
+                return False  # whether it still may go is decided anew
             if not error.is_not_found:
                 raise
+        return True
