@@ -5,6 +5,12 @@ Asking for the same thing twice meets `AlreadyExists` instead of making it twice
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HOST_NAME_MAX = 63
 _PREFIX_MAX = 36
 """Leaves room for `-<8 of uid>-<index>-<attempt>` within the 63 characters of a host name."""
 
@@ -34,3 +40,9 @@ def pod_suffix(job_uid: str, index: int | None, attempt: int) -> str:
     """The part of a Pod's name that says which attempt of which job it is."""
     middle = "" if index is None else f"-{index}"
     return f"-{job_uid[:8]}{middle}-{attempt}"
+
+
+def bounded(parts: Iterable[str], suffix: str, limit: int) -> str:
+    """`fleet-m5.large-spot-1b4f9d2a`: as readable as `limit` lets it be, told apart by its end."""
+    readable = "-".join(parts).lower().replace("_", "-")
+    return f"{readable[: limit - len(suffix) - 1].rstrip('-.')}-{suffix}"

@@ -38,3 +38,27 @@ async def test_a_node_that_was_called_back_meanwhile_stays() -> None:
 
     deleted = [(one.name, one.uid, one.resource_version) for one in api.asked("delete")]
     assert deleted == [("back", "uid-back", "5"), ("idle", "uid-idle", "5")]
+
+
+async def test_a_node_has_a_name_that_a_host_can_have_whatever_its_environment_is_called() -> None:
+    api = ScriptedApi()
+    api.will("create", b"{}")
+    kind = "Standard_D16as_v5_in_a_very_special_edition"
+    types = [{"name": kind, "vcpus": 16, "memory": "64Gi"}]
+    one = CapacityPlan({PoolKey(kind, CapacityType.ON_DEMAND): 1})
+    await provide(api, one, name="production-environment-of-europe-west", instanceTypes=types)
+    [created] = api.asked("create")
+
+    assert created.body is not None
+    assert len(created.name) <= 63
+    assert created.name.startswith("production-environment-of-europe-west-standard-d16as-v")
+    assert created.body["metadata"]["labels"]["kubernetes.io/hostname"] == created.name
+
+
+async def test_what_the_api_server_does_not_take_is_refused_with_its_words() -> None:
+    api = ScriptedApi()
+    api.will("create", ApiError(422, "Invalid", "metadata.labels: Invalid value"))
+    result = await provide(api, CapacityPlan({SMALL: 3}))
+
+    assert len(api.asked("create")) == 1
+    assert result.refused == {SMALL: "metadata.labels: Invalid value"}

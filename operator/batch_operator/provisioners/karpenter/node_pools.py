@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, AllocationStrategy
+from batch_operator.api.names import bounded
 from batch_operator.provisioning.pools import capacity_types, pools_of, strategy_of
 from batch_operator.provisioning.settings import settings_of
 
@@ -60,8 +61,7 @@ def groups_of(environment: Environment) -> list[Group]:
 def _name(*parts: str) -> str:
     """Readable, and different for different parts even where these read the same when joined."""
     digest = sha256("/".join(parts).encode()).hexdigest()[:6]
-    readable = "-".join(parts).lower().replace("_", "-")
-    return f"{readable[: NAME_MAX - len(digest) - 1].rstrip('-.')}-{digest}"
+    return bounded(parts, digest, NAME_MAX)
 
 
 def node_pools(environment: Environment, preference: Sequence[PoolKey]) -> list[dict[str, Any]]:

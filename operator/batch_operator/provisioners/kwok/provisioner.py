@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
+from batch_operator.api.names import HOST_NAME_MAX, bounded
 from batch_operator.cluster.client import NODES, STRATEGIC_MERGE_PATCH, ApiError
 from batch_operator.cluster.provisioner import Provided
 from batch_operator.provisioners.kwok.behaviour import Behaviour, behaviour_of, lifetime
@@ -62,7 +63,13 @@ class KwokProvisioner:
                 if behaviour.limit is not None and existing[pool] >= behaviour.limit:
                     refused[pool] = behaviour.refusal
                     break
-                await self._create(environment, pool, number, behaviour.start_up_s)
+                try:
+                    await self._create(environment, pool, number, behaviour.start_up_s)
+                except ApiError as error:
+                    if error.status not in {400, 422}:
+                        raise
+                    refused[pool] = error.message
+                    break
                 existing[pool] += 1
         return Provided(refused)
 
@@ -73,8 +80,7 @@ class KwokProvisioner:
         now = self._clock.now().isoformat()
         text = f"{environment.uid} {pool} {now} {number}".encode()
         suffix = hashlib.blake2b(text, digest_size=4).hexdigest()
-        kind = pool.instance_type.lower().replace("_", "-")
-        name = f"{environment.name}-{kind}-{pool.capacity_type}-{suffix}"
+        name = bounded((environment.name, *pool), suffix, HOST_NAME_MAX)
         try:
             reply = await self._client.create(
                 NODES, None, fake_node(name, environment, pool, start_up_s)
