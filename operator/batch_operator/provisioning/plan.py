@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.pools import Pool, PoolKey
 
 SETTLE = timedelta(seconds=5)
-"""From a node's cordon to its removal: what was bound to it meanwhile has been seen by then."""
+"""From when a node's cordon is seen to its removal: what was bound to it meanwhile has been seen by
+then, too."""
 _NOTHING = Space()
 
 
@@ -64,6 +65,8 @@ class View:
     demand: Sequence[Demand] = ()
     to_come: Mapping[PoolKey, int] = field(default_factory=dict)
     idle_since: Mapping[str, datetime] = field(default_factory=dict)
+    cordons: Mapping[str, datetime] = field(default_factory=dict)
+    """When a node's cordon was seen, by its name: its write may have taken a while."""
     surplus: Mapping[PoolKey, Surplus] = field(default_factory=dict)
     histories: Mapping[PoolKey, History] = field(default_factory=dict)
     is_enabled: bool = True
@@ -405,10 +408,11 @@ class _Planner:
             is_busy = node.name in self._view.load
             if since is None or node.deleting or is_busy or node.name in called:
                 continue
-            if self._view.now >= since + SETTLE:
+            settled_at = max(since, self._view.cordons.get(node.name, since)) + SETTLE
+            if self._view.now >= settled_at:
                 found.append(node)
             else:
-                self._times.append(since + SETTLE)
+                self._times.append(settled_at)
         left = (one for one in self._view.nodes if not (one.notice or one.deleting))
         return self._unbroken(found, (one for one in left if not self._view.is_broken(one)))
 

@@ -203,6 +203,7 @@ def _see_to(
         demand=[one for one in demand if len(one.refused_by) < NODES_MAX],
         to_come={} if environment.deleting else known.to_come,
         idle_since=before.idle_since if before is not None else {},
+        cordons=known.cordons,
         surplus=before.surplus if before is not None else {},
         histories=known.histories,
         is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,

@@ -41,6 +41,8 @@ def learn(
     _learn_of_losses(known, by_uid, busy, idle, now)
     _learn_of_refusals(known, refusals, now)
     _learn_sizes(known, spec, by_uid.values())
+    draining = (one.name for one in by_uid.values() if one.draining_since)
+    known.cordons = {name: known.cordons.get(name, now) for name in draining}
     known.known = by_uid
 
 

@@ -47,6 +47,8 @@ class Capacity:
     """When nodes that are to go have been waited for long enough."""
     report: ProvisionerReport = field(default_factory=ProvisionerReport)
     """What its provisioner said last."""
+    cordons: dict[str, datetime] = field(default_factory=dict)
+    """When those of nodes on their way out were seen, by name."""
     known: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
     misfits: dict[str, Misfit] = field(default_factory=dict)

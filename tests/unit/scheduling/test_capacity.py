@@ -306,6 +306,23 @@ def test_a_node_that_is_idle_is_cordoned_and_one_that_is_needed_again_is_not() -
     assert desired(memo) == 1
 
 
+def test_a_node_whose_cordon_took_a_while_to_write_is_removed_five_seconds_after_it_is_there() -> (
+    None
+):
+    memo = Memo()
+    idle = node("n1")
+    look(memo, nodes=[idle])
+    [decided, _] = look(memo, nodes=[idle], now=at(60))
+    assert isinstance(decided, CordonNode)
+    cordoned = replace(idle, cordoned=True, draining_since=decided.since)
+    removed = {}
+    for seconds in (70, 74, 75):
+        provided = look(memo, nodes=[cordoned], now=at(seconds))
+        removed[seconds] = [len(one.plan.remove) for one in provided if isinstance(one, Provide)]
+
+    assert removed == {70: [], 74: [], 75: [1]}
+
+
 def test_the_status_tells_how_many_vcpus_and_nodes_are_desired() -> None:
     memo = Memo()
     look(memo, *map(waiting, range(6)), nodes=[node("n1")])
