@@ -113,9 +113,13 @@ async def test_orders_that_never_came_are_not_given_up_while_the_pool_has_nodes(
     assert fleet.written == []
 
 
-async def test_orders_that_never_came_are_given_up_where_no_node_can_be_hit() -> None:
+@pytest.mark.parametrize("status", [{"readyReplicas": 0}, {"replicas": 5}])
+async def test_orders_that_never_came_are_given_up_where_no_node_can_be_hit(
+    status: dict[str, int],
+) -> None:
+    """Most kinds leave out a count of 0."""
     fleet = Fleet(small=5)
-    fleet.status = {"readyReplicas": 0}
+    fleet.status = status
 
     await provide(fleet, CapacityPlan({}))
 
@@ -379,6 +383,16 @@ async def test_an_environment_may_go_after_what_made_its_machines_has_gone() -> 
     assert not provided.is_pending
     with pytest.raises(UnableError, match="there is no machinedeployments fleet/small"):
         await provide(fleet, CapacityPlan({}), [scaled_node("left-over")], environment=ending)
+
+
+async def test_an_environment_that_is_deleted_waits_for_no_machine_of_others() -> None:
+    fleet = Fleet(small=5)
+    fleet.status = {"readyReplicas": 5}
+
+    provided = await provide(fleet, CapacityPlan({}))
+
+    assert fleet.written == []
+    assert not provided.is_pending
 
 
 async def test_a_target_that_may_not_be_read_may_have_machines() -> None:

@@ -57,6 +57,7 @@ class _Condition(msgspec.Struct):
 
 
 class _ScaledStatus(msgspec.Struct, rename="camel"):
+    replicas: int | None = None
     ready_replicas: int | None = None
     conditions: list[_Condition] = []
 
@@ -65,6 +66,12 @@ class Scaled(msgspec.Struct):
     """The object itself. Kubernetes' own kinds and Cluster API's have these fields in common."""
 
     status: _ScaledStatus = msgspec.field(default_factory=_ScaledStatus)
+
+    @property
+    def ready(self) -> int | None:
+        """How many machines have become nodes. Most kinds leave 0 out; some count none at all."""
+        status = self.status
+        return 0 if status.ready_replicas is None and status.replicas else status.ready_replicas
 
     @property
     def complaint(self) -> str:

@@ -122,6 +122,8 @@ class _Pool:
         self._machines: dict[str, Machine | None] = {}
         self._marks = scale_in is ScaleIn.MARK_MACHINES
         self._read: Scaled | None = None
+        self._others = 0
+        """Machines that are known to be nodes, and not of this environment."""
 
     def has_nodes(self, nodes: Sequence[Node]) -> bool:
         return any(one.pool == self.key for one in nodes)
@@ -160,7 +162,7 @@ class _Pool:
             await self._client.patch(
                 scale_of, target.namespace, target.name, body, content_type=MERGE_PATCH
             )
-        self.is_pending = max(replicas, scale.status.replicas) > 0
+        self.is_pending = max(replicas, scale.status.replicas) > self._others
         self._check_taints(live)
         if wanted > len(live):
             await self._ask_why(ours)
@@ -274,16 +276,17 @@ class _Pool:
 
         Where it is not told how many have become nodes, all that there are may have.
         """
-        told = (await self._object()).status.ready_replicas
+        told = (await self._object()).ready
         machines = scale.status.replicas if told is None else told
         self._compare(machines, ours)
+        self._others = max(0, (told or 0) - len(ours))
         return machines > len(ours)
 
     async def _ask_why(self, ours: Sequence[Node]) -> None:
         """What the object itself says while nodes are missing."""
         scaled = await self._object()
         self.complaint = scaled.complaint
-        self._compare(scaled.status.ready_replicas or 0, ours)
+        self._compare(scaled.ready or 0, ours)
 
     async def _object(self) -> Scaled:
         """The target itself, read once; an operator that may not read it knows nothing of it."""
