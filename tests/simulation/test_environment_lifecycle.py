@@ -78,9 +78,16 @@ def test_an_environment_that_is_enabled_again_takes_what_waits() -> None:
     assert played.state("late") == "SUCCEEDED"
 
 
-@pytest.mark.parametrize("spec", [{"state": "DISABLED"}, {"nodeOverhead": {"cpu": 4}}], ids=str)
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"state": "DISABLED"}, "takes no more work"),
+        ({"nodeOverhead": {"cpu": 4}}, "has no nodes that are large enough for it"),  # INVALID
+    ],
+    ids=str,
+)
 def test_what_has_no_node_in_an_environment_that_takes_no_work_moves_on(
-    spec: Mapping[str, Any],
+    spec: Mapping[str, Any], why: str
 ) -> None:
     """AWS: a job that is not placed yet goes to the next environment that is VALID and ENABLED."""
     small = elastic("other", maxvCpus=4, instanceTypes=[SMALL])
@@ -92,7 +99,7 @@ def test_what_has_no_node_in_an_environment_that_takes_no_work_moves_on(
     assert played.state("a") == "SUCCEEDED"
     assert "other-" in node_of(played, "a", played.attempts("a"))
     assert played.rows("a")[0]["statusReason"] == (
-        "Moved to the next compute environment: elastic takes no more work"
+        f"Moved to the next compute environment: elastic {why}"
     )
     assert played.at("RUNNING", "a") < 120
 
