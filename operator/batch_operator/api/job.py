@@ -409,6 +409,11 @@ class ArrayStatus(Model):
         description="Of the lines that the children get from parameters.configMap, recorded before "
         "the first of them starts; no child starts with others.",
     )
+    parameters_digest_indexes: Intervals | None = Field(
+        default=None,
+        description="Of a rerunFailedOf that takes lines from where that array took its own: the "
+        "indexes that parametersDigest is of, that array's; both are recorded with members.",
+    )
     status_summary: StateCounts = _counts("Number of children by state.")
     indexes: ArrayIndexes = Field(
         default=ArrayIndexes(), description="Children by state, as index intervals."

@@ -18,7 +18,7 @@ from batch_operator.api.array import (
     PARAMETERS_DIGEST_LENGTH,
     RESERVED_PREFIX,
 )
-from batch_operator.api.index_set import MAX_INDEX
+from batch_operator.api.index_set import MAX_INDEX, IndexSet
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.parameters import substituted
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         ParameterLines,
         ParameterList,
     )
-    from batch_operator.api.index_set import IndexSet
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus
     from batch_operator.api.stored import Stored
 
@@ -76,6 +75,25 @@ def source_of(job: Job) -> SourceKey | None:
     array = job.spec.array_properties
     source = array.parameters.config_map if array and array.parameters else None
     return None if source is None else (job.namespace, source.name, source.key)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedLines:
+    """Which lines the children of an array get: their digest, and the indexes that it is of."""
+
+    source: SourceKey
+    digest: str
+    indexes: IndexSet
+
+
+def recorded_lines(job: Job) -> RecordedLines | None:
+    """What the job's status says of that, as soon as it says anything."""
+    source, stored = source_of(job), job.status.array
+    if source is None or stored is None or stored.parameters_digest is None:
+        return None
+    of = stored.parameters_digest_indexes
+    indexes = members_of(job) if of is None else IndexSet.parse(of)
+    return RecordedLines(source, stored.parameters_digest, indexes)
 
 
 def read_of(job: Job, sources: Mapping[SourceKey, Source], now: datetime) -> Read | None:
@@ -229,30 +247,42 @@ def _values_of_lines(
 ) -> Values:
     """The same where some come from a ConfigMap: whatever is wrong with that can be mended.
 
-    No child starts before it is stored which lines they get, nor with others from then on.
+    No child starts before it is stored which lines they get, nor with others from then on. A rerun
+    has it from the array of which it runs the failed indexes again.
     """
     if read.lines is None:
         return _without_values(made, read.hold)
     longest = made.longest(members)
     if isinstance(longest, str):
         return _without_values(made, replace(read.hold, message=longest, stalled=True))
-    made = replace(made, digest=_digest(made.lines, members))
-    recorded = job.status.array.parameters_digest if job.status.array else None
+    recorded = recorded_lines(job)
+    made = replace(made, digest=_digest(made.lines, recorded.indexes if recorded else members))
     if recorded is None:
         message = f"the lines of ConfigMap {source.name} are being recorded"
         return Values(made, longest, Hold(Reason.PARAMETERS_BEING_RECORDED, message))
-    if recorded != made.digest:
-        message = (
-            f"key {source.key} of ConfigMap {source.name} has other lines than when the first "
-            f"children were ready for theirs: delete it and create it again with those, or submit "
-            f"what is left as another job, with indexes"
-        )
+    if recorded.digest != made.digest:
+        message = f"key {source.key} of ConfigMap {source.name} has other lines than {_of_old(job)}"
         return _without_values(made, replace(read.hold, message=message, stalled=True))
     return Values(made, longest)
 
 
+def _of_old(job: Job) -> str:
+    """When the lines were recorded, and what to do about it that they are others now."""
+    anew = "delete it and create it again with those, or submit"
+    array, stored = job.spec.array_properties, job.status.array
+    if array and stored and stored.parameters_digest_indexes is not None:
+        return (
+            f"{array.rerun_failed_of} had, of which the failed indexes are to run again: {anew} "
+            f"this job again with a ConfigMap of another name"
+        )
+    return (
+        f"when the first children were ready for theirs: {anew} what is left as another job, "
+        f"with indexes"
+    )
+
+
 def _digest(lines: Lines, members: IndexSet) -> str:
-    text = "\n".join(lines[index] for index in members)
+    text = "\n".join(lines[index] for index in members if index < len(lines))
     return sha256(text.encode()).hexdigest()[:PARAMETERS_DIGEST_LENGTH]
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_operator.api.job import BatchJobSpec, Dependency
+    from batch_operator.lifecycle.array_parameters import RecordedLines
 
 DEPENDENT_JOB_FAILED = "Dependent Job failed"
 NEVER_SATISFIED = "Dependency never satisfied"
@@ -42,6 +43,7 @@ class Upstream:
     failed: IndexSet
     is_array: bool
     knows_members: bool = True
+    lines: RecordedLines | None = None
 
     @property
     def never(self) -> IndexSet:
@@ -69,6 +71,8 @@ class Gate:
     """Why children that are neither open nor doomed wait."""
     members: IndexSet | None = None
     """The job's children, when they have just become known and are not recorded yet."""
+    lines: RecordedLines | None = None
+    """What the array had that these children failed in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
+from batch_operator.lifecycle.array_parameters import RecordedLines, recorded_lines
 from batch_operator.lifecycle.attempt import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
 from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
@@ -102,6 +103,8 @@ class Evaluation:
     """Why `gated` children wait."""
     knows_members: bool = True
     """Whether it is known which children the job has."""
+    lines: RecordedLines | None = None
+    """What the array had whose failed indexes the job runs again, if that has just become known."""
     to_stop: tuple[PodAttempt, ...] = ()
     """Attempts that have to be ended now."""
     to_move: tuple[tuple[PodAttempt, str], ...] = ()
@@ -214,6 +217,7 @@ def upstream_of(job: Job) -> Upstream:
         counted.failed,
         is_array,
         knows_members=awaited_array(job) is None,
+        lines=recorded_lines(job),
     )
 
 
@@ -299,6 +303,7 @@ def evaluate(
         gated=gated,
         gate_hold=gate.hold,
         knows_members=knows_members,
+        lines=gate.lines,
         start_limit=limit,
         to_stop=_all_to_stop(reviewed.to_stop, over),
         to_move=reviewed.to_move,

@@ -30,7 +30,7 @@ def rerun_gate(name: str, array: Upstream | None) -> Gate:
         Reason.WAITING_FOR_DEPENDENCIES,
         f"the {len(array.failed)} indexes that failed in {name} are being recorded",
     )
-    return Gate(IndexSet(), hold=recorded, members=array.failed)
+    return Gate(IndexSet(), hold=recorded, members=array.failed, lines=array.lines)
 
 
 def _hold(name: str, array: Upstream | None) -> Hold | None:

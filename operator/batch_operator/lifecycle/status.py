@@ -20,6 +20,7 @@ from batch_operator.api.job import (
     Pending,
     WaitingChildren,
 )
+from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.gang import missing_pods
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
@@ -345,6 +346,7 @@ def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
     sets[JobState.PENDING] |= look.gated
     sets[_idle_state(look)] |= children.waiting - look.gated
     array = look.job.spec.array_properties
+    digest, of = _parameters_digest(look)
     return ArrayStatus(
         size=len(counted.members),
         members=str(counted.members) if array and array.rerun_failed_of else None,
@@ -366,18 +368,24 @@ def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
         preempted=_event_rows(counted.preempted),
         moved=_event_rows(counted.moved),
         failures=_failure_rows(counted.failures),
-        parameters_digest=_parameters_digest(look),
+        parameters_digest=digest,
+        parameters_digest_indexes=of,
     )
 
 
-def _parameters_digest(look: Evaluation) -> str | None:
-    """What the children were first ready to start with; it stays."""
+def _parameters_digest(look: Evaluation) -> tuple[str | None, str | None]:
+    """What the children were first ready to start with, or failed with before; it stays.
+
+    And which indexes it is of, when they are another array's.
+    """
     stored = look.job.status.array
     if stored is not None and stored.parameters_digest is not None:
-        return stored.parameters_digest
+        return stored.parameters_digest, stored.parameters_digest_indexes
+    if look.lines is not None and look.lines.source == source_of(look.job):
+        return look.lines.digest, str(look.lines.indexes)
     is_due = look.hold is not None and look.hold.reason is Reason.PARAMETERS_BEING_RECORDED
     per_index = look.plan.per_index if look.plan else None
-    return per_index.digest if is_due and per_index else None
+    return (per_index.digest if is_due and per_index else None), None
 
 
 def _waiting_rows(look: Evaluation, hold: Hold | None, now: datetime) -> list[WaitingChildren]:

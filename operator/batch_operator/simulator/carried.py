@@ -123,7 +123,8 @@ def _stand_in(server: ApiServer, job: Job) -> None:
 
 def _without_digest(status: dict[str, Any]) -> dict[str, Any]:
     array = {**(status.get("array") or {})}
-    array.pop("parametersDigest", None)
+    for name in ("parametersDigest", "parametersDigestIndexes"):
+        array.pop(name, None)
     return {**status, "array": array} if array else status
 
 

@@ -83,6 +83,7 @@ CHILDREN = {
     "preempted": [{"times": 1, "indexes": "4"}],
     "moved": [{"times": 3, "indexes": "5"}],
     "parametersDigest": "0123456789abcdef",
+    "parametersDigestIndexes": "0-99",
     "waiting": [
         {
             "state": "RUNNABLE",

@@ -259,6 +259,92 @@ def test_which_lines_they_get_is_recorded_when_the_first_children_are_ready() ->
     assert commands(world, "a") == [["run", "c"], ["run", "d"]]
 
 
+def rerun_of(world: World, first: str, name: str, lines: dict[str, Any] = FROM_LINES) -> None:
+    """Submits a job that runs the failed indexes of another again."""
+    world.submit(job(name, arrayProperties={"rerunFailedOf": first, "parameters": lines}))
+    world.settle()
+
+
+def fail(world: World, *bad: int) -> None:
+    """Ends what runs, these indexes in failure."""
+    for one in world.live():
+        world.move(one, Phase.FAILED if one.index in bad else Phase.SUCCEEDED)
+    world.settle()
+
+
+def test_what_failed_runs_again_with_the_lines_that_it_had() -> None:
+    """And what failed in that once more, which knows of the first array only what it was told."""
+    world = world_of("a", "b", "c")
+    submit(world, size=3)
+    rerun_of(world, "a", "again")
+    fail(world, 1, 2)
+    fail(world, 2)
+    rerun_of(world, "again", "once-more")
+
+    assert commands(world, "again") == [["run", "b"], ["run", "c"]]
+    assert commands(world, "once-more") == [["run", "c"]]
+
+
+OTHER_LINES: dict[str, tuple[str, ...]] = {
+    "of what failed": ("a", "x", "c"),
+    "of what succeeded": ("x", "b", "c"),
+    "too few of them": ("a", "b"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_LINES)
+def test_what_failed_does_not_run_again_with_other_lines(what: str) -> None:
+    """Nor does a rerun of the rerun, even when the first array is gone."""
+    world = world_of("a", "b", "c", max_vcpus=3)
+    submit(world, size=3)
+    fail(world, 1)
+    rerun_of(world, "a", "again")
+    fail(world, 1)
+    world.cache.jobs.remove(world.jobs.pop("uid-a"))
+    world.config_maps[SAMPLES] = OTHER_LINES[what]
+    world.restart()
+    rerun_of(world, "again", "once-more")
+    pending = waits_for(world, "once-more")
+
+    assert commands(world, "once-more") == []
+    assert [one.type for one in world.jobs["uid-once-more"].status.conditions] == ["Stalled"]
+    assert pending is not None
+    assert pending.reason == "ParametersNotReady"
+    assert pending.message == (
+        "key lines of ConfigMap samples has other lines than again had, of which the failed "
+        "indexes are to run again: delete it and create it again with those, or submit this job "
+        "again with a ConfigMap of another name"
+    )
+
+    world.config_maps[SAMPLES] = ("a", "b", "c")
+    world.tick(300)
+    world.settle()
+
+    assert commands(world, "once-more") == [["run", "b"]]
+
+
+def test_what_failed_may_run_again_with_a_config_map_of_another_name() -> None:
+    """That is how a line that was wrong is corrected."""
+    world = world_of("a", "wrong")
+    submit(world)
+    fail(world, 1)
+    world.config_maps["default", "corrected", "lines"] = ("a", "right")
+    corrected = {"configMap": {**FROM_LINES["configMap"], "name": "corrected"}}
+    rerun_of(world, "a", "again", corrected)
+
+    assert commands(world, "again") == [["run", "right"]]
+
+
+def test_a_rerun_whose_children_are_not_known_yet_reads_no_lines() -> None:
+    world = world_of("a", "b")
+    rerun_of(world, "a", "again")
+    pending = waits_for(world, "again")
+
+    assert world.reads == []
+    assert pending is not None
+    assert pending.reason == "DependencyNotFound"
+
+
 def test_an_array_with_nothing_left_to_start_reads_nothing() -> None:
     world = world_of("a", "b")
     submit(world)
