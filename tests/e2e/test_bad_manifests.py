@@ -188,13 +188,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "environment without room": (environment(maxvCpus=0), "greater than or equal to 1"),
     "environment with min above max": (environment(minvCpus=9), "minvCpus must not be above"),
-    "idle vCPUs of an unmanaged environment": (
-        environment(minvCpus=2), "minvCpus is for type MANAGED",
-    ),
     "idle vCPUs of an autoscaler that follows Pods": (
         environment(minvCpus=2, type="MANAGED", provisioner={"type": "none"}),
         "minvCpus needs a provisioner that orders nodes",
     ),
+    **{
+        f"unmanaged with {field}": (environment(**{field: value}), f"{field} is for type MANAGED")
+        for field, value in {
+            "minvCpus": 1,
+            "allocationStrategy": "BEST_FIT",
+            "bidPercentage": 50,
+            "provisioner": {"type": "none"},
+            "updatePolicy": {},
+            "scalingPolicy": {},
+            "nodeOverhead": {"cpu": "1"},
+        }.items()
+    },
     "managed without provisioner": (environment(type="MANAGED"), "needs a provisioner"),
     "managed without instance types": (
         environment(type="MANAGED", provisioner={"type": "kwok"}), "needs instanceTypes",

@@ -132,6 +132,11 @@ def test_the_contracts_example_can_be_run(tmp_path: Path) -> None:
         ),
         ("maxvCpus: 64", "maxVcpus: 64", "spec.maxVcpus: there is no such field"),
         (
+            "maxvCpus: 64",
+            "maxvCpus: 64, provisioner: {type: none}",
+            "spec.provisioner: leave it out, or write type: MANAGED",
+        ),
+        (
             "metadata: {name: other}",
             "metadata: {}",
             "document 4: BatchJob None is invalid: metadata",

@@ -19,6 +19,7 @@ from batch_operator.api.common import (
 from batch_operator.api.cost import EnvironmentCost, PriceCatalogue
 from batch_operator.api.scale import ScaleProvisioner
 from batch_operator.api.serverless import NOT_FOR_SERVERLESS, ServerlessProvisioner
+from batch_operator.api.unmanaged import NOT_FOR_UNMANAGED
 
 LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 """Kubernetes' own, on nodes."""
@@ -265,11 +266,8 @@ class ComputeEnvironmentSpec(Model):
                 "minvCpus needs a provisioner that orders nodes: with karpenter and none they "
                 "follow waiting Pods, so leave it out",
             ),
-            (
-                "!has(self.minvCpus) || self.minvCpus == 0 || self.type == 'MANAGED'",
-                "minvCpus is for type MANAGED: nobody adds nodes to an UNMANAGED environment",
-            ),
             *NOT_FOR_SERVERLESS,
+            *NOT_FOR_UNMANAGED,
             (
                 "self.type == 'UNMANAGED' || !has(self.nodeSelector)",
                 "nodeSelector is for type UNMANAGED: a MANAGED environment labels its own nodes",
@@ -363,7 +361,7 @@ class ComputeEnvironmentSpec(Model):
     node_overhead: NodeOverhead | None = Field(
         default=None,
         description="MANAGED: what the system takes of every node. What DaemonSets ask for is "
-        "known, and comes on top.",
+        "known, and comes on top. UNMANAGED: the same of instanceTypes, for what jobs cost.",
     )
 
 

@@ -184,6 +184,8 @@ def _environment_problem(environment: Json) -> str | None:
     brings_capacity = provisioner in {"serverless", "none"}
     if spec["type"] == "MANAGED" and "instanceTypes" not in spec and not brings_capacity:
         return "spec.instanceTypes: type MANAGED needs them"
+    if spec["type"] == "UNMANAGED" and "provisioner" in spec:
+        return "spec.provisioner: leave it out, or write type: MANAGED"
     return None
 
 

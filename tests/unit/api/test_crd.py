@@ -193,6 +193,31 @@ def test_bounds_take_the_form_of_openapi_three() -> None:
     }
 
 
+def test_an_unmanaged_environment_takes_nothing_that_is_for_managed_ones() -> None:
+    spec = root("ComputeEnvironment")["properties"]["spec"]
+    messages = [one["message"] for one in spec["x-kubernetes-validations"]]
+    for_managed = [
+        name
+        for name, one in spec["properties"].items()
+        if "MANAGED:" in one["description"] and "UNMANAGED:" not in one["description"]
+    ]
+
+    assert "provisioner" in for_managed
+    for name in for_managed:
+        assert any(one.startswith(f"{name} is for type MANAGED") for one in messages), name
+
+
+def test_environments_are_listed_with_their_nodes_and_vcpus() -> None:
+    [version] = CRDS["ComputeEnvironment"]["spec"]["versions"]
+    columns = version["additionalPrinterColumns"]
+    names = [[one["name"] for one in columns if one.get("priority", 0) == wide] for wide in (0, 1)]
+
+    assert names == [
+        ["Type", "State", "Status", "Used", "Desired", "Max", "Nodes", "Wanted", "Age"],
+        ["Reason", "Degraded", "Cost", "Cost-Used", "Cost-Idle"],
+    ]
+
+
 class Union(Model):
     either: int | list[str]
 
