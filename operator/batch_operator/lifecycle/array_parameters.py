@@ -122,7 +122,7 @@ def read_of(job: Job, sources: Mapping[SourceKey, Source], now: datetime) -> Rea
 
 def lines_of(text: str) -> Lines:
     """The lines of a text, as many as there can be indexes; a newline at the end ends the last."""
-    lines = text.removesuffix("\n").split("\n", MAX_INDEX + 1) if text else []
+    lines = text.removesuffix("\n").split("\n") if text else []
     return tuple(line.removesuffix("\r") for line in lines[: MAX_INDEX + 1])
 
 
@@ -235,21 +235,21 @@ def values_of(job: Job, read: Read | None) -> Values | str:
     if awaited_array(job):
         hold = Hold(Reason.WAITING_FOR_DEPENDENCIES, "which children it has is not known yet")
         return _without_values(made, hold)
-    if read is not None and made.source is not None:
-        return _values_of_lines(job, made, made.source, read, members)
+    if read is not None:
+        return _values_of_lines(job, made, read, members)
     longest = made.longest(members)
     assert not isinstance(longest, str)  # only lines can be wrong
     return Values(made, longest)
 
 
-def _values_of_lines(
-    job: Job, made: PerIndex, source: ParameterLines, read: Read, members: IndexSet
-) -> Values:
+def _values_of_lines(job: Job, made: PerIndex, read: Read, members: IndexSet) -> Values:
     """The same where some come from a ConfigMap: whatever is wrong with that can be mended.
 
     No child starts before it is stored which lines they get, nor with others from then on. A rerun
     has it from the array of which it runs the failed indexes again.
     """
+    source = made.source
+    assert source is not None  # something was read of it
     if read.lines is None:
         return _without_values(made, read.hold)
     longest = made.longest(members)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_operator.api.array import PARAMETER_VALUE_MAX
+from batch_operator.api.array import ARRAY_SIZE_MAX, PARAMETER_VALUE_MAX
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.job import ArrayStatus, BatchJobStatus
 from batch_operator.lifecycle.array_parameters import (
@@ -169,6 +169,14 @@ WRONG: dict[str, tuple[Any, str]] = {
         array_of(listed(a=["1"], b=FOUR), 4),
         "list a has 1 values: set size to 1, or give it 4",
     ),
+    "the second of two lists": (
+        array_of(listed(a=FOUR, b=["1"]), 4),
+        "list b has 1 values: set size to 1, or give it 4",
+    ),
+    "a list as long as an array may be": (
+        array_of(listed(a=["1"] * ARRAY_SIZE_MAX), 4),
+        "list a has 10000 values: set size to 10000, or give it 4",
+    ),
     "a list that ends before the last index": (
         array_of(listed(a=FOUR), indexes="0,9"),
         "list a has 4 values, but index 9 needs 10: give it more, or leave that index out",
@@ -198,6 +206,13 @@ def test_what_is_wrong_for_ever_is_said_with_what_to_write(name: str) -> None:
     one, sentence = WRONG[name]
 
     assert values_of(one, None) == f"spec.arrayProperties.parameters: {sentence}"
+
+
+def test_as_many_characters_as_there_may_be_are_taken() -> None:
+    fits = ["x" * (PARAMETER_VALUE_MAX - 1)] * 64
+
+    assert sum(len(value) + 1 for value in fits) == CHARACTERS_MAX
+    assert values(array_of(listed(a=fits), 64), 0) == [{"a": fits[0]}]
 
 
 HELD: dict[str, tuple[Any, Read, str]] = {
@@ -288,6 +303,13 @@ def test_a_config_map_that_was_made_anew_holds_an_array_for_whose_children_it_ha
     )
 
 
+def test_the_digest_of_lines_stays_the_same_when_the_operator_is_upgraded() -> None:
+    """Or an array at work would take the lines of its ConfigMap for others, and stall."""
+    before = recorded(array_of({"configMap": CONFIG_MAP}, 2), read("a", "b"))
+
+    assert before.status.array.parameters_digest == "7e18f737311b2dc3"
+
+
 # What was read
 
 KEY = ("default", "samples", "lines")
@@ -357,11 +379,15 @@ def test_what_a_value_contains_is_never_substituted_again() -> None:
     assert filled_in["args"] == ["Ref::sample"]
 
 
-def test_the_longest_value_counts_when_a_command_is_measured() -> None:
-    word = "Ref::sample/" * 100
-    fits = planned(array_of({"configMap": CONFIG_MAP}, 2), read("a", "b"), command=[word])
-    lines = read("a", "x" * PARAMETER_VALUE_MAX)
-    too_long = planned(array_of({"configMap": CONFIG_MAP}, 2), lines, command=[word])
+@pytest.mark.parametrize("of", ["lines", "a list"])
+def test_the_longest_value_counts_when_a_command_is_measured(of: str) -> None:
+    def measured(*samples: str) -> Plan | Hold | Invalid:
+        command = ["Ref::sample/" * 100]
+        if of == "lines":
+            return planned(array_of({"configMap": CONFIG_MAP}, 2), read(*samples), command)
+        return planned(array_of(listed(sample=list(samples)), 2), command=command)
+
+    fits, too_long = measured("a", "b"), measured("a", "x" * PARAMETER_VALUE_MAX)
 
     assert isinstance(fits, Plan)
     assert isinstance(too_long, Invalid)
