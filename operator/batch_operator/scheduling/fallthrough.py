@@ -51,7 +51,7 @@ def fall_through(snapshot: Snapshot, memo: Memo) -> list[StopPod]:
     short = {
         name: known.plan.refused
         for name, known in sorted(memo.nodes.capacities.items())
-        if known.plan is not None and known.planned_at == snapshot.now and known.plan.refused
+        if known.plan is not None and known.made_at == snapshot.now and known.plan.refused
     }
     if not short:
         return []

@@ -34,6 +34,8 @@ class Capacity:
     plan: CapacityPlan | None = None
     """The last one. How long something has been idle is counted anew after a restart."""
     planned_at: datetime | None = None
+    """When a plan was last to be made; `made_at`, when one could be."""
+    made_at: datetime | None = None
     outlook: Outlook = ()
     """What those who wait for its nodes have been told of them."""
     generation: int = 0

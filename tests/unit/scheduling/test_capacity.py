@@ -380,6 +380,7 @@ def test_an_environment_that_cannot_be_planned_stops_no_other_and_keeps_its_last
     assert [fault.name for fault in faults] == ["the nodes of environment elastic"]
     assert [one.environment.name for one in mutations if isinstance(one, Provide)] == ["other"]
     assert desired(memo) == 1
+    assert memo.nodes.capacities["elastic"].made_at == NOON  # nobody moves on by it again
     assert (due_at, seen_to_at) == (None, at(40))
 
 
