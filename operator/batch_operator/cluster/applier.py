@@ -51,7 +51,7 @@ from batch_operator.scheduling.mutations import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from batch_operator.api.compute_environment import ProvisionerType
     from batch_operator.cluster.cache import Cache, Table
@@ -188,22 +188,7 @@ class Applier:
         job = start.job
         index = None if start.array_size is None else start.index
         name = pod_name(job.name, job.uid, index, start.number)
-        key = f"create {job.namespace}/{name}"
-        if key in self._in_flight:
-            return
-        attempt = PodAttempt(
-            namespace=job.namespace,
-            pod_name=name,
-            pod_uid="",
-            resource_version=0,
-            job_uid=job.uid,
-            index=start.index,
-            number=start.number,
-            revision=start.plan.revision,
-            environment=start.environment,
-            milli_cpu=start.milli_cpu,
-            phase=Phase.ASSUMED,
-        )
+        attempt = _assumed(start, name, milli_cpu=start.milli_cpu)
         if start.asks is not None:  # nodes are planned for it from now on
             attempt = replace(
                 attempt,
@@ -213,75 +198,66 @@ class Applier:
                 spot=start.asks.spot,
                 instance_type=start.asks.instance_type,
             )
-        self._cache.assume(attempt)
-        self._creates += 1
-        self._in_flight[key] = asyncio.create_task(self._create_pod(key, name, start))
 
-    async def _create_pod(self, key: str, name: str, start: StartAttempt) -> None:
-        job = start.job
-        try:
+        async def create() -> None:
             reply = await self._create_or_find(PODS, job, pod(start))
             self._cache.pods.upsert(decoding.attempt(reply))
-            self._accepted(job.uid)
-        except ApiError as error:
-            self._refused(job.uid, error)
-        except Exception as error:  # noqa: BLE001  # at once again would be for ever
-            _LOG.exception("Pod %s/%s cannot be made or read", job.namespace, name)
-            message = f"Pod {name} cannot be made or read, see the operator's log: {error!r}"
-            self._refused(job.uid, ApiError(0, "Unexpected", message))
-        finally:
-            self._creates -= 1
-            self._cache.unassume(job.uid, name)
-            del self._in_flight[key]
-            self._wake()
+
+        self._begin_create(job, f"Pod {name}", [attempt], create)
 
     def _start_gang(self, gang: StartGang) -> None:
         job, start = gang.job, gang.start
-        key = f"create gang {job.uid} {start.number}"
+        attempts: list[PodAttempt] = []
+        for group in gang.groups:
+            name = gang_job_name(job.name, job.uid, start.number, group)
+            nodes = start.plan.groups[group]
+            attempt = _assumed(start, name, milli_cpu=nodes.milli_cpu)
+            attempts.append(replace(attempt, node_group=group, members=len(nodes.nodes)))
+
+        async def create() -> None:
+            for group in gang.groups:
+                reply = await self._create_or_find(JOBS, job, gang_job(start, group))
+                self._cache.gang_jobs.upsert(decoding.group(reply))
+
+        self._begin_create(job, f"the Jobs of attempt {start.number}", attempts, create)
+
+    def _begin_create(
+        self,
+        job: Job,
+        what: str,
+        attempts: Sequence[PodAttempt],
+        create: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Create what makes up an attempt, unless that is under way; it counts from now on."""
+        key = f"create {job.uid} {what}"
         if key in self._in_flight:
             return
-        names = {
-            group: gang_job_name(job.name, job.uid, start.number, group) for group in gang.groups
-        }
-        for group, name in names.items():
-            nodes = start.plan.groups[group]
-            self._cache.assume(
-                PodAttempt(
-                    namespace=job.namespace,
-                    pod_name=name,
-                    pod_uid="",
-                    resource_version=0,
-                    job_uid=job.uid,
-                    index=start.index,
-                    number=start.number,
-                    revision=start.plan.revision,
-                    environment=start.environment,
-                    milli_cpu=nodes.milli_cpu,
-                    phase=Phase.ASSUMED,
-                    node_group=group,
-                    members=len(nodes.nodes),
-                )
-            )
+        for one in attempts:
+            self._cache.assume(one)
         self._creates += 1
-        self._in_flight[key] = asyncio.create_task(self._create_jobs(key, names, gang))
+        self._in_flight[key] = asyncio.create_task(self._create(key, job, what, attempts, create))
 
-    async def _create_jobs(self, key: str, names: Mapping[int, str], gang: StartGang) -> None:
-        job = gang.job
+    async def _create(
+        self,
+        key: str,
+        job: Job,
+        what: str,
+        attempts: Sequence[PodAttempt],
+        create: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
         try:
-            for group in gang.groups:
-                reply = await self._create_or_find(JOBS, job, gang_job(gang.start, group))
-                self._cache.gang_jobs.upsert(decoding.group(reply))
+            await create()
             self._accepted(job.uid)
         except ApiError as error:
             self._refused(job.uid, error)
         except Exception as error:  # noqa: BLE001  # at once again would be for ever
-            _LOG.exception("the Jobs of %s/%s cannot be made or read", job.namespace, job.name)
-            message = f"its Jobs cannot be made or read, see the operator's log: {error!r}"
+            _LOG.exception("%s of %s/%s cannot be made or read", what, job.namespace, job.name)
+            message = f"{what} cannot be made or read, see the operator's log: {error!r}"
             self._refused(job.uid, ApiError(0, "Unexpected", message))
         finally:
             self._creates -= 1
-            for name in names.values():
-                self._cache.unassume(job.uid, name)
+            for one in attempts:
+                self._cache.unassume(job.uid, one.pod_name)
             del self._in_flight[key]
             self._wake()
 
@@ -457,3 +433,20 @@ class Applier:
             if not error.is_not_found:
                 raise
         self._cache.revisions.forget(kept.uid)
+
+
+def _assumed(start: StartAttempt, name: str, *, milli_cpu: int) -> PodAttempt:
+    """An attempt whose create is on its way."""
+    return PodAttempt(
+        namespace=start.job.namespace,
+        pod_name=name,
+        pod_uid="",
+        resource_version=0,
+        job_uid=start.job.uid,
+        index=start.index,
+        number=start.number,
+        revision=start.plan.revision,
+        environment=start.environment,
+        milli_cpu=milli_cpu,
+        phase=Phase.ASSUMED,
+    )
