@@ -97,7 +97,7 @@ def _work(snapshot: Snapshot, memo: Memo) -> Iterator[_Work]:
     yield "queue", snapshot.queues, queues, lambda _, one: [_queue(one, snapshot, memo)]
     touched = {*changes.nodes}
     for name in memo.nodes.named_by.keys() - snapshot.queues.keys():
-        touched |= memo.nodes.named_by.pop(name)
+        touched |= memo.nodes.note_order(name, frozenset())
     memo.touched_environments |= dict.fromkeys(sorted(touched))
     yield (
         "environment",
@@ -258,9 +258,8 @@ def _note_environments(queue: Queue, memo: Memo) -> None:
     """Have the environments that a queue names, or names no more, tell of it."""
     order = () if queue.deleting else queue.spec.compute_environment_order
     named = frozenset(one.compute_environment for one in order)
-    touched = named ^ memo.nodes.named_by.get(queue.name, frozenset())
+    touched = memo.nodes.note_order(queue.name, named)
     memo.touched_environments |= dict.fromkeys(sorted(touched))
-    memo.nodes.named_by[queue.name] = named
 
 
 def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:

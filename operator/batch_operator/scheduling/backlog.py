@@ -94,9 +94,11 @@ class Line:
 class Backlog:
     """The lots of one queue. Adding and removing cost binary searches and memory moves."""
 
-    __slots__ = ("_of_job", "lines", "lots")
+    __slots__ = ("_of_job", "lines", "lots", "moves")
 
     def __init__(self) -> None:
+        self.moves = 0
+        """How often it has changed."""
         self.lots: dict[Place, Lot] = {}
         self.lines: dict[str, Line] = {}
         self._of_job: dict[str, tuple[Lot, ...]] = {}
@@ -106,6 +108,7 @@ class Backlog:
         before = self._of_job.get(uid, ())
         if before == tuple(lots):
             return False
+        self.moves += 1
         for lot in before:
             del self.lots[lot.place]
             line = self.lines[lot.share]

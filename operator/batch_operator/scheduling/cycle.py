@@ -59,7 +59,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     """Decide once. `memo` is updated; an empty one gives the same decisions, at a higher cost."""
     faults: list[Fault] = []
     mutations: list[Mutation] = []
-    memo.terms.clear()
+    memo.terms.begin()
     run_times.recall(snapshot, memo)
     ledger.recall(snapshot, memo)
     recall_rooms(snapshot, memo)

@@ -136,8 +136,7 @@ def _invalidity(
 
 def _queues(environment: Environment, memo: Memo) -> list[str]:
     """The queues that name it, as many as a status holds."""
-    named = memo.nodes.named_by.items()
-    return sorted(queue for queue, names in named if environment.name in names)[:QUEUES_MAX]
+    return sorted(memo.nodes.queues_of.get(environment.name, ()))[:QUEUES_MAX]
 
 
 def _kstatus(fare: Fare) -> list[Wanted]:

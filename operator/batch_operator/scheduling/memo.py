@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.backlog import Lot
     from batch_operator.scheduling.consumables import Wishes
     from batch_operator.scheduling.dispatch import Blocked
+    from batch_operator.scheduling.queues import Impasse
     from batch_operator.scheduling.shares import Charge, ShareBook
     from batch_operator.scheduling.snapshot import Job, Key
 
@@ -59,8 +60,8 @@ class Memo:
         self.run_times = RunTimes()
         self.plans: dict[str, Plan] = {}
         self.outlook = Outlook()
-        self.blocked: dict[str, list[Blocked]] = {}
-        """By queue: the job at its front that does not fit, and who stands aside, by request."""
+        self.impasses: dict[str, Impasse] = {}
+        """By queue that something stops."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
         self.used_milli: Counter[str] = Counter()
         """By compute environment, what live attempts hold."""
@@ -180,7 +181,8 @@ class Memo:
 
     def blocked_as(self, job: Job) -> Blocked | None:
         """What the last cycle found in the way of a job that is not just behind others."""
-        found = self.blocked.get(job.spec.job_queue, ())
+        impasse = self.impasses.get(job.spec.job_queue)
+        found = impasse.blocked if impasse is not None else ()
         own = next((one for one in found if one.uid == job.uid), None)
         lot = self.backlogs[job.spec.job_queue].first(job.uid) if found and own is None else None
         if lot is None:

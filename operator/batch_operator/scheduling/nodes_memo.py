@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -73,10 +74,21 @@ class NodesMemo:
     """Of those that get no more nodes now: the milli-CPU of the nodes that they have."""
     named_by: dict[str, frozenset[str]] = field(default_factory=dict)
     """By queue: the environments of any type that it names, as these were told."""
+    queues_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The same by environment."""
     going: dict[str, frozenset[str]] = field(default_factory=dict)
     """By environment, of either type: nodes whose attempts have been told that these will go."""
 
     suits: Suitability = field(default_factory=Suitability)
+
+    def note_order(self, queue: str, environments: frozenset[str]) -> frozenset[str]:
+        """A queue names these environments from now on; those that it did not name, or named."""
+        news = environments ^ self.named_by.pop(queue, frozenset())
+        for name in news:
+            self.queues_of[name] ^= {queue}
+        if environments:
+            self.named_by[queue] = environments
+        return news
 
     def forget(self, name: str) -> None:
         """The environment is gone, or MANAGED no more."""

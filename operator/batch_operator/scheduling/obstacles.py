@@ -12,7 +12,6 @@ from batch_operator.scheduling.environments import (
     capacity_milli,
     large_enough,
     missing_policy,
-    usable_environments,
     vcpus,
 )
 from batch_operator.scheduling.room import usable_milli
@@ -56,10 +55,13 @@ def queue_hold(
     queue: Queue | None,
     namespace: str,
     labels: Mapping[str, str],
-    environments: Mapping[str, Environment],
+    usable: Sequence[Environment],
     policies: Mapping[str, SharePolicy],
 ) -> Hold | None:
-    """Why a queue takes nothing from a namespace with such labels now; None when it does."""
+    """Why a queue takes nothing from a namespace with such labels now; None when it does.
+
+    `usable` are those of its environments that take new work.
+    """
     if queue is None or queue.deleting:
         return Hold(
             Reason.JOB_QUEUE_NOT_FOUND,
@@ -75,7 +77,7 @@ def queue_hold(
         return Hold(
             Reason.JOB_QUEUE_DISABLED, f"JobQueue {name} is DISABLED: it starts nothing new"
         )
-    if not usable_environments(queue, environments):
+    if not usable:
         return Hold(
             Reason.NO_COMPUTE_ENVIRONMENT,
             f"none of the compute environments of JobQueue {name} takes work: see "

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.preemption import Preemption
     from batch_operator.scheduling.snapshot import Queue, Snapshot
     from batch_operator.scheduling.starts import Start
+    from batch_operator.scheduling.terms import Offer
 
 
 @dataclass(slots=True)
@@ -44,6 +45,31 @@ class Served:
     moved: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Impasse:
+    """What stops a queue: the job at its front that does not fit, and who stands aside, by request.
+
+    `moves` and `offer` are what that followed from, with the room that there was.
+    """
+
+    blocked: Sequence[Blocked]
+    moves: int
+    offer: Offer
+    lasts: bool
+    """Whether the first job lacks nothing but room, so that it lasts as long as that does."""
+
+    def stays(self, backlog: Backlog, offer: Offer, room: Room) -> bool:
+        """Whether it is known to be the same without serving the queue again."""
+        head = self.blocked[0]
+        return (
+            self.lasts
+            and self.moves == backlog.moves
+            and self.offer is offer
+            and all(room.free(one) == free for one, free in head.free)
+            and not room.suitable(head.ask, head.unsuited)
+        )
+
+
 def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
     """Start what fits, and make room where a queue asks for that."""
     served = Served()
@@ -52,18 +78,19 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
     for queue in queues:
         if dispatch.budget <= 0:
             break
-        backlog = memo.backlogs.get(queue.name)
-        blocked: list[Blocked] = []
+        backlog, before = memo.backlogs.get(queue.name), memo.impasses.get(queue.name)
+        impasse: Impasse | None = None
         if backlog:
             try:
-                blocked = _serve(snapshot, memo, dispatch, queue, backlog, served.stops)
+                impasse = _serve(snapshot, memo, dispatch, queue, backlog, served.stops)
             except Exception as error:  # noqa: BLE001  # one broken queue must not stop the others
                 faults.append(Fault(f"queue {queue.name}", error))
                 continue
-        before = memo.blocked.pop(queue.name, [])
-        if blocked:
-            memo.blocked[queue.name] = blocked
-        served.moved += _moved(memo.backlogs[queue.name], before, blocked)
+        if impasse is not None:
+            memo.impasses[queue.name] = impasse
+        elif before is not None:
+            del memo.impasses[queue.name]
+        served.moved += _moved(memo.backlogs[queue.name], before, impasse)
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)
@@ -71,15 +98,16 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
     return served
 
 
-def _moved(backlog: Backlog, before: Sequence[Blocked], after: Sequence[Blocked]) -> list[str]:
+def _moved(backlog: Backlog, before: Impasse | None, after: Impasse | None) -> list[str]:
     """Jobs about whose waiting there is something else to say than after the last cycle."""
-    heads = [[one.uid for one in those if not one.stands_aside] for those in (before, after)]
+    if before is after:
+        return []
+    was, is_ = (one.blocked if one is not None else () for one in (before, after))
+    heads = [[one.uid for one in those if not one.stands_aside] for those in (was, is_)]
     found = [*heads[0], *heads[1]] if heads[0] != heads[1] else []
-    was, is_ = (
-        {one.ask: one.full for one in those if one.stands_aside} for those in (before, after)
-    )
-    for ask in dict.fromkeys((*was, *is_)):
-        if ask not in was or ask not in is_ or was[ask] != is_[ask]:
+    asides = [{one.ask: one.full for one in those if one.stands_aside} for those in (was, is_)]
+    for ask in dict.fromkeys((*asides[0], *asides[1])):
+        if any(ask not in those for those in asides) or asides[0][ask] != asides[1][ask]:
             found += backlog.jobs_with(ask)
     return found
 
@@ -109,9 +137,12 @@ def _serve(
     queue: Queue,
     backlog: Backlog,
     stops: list[StopPod],
-) -> list[Blocked]:
-    fair: FairStanding | None = None
+) -> Impasse | None:
     offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
+    known = memo.impasses.get(queue.name)
+    if known is not None and known.stays(backlog, offer, dispatch.room):
+        return known
+    fair: FairStanding | None = None
     if offer.policy is not None and book is not None:
         fair = FairStanding(book, offer.policy, snapshot.now)
     environments, usable = offer.environments, fair.usable if fair else 1.0
@@ -120,7 +151,7 @@ def _serve(
     reached = {one.ask for one in blocked}
     blocked += [
         one
-        for one in memo.blocked.get(queue.name, ())
+        for one in (known.blocked if known is not None else ())
         if one.stands_aside and one.ask not in reached and backlog.jobs_with(one.ask)
         if dispatch.remains_aside(one, environments, usable)
     ]
@@ -130,7 +161,24 @@ def _serve(
         if found is not None:
             dispatch.room.keep(found.environment, head.ask.milli_in(found.environment))
             stops += found.stops
-    return blocked
+    if not blocked:
+        return None
+    depends_on_time = fair or queue.spec.backfill or queue.spec.preemption
+    lasts = not depends_on_time and _lacks_room(blocked)
+    return Impasse(blocked, backlog.moves, offer, lasts)
+
+
+def _lacks_room(blocked: Sequence[Blocked]) -> bool:
+    """Whether a queue's first job stops it, whatever is reserved for others, and only by its size.
+
+    (Nobody stands aside who was tried before it.)
+    """
+    head = blocked[0]
+    return (
+        len(blocked) == 1
+        and not (head.stands_aside or head.ask.units)
+        and all(free < head.ask.milli_in(one) for one, free in head.free)
+    )
 
 
 def _preempt(

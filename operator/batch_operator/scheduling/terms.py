@@ -1,6 +1,7 @@
 """On what terms queues take jobs: worked out once in a cycle, however many jobs ask.
 
-They follow from the queue, its environments and its policy, which do not change within a cycle.
+They follow from the queue, its environments and its policy, which do not change within a cycle; an
+offer stands until one of these does.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Offer:
 
     environments: Sequence[Environment]
     policy: FairsharePolicy | None
+    follows_from: tuple[object, ...] = ()
+    """The queue, its policy and its environments, as they were stored then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,12 @@ class TermsOfCycle:
 
     offers: dict[str, Offer] = field(default_factory=dict)
     terms: dict[tuple[str, str], Terms] = field(default_factory=dict)
+    last: dict[str, Offer] = field(default_factory=dict)
+    """The offers of the cycle before."""
 
-    def clear(self) -> None:
-        self.offers.clear()
+    def begin(self) -> None:
+        """Another cycle begins."""
+        self.last, self.offers = self.offers, {}
         self.terms.clear()
 
 
@@ -53,12 +59,21 @@ _NOTHING = Offer((), None)
 
 
 def offer_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> Offer:
-    known = memo.terms.offers.get(queue.name)
+    offers = memo.terms.offers
+    known = offers.get(queue.name)
     if known is None:
-        known = memo.terms.offers[queue.name] = Offer(
-            usable_environments(queue, snapshot.environments),
-            fair_policy(queue, snapshot.policies),
-        )
+        order = queue.spec.compute_environment_order
+        named = (snapshot.environments.get(one.compute_environment) for one in order)
+        follows_from = (queue, snapshot.policies.get(queue.spec.scheduling_policy or ""), *named)
+        last = memo.terms.last.get(queue.name)
+        if last is not None and last.follows_from == follows_from:
+            known = offers[queue.name] = last
+        else:
+            known = offers[queue.name] = Offer(
+                usable_environments(queue, snapshot.environments),
+                fair_policy(queue, snapshot.policies),
+                follows_from,
+            )
     return known
 
 
@@ -68,10 +83,7 @@ def terms_of(snapshot: Snapshot, memo: Memo, job: Job) -> Terms:
     if known is None:
         queue, only_name = snapshot.queues.get(name), {LABEL_NAMESPACE_NAME: job.namespace}
         labels = snapshot.namespaces.get(job.namespace, only_name)
-        known = memo.terms.terms[name, job.namespace] = Terms(
-            queue_hold(
-                name, queue, job.namespace, labels, snapshot.environments, snapshot.policies
-            ),
-            (offer_of(snapshot, memo, queue) if queue is not None else _NOTHING).environments,
-        )
+        offer = offer_of(snapshot, memo, queue) if queue is not None else _NOTHING
+        hold = queue_hold(name, queue, job.namespace, labels, offer.environments, snapshot.policies)
+        known = memo.terms.terms[name, job.namespace] = Terms(hold, offer.environments)
     return known

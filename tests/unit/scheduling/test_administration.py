@@ -65,7 +65,7 @@ def used_memo() -> Memo:
     """A memo as a cycle leaves it: what is not marked as changed is not looked at."""
     memo = Memo()
     memo.is_administered = True
-    memo.nodes.named_by["main"] = frozenset({"local"})
+    memo.nodes.note_order("main", frozenset({"local"}))
     return memo
 
 

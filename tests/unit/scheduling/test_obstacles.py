@@ -168,10 +168,15 @@ LABELS = {"team": "a"}
 ENVIRONMENTS = known(environment("local"), environment("off", state="DISABLED"))
 
 
+def hold_of(found: Queue | None, environments: Mapping[str, Environment]) -> Hold | None:
+    usable = usable_environments(found, environments) if found is not None else []
+    return queue_hold("main", found, "default", LABELS, usable, {})
+
+
 @pytest.mark.parametrize("name", HOLDS)
 def test_a_queue_takes_nothing_when(name: str) -> None:
     found, reason, words, stalled = HOLDS[name]
-    hold = queue_hold("main", found, "default", LABELS, ENVIRONMENTS, {})
+    hold = hold_of(found, ENVIRONMENTS)
 
     assert hold is not None
     assert hold.reason == reason
@@ -182,7 +187,7 @@ def test_a_queue_takes_nothing_when(name: str) -> None:
 def test_a_queue_without_environments_says_so_in_aws_words() -> None:
     """AWS Batch, blocked queues: statusReason of the jobs at their head."""
     bare = HOLDS["none of its environments takes work"][0]
-    hold = queue_hold("main", bare, "default", LABELS, {}, {})
+    hold = hold_of(bare, {})
 
     assert hold is not None
     assert hold.status_reason == (
@@ -205,7 +210,7 @@ TAKEN: dict[str, Queue] = {
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_queue_takes_jobs_with(name: str) -> None:
-    assert queue_hold("main", TAKEN[name], "default", LABELS, ENVIRONMENTS, {}) is None
+    assert hold_of(TAKEN[name], ENVIRONMENTS) is None
 
 
 def never_fits(

@@ -1,0 +1,159 @@
+"""Queues that nothing can start of are not served again, and yet miss nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_operator.api.job import StopRequest
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.stops import Policy
+from batch_operator.scheduling.backlog import Ask, Backlog
+from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.scheduling.dispatch import Blocked, Dispatch
+from batch_operator.scheduling.memo import Memo
+from batch_operator.scheduling.mutations import StartAttempt, WriteStatus
+from batch_operator.scheduling.queues import Impasse
+from batch_operator.scheduling.room import Room
+from batch_operator.scheduling.terms import Offer
+from support.builders import environment, job, queue
+from support.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+
+    from batch_operator.scheduling.mutations import Mutation
+
+QUEUES = ("urgent", "main")
+
+
+def shared_world(max_vcpus: int) -> World:
+    """Two queues that share an environment."""
+    world = World(max_vcpus=max_vcpus)
+    world.queues.append(queue("urgent", priority=9))
+    world.restart()
+    return world
+
+
+def sized(name: str, vcpus: int, at_s: float = 0, queue: str = "main") -> Any:
+    requests = {"resources": {"requests": {"cpu": str(vcpus)}}}
+    return job(name, at_s=at_s, jobQueue=queue, containerOverrides=[requests])
+
+
+def resize(world: World, max_vcpus: int) -> None:
+    known = world.environments[0]
+    wider = replace(
+        environment("local", maxvCpus=max_vcpus),
+        generation=known.generation + 1,
+        resource_version=known.resource_version + 1000,
+    )
+    world.environments[0] = wider
+    world.cache.environments.upsert(wider)
+
+
+def starts(mutations: Iterable[Mutation]) -> list[tuple[str, str]]:
+    return [(one.job.name, one.environment) for one in mutations if isinstance(one, StartAttempt)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    jobs=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(1, 3), st.sampled_from(QUEUES)),
+        min_size=3,
+        max_size=8,
+    ),
+    sizes=st.dictionaries(st.integers(2, 9), st.integers(1, 4)),
+    lives=st.lists(st.integers(1, 4), min_size=8, max_size=8),
+)
+def test_what_is_not_served_could_start_nothing(
+    jobs: list[tuple[int, int, str]],
+    sizes: dict[int, int],
+    lives: list[int],
+) -> None:
+    """At every step all queues are served by an empty memo; what starts is the same."""
+    world = shared_world(3)
+    for step in range(14):
+        for number, (at, vcpus, name) in enumerate(jobs):
+            if at == step:
+                world.submit(sized(f"j{number}", vcpus, at, name))
+        if step in sizes:
+            resize(world, sizes[step])
+        snapshot = world.cache.snapshot(world.now, Policy(), 1000)
+        fresh = run_cycle(snapshot, Memo())
+        result = run_cycle(snapshot, world.memo)
+
+        assert starts(result.mutations) == starts(fresh.mutations)
+
+        go_on(world, result.mutations, lives)
+
+
+def go_on(world: World, mutations: Iterable[Mutation], lives: list[int]) -> None:
+    """A second, in which Pods begin to run, or end where that is as long as they live."""
+    for mutation in mutations:
+        is_status = isinstance(mutation, WriteStatus)
+        if not is_status or (mutation.kind == "BatchJob" and mutation.status is not None):
+            world.carry_out(mutation)
+    for pod in world.live():
+        age_s = (world.now - pod.started_at).total_seconds() if pod.started_at else 0
+        if pod.phase is Phase.UNBOUND:
+            world.move(pod, Phase.RUNNING, node_name="node", bound_at=world.now)
+        elif age_s >= lives[int(world.jobs[pod.job_uid].name[1:])]:
+            world.move(pod, Phase.SUCCEEDED)
+    world.tick()
+
+
+def test_who_stood_behind_a_job_that_is_withdrawn_starts() -> None:
+    """There was room for it all the time."""
+    world = shared_world(2)
+    for number, vcpus in enumerate((1, 2, 1)):
+        world.submit(sized(f"j{number}", vcpus, number))
+    world.settle()
+    large = world.jobs["uid-j1"]
+    spec = large.spec.model_copy(update={"cancel": StopRequest(reason="not needed")})
+    world.submit(replace(large, spec=spec, generation=2))
+    world.settle()
+
+    assert [world.jobs[one.job_uid].name for one in world.live()] == ["j0", "j2"]
+
+
+def test_a_stopped_queue_costs_a_cycle_nothing_while_nothing_changes_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served: list[object] = []
+    original = Dispatch.serve
+
+    def listening(*args: Any, **kwargs: Any) -> Any:
+        served.append(args[1])
+        return original(*args, **kwargs)
+
+    world = shared_world(2)
+    for number in range(3):
+        world.submit(sized(f"j{number}", 2, number))
+    world.settle()
+    monkeypatch.setattr(Dispatch, "serve", listening)
+    world.memo.outlook.making = None
+    world.submit(sized("elsewhere", 3, 9, "urgent"))
+    world.cycle()
+
+    assert world.memo.backlogs["main"] not in served
+
+
+def test_an_environment_whose_nodes_turn_out_to_be_large_enough_ends_a_stop() -> None:
+    """What is learned of nodes changes neither the queue nor the room in which its first job was."""
+    first, second = environment("local", maxvCpus=2), environment("cloud", maxvCpus=8)
+    full, no_nodes = Counter({"local": 2000}), {"cloud"}
+    room = Room(full, {}, suits=lambda one, _: one.name not in no_nodes)
+    backlog, offer = Backlog(), Offer((first, second), None)
+    head = Blocked("a", Ask(1000), ((first, 0),), (), unsuited=(second,))
+    impasse = Impasse([head], backlog.moves, offer, lasts=True)
+    assert impasse.stays(backlog, offer, room)
+
+    no_nodes.clear()
+
+    assert not impasse.stays(backlog, offer, room)
