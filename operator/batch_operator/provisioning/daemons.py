@@ -45,6 +45,7 @@ class Daemons:
     """What DaemonSets take of the nodes of one environment, by pool."""
 
     of: tuple[DaemonSet, ...]
+    offers: Mapping[PoolKey | None, Space | None]
     spaces: Mapping[PoolKey | None, Space]
 
 

@@ -62,6 +62,13 @@ class History:
     allocatable: Space | None = None
     """The least that a node of it had to give, of those that there were last."""
 
+    def expected(self, declared: Space) -> Space:
+        """What a node that is not there yet will offer: as much as others of its pool, or less."""
+        learned = self.allocatable
+        if learned is None:
+            return declared
+        return Space(declared.at_most(learned).amounts, learned.pods)
+
     @property
     def patience(self) -> timedelta:
         """How long a node is waited for."""

@@ -79,14 +79,8 @@ class View:
         return node.is_broken(self.now, self.history(node.pool).patience)
 
     def room_of_new(self, pool: Pool) -> Space:
-        """What a node that is not there yet will have for Pods of jobs.
-
-        What nodes of the pool really had counts where it is less than their type's size.
-        """
-        learned = self.history(pool.key).allocatable
-        offers = pool.offers
-        if learned is not None:
-            offers = Space(offers.at_most(learned).amounts, learned.pods)
+        """What a node that is not there yet will have for Pods of jobs."""
+        offers = self.history(pool.key).expected(pool.offers)
         return offers - self.daemons.get(pool.key, _NOTHING)
 
     @property

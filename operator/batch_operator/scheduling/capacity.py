@@ -85,17 +85,16 @@ def recall_rooms(snapshot: Snapshot, memo: Memo) -> None:
     for name, environment in snapshot.environments.items():
         if name in memo.nodes.capacities or not _has_nodes(environment):
             continue
-        pools = memo.nodes.suits.pools(environment)
         nodes = snapshot.nodes.get(name, {})
+        known = _recalled(environment, nodes.values())
         view = View(
             spec=environment.spec,
             nodes=list(nodes.values()),
             now=snapshot.now,
-            daemons=taken_by_daemons(
-                snapshot.daemon_sets, name, {one.key: one.offers for one in pools}
-            ),
-            histories=histories_of(environment.status),
+            daemons=_daemons(environment, known, nodes, snapshot, memo),
+            histories=known.histories,
         )
+        pools = memo.nodes.suits.pools(environment)
         memo.nodes.suits.learn(environment, _rooms(view, pools))
 
 
@@ -159,7 +158,7 @@ def _begin(environment: Environment, snapshot: Snapshot, memo: Memo) -> Capacity
     if known.generation != environment.generation:
         known.generation = environment.generation
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
-        known.provided_at, known.daemons = None, None
+        known.provided_at = None
     if known.planned_at is not None and known.planned_at > snapshot.now:
         known.provided_at = None
     known.planned_at = snapshot.now
@@ -306,12 +305,12 @@ def _daemons(
 ) -> Mapping[PoolKey | None, Space]:
     """What DaemonSets take of a node of each pool; found out anew when one of them changes."""
     offers: dict[PoolKey | None, Space | None] = {one.pool: None for one in nodes.values()}
-    offers |= {one.key: one.offers for one in memo.nodes.suits.pools(environment)}
-    last = known.daemons
-    is_same = last is not None and last.of is snapshot.daemon_sets
-    if last is None or not is_same or not offers.keys() <= last.spaces.keys():
-        spaces = taken_by_daemons(snapshot.daemon_sets, environment.name, offers)
-        last = known.daemons = Daemons(snapshot.daemon_sets, spaces)
+    for one in memo.nodes.suits.pools(environment):
+        offers[one.key] = known.history(one.key).expected(one.offers)
+    last, there = known.daemons, snapshot.daemon_sets
+    if last is None or last.of is not there or last.offers != offers:
+        spaces = taken_by_daemons(there, environment.name, offers)
+        last = known.daemons = Daemons(there, offers, spaces)
     return last.spaces
 
 

@@ -294,6 +294,17 @@ def test_a_new_operator_knows_how_large_nodes_are_before_it_plans() -> None:
     assert not memo.nodes.suits(elastic(), WHOLE)
 
 
+def test_a_daemon_set_that_fits_by_what_is_declared_alone_takes_nothing() -> None:
+    """It runs on no node, for these give less than their type declares."""
+    memo = Memo()
+    look(memo, nodes=[node("n1", offers=space(3.92))])
+    tolerations = (Toleration(operator="Exists"),)
+    large = DaemonSet("d", 1, Space(Amounts(3950), 1), {}, (), tolerations)
+    look(memo, waiting(1), now=at(10), daemon_sets=(large,))
+
+    assert desired(memo) == 1
+
+
 def test_a_node_that_is_idle_is_cordoned_and_one_that_is_needed_again_is_not() -> None:
     memo, there = Memo(), node("n1")
     look(memo, nodes=[there])
