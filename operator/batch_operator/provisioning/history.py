@@ -30,6 +30,8 @@ PATIENCE_FACTOR = 5
 """Or so many times as long as a node of the pool took to become ready lately."""
 START_UP_MAX = timedelta(hours=1)
 """That it took longer says the kubelet's clock, or a node that was not ready twice."""
+SIZE_KEPT = timedelta(hours=6)
+"""What nodes gave that are gone counts until so long after the newest of them was made."""
 NEVER_CAME = "no node of it became ready within {} s"
 _FORGOTTEN = 0.05
 """A count below this is none."""
@@ -102,7 +104,19 @@ class History:
 
     def tried_anew(self) -> History:
         """The same after a change of the spec: what was refused before may be had now."""
-        return replace(self, refused_until=None, refused_in_a_row=0, message="", overdue_at=None)
+        return replace(
+            self,
+            refused_until=None,
+            refused_in_a_row=0,
+            message="",
+            overdue_at=None,
+            allocatable=None,
+        )
+
+    def without_nodes(self, now: datetime) -> History:
+        """The same while no node is there: what one of them had does not count for ever."""
+        is_old = self.came_at is None or now >= self.came_at + SIZE_KEPT
+        return replace(self, allocatable=None) if self.allocatable and is_old else self
 
     def interrupted(self, at: datetime, times: int = 1) -> History:
         at = at.replace(microsecond=0)

@@ -40,7 +40,7 @@ def learn(
     idle = known.plan.idle_since if may_go_idle and known.plan is not None else {}
     _learn_of_losses(known, by_uid, busy, idle, now)
     _learn_of_refusals(known, refusals, now)
-    _learn_sizes(known, spec, by_uid.values())
+    _learn_sizes(known, spec, by_uid.values(), now)
     draining = (one.name for one in by_uid.values() if one.draining_since)
     known.cordons = {name: known.cordons.get(name, now) for name in draining}
     known.known = by_uid
@@ -132,7 +132,9 @@ def _learn_of_refusals(
             known.to_come[pool] = 0
 
 
-def _learn_sizes(known: Capacity, spec: ComputeEnvironmentSpec, nodes: Iterable[Node]) -> None:
+def _learn_sizes(
+    known: Capacity, spec: ComputeEnvironmentSpec, nodes: Collection[Node], now: datetime
+) -> None:
     """The least that the nodes of a pool have, as far as they have told of all that they have."""
     gpus = {one.name: one.gpus for one in spec.instance_types}
     least: dict[PoolKey, Space] = {}
@@ -146,3 +148,5 @@ def _learn_sizes(known: Capacity, spec: ComputeEnvironmentSpec, nodes: Iterable[
         history = known.history(pool)
         if history.allocatable != space:
             known.histories[pool] = replace(history, allocatable=space)
+    for pool in known.histories.keys() - {one.pool for one in nodes}:
+        known.histories[pool] = known.history(pool).without_nodes(now)

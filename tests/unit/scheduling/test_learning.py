@@ -171,6 +171,27 @@ def test_the_least_that_nodes_have_is_remembered_when_they_are_gone() -> None:
     assert look(known, now=at(3)).allocatable == space(3.9, 62)
 
 
+def test_what_nodes_had_that_are_gone_is_forgotten_after_six_hours() -> None:
+    """One bad image must not close a pool to larger Pods for ever."""
+    known = capacity()
+    small = node("n1", offers=space(1))
+    look(known, small, now=at(1))
+    there = look(known, small, now=at(100 * 3600))
+    gone = look(known, now=at(6 * 3600 - 1))
+
+    assert there.allocatable == space(1)
+    assert gone.allocatable == space(1)
+    assert look(known, now=at(6 * 3600)).allocatable is None
+
+
+def test_what_nodes_had_that_are_gone_is_forgotten_with_a_new_spec() -> None:
+    """The change may be what mends it."""
+    known = capacity()
+    learned = look(known, node("n1", offers=space(1)), now=at(1))
+
+    assert learned.tried_anew().allocatable is None
+
+
 def test_a_node_that_has_not_told_all_it_has_teaches_nothing() -> None:
     known = capacity()
     bare = node("n1", of=pool("gpu"), offers=space(8, gpus=0))
