@@ -34,11 +34,20 @@ def target(name: str = "small", **fields: Any) -> dict[str, Any]:
     }
 
 
-def scale_environment(scale_in: str = "MarkMachines", *names: str, **spec: Any) -> Environment:
+def scale_environment(
+    scale_in: str = "MarkMachines",
+    *names: str,
+    timeout_minutes: int = 15,
+    **spec: Any,
+) -> Environment:
     """Environment `burst` with one on-demand pool, of which each node has two vCPUs, or several."""
     names = names or ("small",)
     types = [{"name": one, "vcpus": 2, "memory": "4Gi"} for one in names]
-    scale = {"scaleIn": scale_in, "targets": [target(one) for one in names]}
+    scale = {
+        "scaleIn": scale_in,
+        "provisionTimeoutMinutes": timeout_minutes,
+        "targets": [target(one) for one in names],
+    }
     return environment(
         "burst",
         type="MANAGED",

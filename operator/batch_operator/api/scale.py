@@ -72,3 +72,11 @@ class ScaleProvisioner(Model):
         "delete-machine annotation before replicas is lowered. WhenPoolIsIdle: all of a pool go "
         "once all are idle, since whoever lowers replicas cannot say which go.",
     )
+    provision_timeout_minutes: int = Field(
+        default=15,
+        ge=1,
+        le=240,
+        description="How long the first machine that was asked for is waited for, in minutes, "
+        "before the pool counts as refused and the machine is asked for no more. Once one has "
+        "come, five times as long as it took, if that is longer.",
+    )

@@ -95,9 +95,9 @@ class History:
             waiting_since=None,
         )
 
-    def overdue(self, at: datetime, said: str = "") -> History:
+    def overdue(self, at: datetime, said: str = "", *, waited: timedelta | None = None) -> History:
         """What was ordered has not come: as good as a refusal. `said` is what is known of it."""
-        message = NEVER_CAME.format(round(self.patience.total_seconds()))
+        message = NEVER_CAME.format(round((waited or self.patience).total_seconds()))
         if said:
             message += f": {said}"
         return replace(self.refused(at, message), overdue_at=at.replace(microsecond=0))

@@ -7,8 +7,8 @@ types of capacity, the allocation strategy, the bid. A change of both is an infr
 (User guide, "Update a compute environment in AWS Batch".)
 
 Beyond AWS's fields: prices and `nodeOverhead` say how nodes are reckoned with, not what they are,
-and neither does the order of lists; kwok's settings are the weather that fake nodes live in. None
-of these replaces a node.
+and neither does the order of lists; kwok's settings are the weather that fake nodes live in, and a
+time limit is no part of the machine that it waits for. None of these replaces a node.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from batch_operator.api.quantity import memory_bytes
 from batch_operator.provisioning.pools import capacity_types, strategy_of
 
 if TYPE_CHECKING:
+    from pydantic.main import IncEx
+
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
 
 _LENGTH = 16
+_NOT_OF_NODES: dict[str, IncEx | bool] = {"kwok": True, "scale": {"provision_timeout_minutes"}}
 
 
 def settings_of(spec: ComputeEnvironmentSpec) -> str:
@@ -41,7 +44,9 @@ def settings_of(spec: ComputeEnvironmentSpec) -> str:
         "allocationStrategy": strategy_of(spec),
         "bidPercentage": spec.bid_percentage,
         "provisioner": provisioner
-        and provisioner.model_dump(mode="json", by_alias=True, exclude={"kwok"}, exclude_none=True),
+        and provisioner.model_dump(
+            mode="json", by_alias=True, exclude=_NOT_OF_NODES, exclude_none=True
+        ),
     }
     text = json.dumps({name: one for name, one in settings.items() if one}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]

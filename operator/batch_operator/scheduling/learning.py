@@ -36,7 +36,7 @@ def learn(
     """
     by_uid = {one.uid: one for one in nodes}
     _learn_of_arrivals(known, by_uid, now)
-    _learn_of_orders(known, now)
+    _learn_of_orders(known, spec, now)
     idle = known.plan.idle_since if may_go_idle and known.plan is not None else {}
     _learn_of_losses(known, by_uid, busy, idle, now)
     _learn_of_refusals(known, refusals, now)
@@ -74,13 +74,16 @@ def _learn_of_arrivals(known: Capacity, by_uid: Mapping[str, Node], now: datetim
             known.histories[node.pool] = history
 
 
-def _learn_of_orders(known: Capacity, now: datetime) -> None:
+def _learn_of_orders(known: Capacity, spec: ComputeEnvironmentSpec, now: datetime) -> None:
     """What has been ordered for too long counts as refused, and as ordered no more."""
+    scale = spec.provisioner.scale if spec.provisioner is not None else None
+    least = timedelta(minutes=scale.provision_timeout_minutes if scale is not None else 0)
     for pool, count in known.to_come.items():
         history = known.history(pool)
-        since = history.waiting_since
-        if count and since is not None and now >= since + history.patience:
-            known.histories[pool] = history.overdue(now, known.report.waits.get(pool, ""))
+        since, patience = history.waiting_since, max(least, history.patience)
+        if count and since is not None and now >= since + patience:
+            said = known.report.waits.get(pool, "")
+            known.histories[pool] = history.overdue(now, said, waited=patience)
             known.to_come[pool] = 0
 
 

@@ -281,6 +281,7 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                     "type": "scale",
                     "scale": {
                         "scaleIn": "MarkMachines",
+                        "provisionTimeoutMinutes": 40,
                         "targets": [
                             {
                                 "instanceType": "c5.large",

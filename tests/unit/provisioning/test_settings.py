@@ -12,6 +12,7 @@ from batch_operator.provisioning.settings import settings_of
 from batch_operator.provisioning.turnover import dissolved, updated
 from support.builders import START
 from support.managed import LARGE, SMALL, a_node, elastic
+from support.scaled import scale_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +54,12 @@ def spec(**fields: Any) -> ComputeEnvironmentSpec:
 @pytest.mark.parametrize("change", KEEPS_NODES, ids=str)
 def test_a_scaling_update_leaves_the_settings_of_nodes_alone(change: dict[str, Any]) -> None:
     assert settings_of(spec(**change)) == settings_of(spec())
+
+
+def test_how_long_a_machine_is_waited_for_is_none_of_its_settings() -> None:
+    longer = scale_environment(timeout_minutes=60)
+
+    assert settings_of(longer.spec) == settings_of(scale_environment().spec)
 
 
 @pytest.mark.parametrize("change", REPLACES_NODES, ids=str)

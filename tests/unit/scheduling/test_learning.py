@@ -11,6 +11,7 @@ from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.nodes_memo import Capacity
 from batch_operator.scheduling.snapshot import PoolRefusal
 from support.environments import NOON, at, instance_type, managed, node, pool, space
+from support.scaled import scale_environment
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -99,6 +100,19 @@ def test_an_order_that_is_waited_for_is_still_waited_for_after_a_restart() -> No
     known = Capacity({pool(): History(waiting_since=NOON)}, {pool(): 1})
 
     assert look(known, now=at(600)).refused_in_a_row == 1
+
+
+def test_a_scaled_pool_is_waited_for_as_long_as_its_environment_says() -> None:
+    """Machines that boot for longer than ten minutes would be taken back as they come up."""
+    spec = scale_environment(timeout_minutes=40).spec
+    known = capacity(to_come=1, waiting_since=NOON)
+    learn(known, spec, (), {}, (), at(40 * 60 - 1))
+    before = dict(known.to_come)
+    learn(known, spec, (), {}, (), at(40 * 60))
+
+    assert before == {pool(): 1}
+    assert known.to_come == {pool(): 0}
+    assert known.history(pool()).message == "no node of it became ready within 2400 s"
 
 
 def test_as_long_as_nodes_come_one_after_the_other_nothing_is_overdue() -> None:

@@ -75,9 +75,9 @@ def test_nodes_that_never_come_are_refused_in_the_words_of_who_makes_them() -> N
     memo, report = Memo(), ProvisionerReport(waits={SMALL: "MachinesReady: out of quota"})
     after(0, memo, report)
 
-    status = after(11, memo, report)
+    status = after(16, memo, report)
 
     assert status is not None
     assert [one.message for one in status.pools] == [
-        "no node of it became ready within 600 s: MachinesReady: out of quota"
+        "no node of it became ready within 900 s: MachinesReady: out of quota"
     ]
