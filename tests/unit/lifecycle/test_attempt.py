@@ -448,6 +448,14 @@ def test_a_container_that_runs_since_nobody_knows_when_is_no_start() -> None:
 ENDS: dict[str, tuple[dict[str, Any], int]] = {
     "deleted without a node": ({"node": "", **DELETED}, 60),
     "refused by its node": (failed(reason="OutOfcpu", startTime="2026-01-01T00:00:05Z"), 5),
+    "given up with its node": (
+        failed(
+            startTime="2026-01-01T00:00:05Z",
+            conditions=[condition("DisruptionTarget", lastTransitionTime="2026-01-01T00:00:30Z")],
+        )
+        | DELETED,
+        30,
+    ),
     "of which nothing is known": (failed(), 0),
 }
 
@@ -490,6 +498,10 @@ def test_a_pod_that_the_scheduler_could_not_place_is_not_bound() -> None:
     refused = condition("PodScheduled", status="False", lastTransitionTime="2026-01-01T00:00:03Z")
 
     assert observed_attempt(pod(node="", status={"conditions": [refused]})).bound_at is None
+
+
+def test_the_first_child_of_an_array_is_child_0() -> None:
+    assert observed_attempt(pod(pod_labels=labels(**{meta.LABEL_ARRAY_INDEX: "0"}))).index == 0
 
 
 def test_an_attempt_carries_what_it_was_started_with() -> None:
@@ -665,6 +677,12 @@ FORGED_NODES: dict[str, Pod] = {
 def test_a_pod_is_no_node_that_has(marks: str) -> None:
     with pytest.raises(ValueError, match=NOT_OURS):
         observed_attempt(FORGED_NODES[marks])
+
+
+def test_the_main_node_is_known() -> None:
+    found = observed_attempt(node(group=0, member=0))
+
+    assert (found.node_group, found.member) == (0, 0)
 
 
 def test_the_largest_multi_node_job_is_known() -> None:
