@@ -145,7 +145,7 @@ def test_a_stopped_queue_costs_a_cycle_nothing_while_nothing_changes_for_it(
 
 
 def test_an_environment_whose_nodes_turn_out_to_be_large_enough_ends_a_stop() -> None:
-    """What is learned of nodes changes neither the queue nor the room in which its first job was."""
+    """What is learned of nodes changes neither the queue nor the room that its first job had."""
     first, second = environment("local", maxvCpus=2), environment("cloud", maxvCpus=8)
     full, no_nodes = Counter({"local": 2000}), {"cloud"}
     room = Room(full, {}, suits=lambda one, _: one.name not in no_nodes)
