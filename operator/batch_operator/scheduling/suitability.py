@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from batch_operator.api.amounts import Amounts
+    from batch_operator.api.compute_environment import ComputeEnvironmentSpec
     from batch_operator.api.serverless import ServerlessProvisioner
     from batch_operator.lifecycle.plan import Plan
     from batch_operator.provisioning.pools import Pool, PoolKey
@@ -80,7 +81,7 @@ class _Known:
     """Of one environment, as it is written now."""
 
     uid: str
-    generation: int
+    spec: ComputeEnvironmentSpec
     pools: Sequence[Pool]
     rooms: Rooms
     answers: dict[Needs, bool] = field(default_factory=dict)
@@ -124,12 +125,14 @@ class Suitability:
         return known.answers != before
 
     def _state(self, environment: Environment) -> _Known:
-        known = self._known.get(environment.name)
-        uid, generation = environment.uid, environment.generation
-        if known is None or (known.uid, known.generation) != (uid, generation):
-            rooms = known.rooms if known is not None and known.uid == uid else {}
-            known = _Known(uid, generation, pools_of(environment.spec), rooms)
+        known, spec = self._known.get(environment.name), environment.spec
+        is_same = known is not None and known.uid == environment.uid
+        if known is None or not is_same or (known.spec is not spec and known.spec != spec):
+            # Of one generation there may be several: with other prices of a catalogue.
+            rooms = known.rooms if known is not None and is_same else {}
+            known = _Known(environment.uid, spec, pools_of(spec), rooms)
             self._known[environment.name] = known
+        known.spec = spec
         return known
 
     def __call__(self, environment: Environment, needs: Needs) -> bool:

@@ -14,8 +14,10 @@ from batch_operator.lifecycle.dependencies import Gate
 from batch_operator.lifecycle.evaluate import evaluate
 from batch_operator.lifecycle.members import members_of
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.provisioning.catalogue import Listed
 from batch_operator.provisioning.packing import Demand
 from batch_operator.provisioning.pools import PoolKey
+from batch_operator.provisioning.prices import priced
 from batch_operator.scheduling.obstacles import never_fits_hold
 from batch_operator.scheduling.starts import lots_of
 from batch_operator.scheduling.suitability import Suitability, needs_of, why_unsuited
@@ -173,6 +175,20 @@ def test_what_is_known_outlives_an_edit_but_not_the_environment() -> None:
 
     assert not ask(replace(where, generation=where.generation + 1), pods(4))
     assert ask(replace(where, uid="another"), pods(4))
+
+
+def test_new_prices_of_a_catalogue_are_a_new_question() -> None:
+    """AWS: what costs more than the bid is no pool; the spec is the same but for that."""
+    suits = Suitability()
+    catalogue = {"namespace": "batch", "name": "prices", "key": "table"}
+    where = managed(capacityTypes=["spot"], bidPercentage=50, priceCatalogue=catalogue)
+    prices = {"small": Listed(1.0, 0.9), "large": Listed(1.0, 0.4)}
+    dear = replace(where, spec=priced(where.spec, prices))
+    small = pods(instance_type="small")
+
+    assert suits(where, small)
+    assert not suits(dear, small)
+    assert [one.key.instance_type for one in suits.pools(dear)] == ["large"]
 
 
 def test_a_sentence_about_what_is_known_does_not_speak_of_what_was_declared() -> None:
