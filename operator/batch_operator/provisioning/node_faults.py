@@ -74,10 +74,11 @@ def _disputed(environment: str, strays: Sequence[Node]) -> NodeFault | None:
     if not disputed:
         return None
     others = sorted(set[str]().union(*(one.claimants for one in disputed)) - {environment})
+    other = listed(others) or "none, for the taint has no value"
     return NodeFault(
         "NodesDisputed",
         f"{_named(disputed)} with label and taint {meta.LABEL_COMPUTE_ENVIRONMENT} of two "
-        f"environments (the other: {listed(others)}): counted for neither, and no job can run "
+        f"environments (the other: {other}): counted for neither, and no job can run "
         f"there; make both say the same",
     )
 

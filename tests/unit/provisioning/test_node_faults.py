@@ -71,6 +71,12 @@ def test_a_node_that_two_environments_claim_is_told_of_at_each_with_the_other() 
     assert "(the other: other)" in said
 
 
+def test_a_taint_without_a_value_is_that_of_no_environment() -> None:
+    said = told(strays=[a_node("d", claimed_by="")])["NodesDisputed"]
+
+    assert "(the other: none, for the taint has no value)" in said
+
+
 def test_on_demand_nodes_that_were_lost_are_told_of_for_an_hour_and_spot_nodes_never() -> None:
     lost = History(interruptions=1, interrupted_at=START)
 
