@@ -104,6 +104,8 @@ class PodSpec(_Struct, frozen=True):
     containers: list[Container] = []
     init_containers: list[Container] = []
     resources: Resources = Resources()
+    overhead: dict[str, str] = {}
+    """Of its RuntimeClass: an admission plugin writes it into Pods, not into their templates."""
 
 
 class PodStatus(_Struct, frozen=True):

@@ -363,7 +363,7 @@ def requested(spec: PodSpec) -> Amounts:
     """What a Pod holds, or will hold that is made of a template."""
 
     def total(read: Callable[[Mapping[str, str]], int]) -> int:
-        return total_request(
+        return read(spec.overhead) + total_request(
             [read(one.resources.asked) for one in spec.containers],
             [
                 (one.restart_policy == "Always", read(one.resources.asked))

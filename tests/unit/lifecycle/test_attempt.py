@@ -546,6 +546,10 @@ CPUS: dict[str, tuple[dict[str, Any], int]] = {
         {"containers": [asks("1")], "resources": {"requests": {"cpu": "4"}}},
         4000,
     ),
+    "a RuntimeClass that adds to it": (
+        {"containers": [asks("1")], "overhead": {"cpu": "250m", "memory": "120Mi"}},
+        1250,
+    ),
 }
 
 
