@@ -13,6 +13,9 @@ DNS_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i)?$"
 
 
+_NOT_KEPT: set[str] = set()
+
+
 class Model(BaseModel):
     """Frozen, camelCase on the wire.
 
@@ -23,6 +26,13 @@ class Model(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True
     )
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Forget which fields were given: nobody asks, and a set of them is as large as all else.
+
+        One set stands for all. Nothing adds to it: models are frozen, and a copy has its own.
+        """
+        object.__setattr__(self, "__pydantic_fields_set__", _NOT_KEPT)
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON form, without what is absent or, where that means the same, empty."""

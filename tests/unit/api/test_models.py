@@ -692,3 +692,13 @@ def test_who_may_use_a_definition_is_no_part_of_its_revisions() -> None:
 
     assert revisioned(inactive) == revisioned(active)
     assert revisioned(changed) != revisioned(active)
+
+
+def test_which_fields_were_given_is_not_kept() -> None:
+    """With 100,000 jobs the sets took a third of the memory."""
+    read, made = Condition.model_validate(CONDITION), JobQueueStatus(observed_generation=1)
+    read.model_copy(update={"message": "another"})
+    made.model_copy(update={"jobs": {}})
+
+    assert read.model_fields_set is made.model_fields_set
+    assert read.model_fields_set == set()
