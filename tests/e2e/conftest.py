@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pytest
 from localcluster import programs
 from localcluster.layout import Cluster
 from support.kube import OF_A_TEST, ROOT, Kube, OperatorProcess, wait_for
-from support.role import OF_CHART, kubeconfig_of_role
+from support.role import account_of_chart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,21 +119,23 @@ def restricted(
     It is called with values of the chart; where some are given, the operator must lack no right.
     """
     own = OperatorProcess(tmp_path, tmp_path / "operator.log")
+    own.log.touch()
     given: list[str] = []
 
-    def start(*settings: str) -> Kube:
-        given.extend(settings)
-        own.kubeconfig = kubeconfig_of_role(kube, tmp_path, *settings)
-        operator_process.stop()
-        own.start()
-        return kube
+    with ExitStack() as accounts:
 
-    yield start
-    if own.process is not None:
-        own.stop()
-        operator_process.start()
-    roles = "clusterroles,clusterrolebindings,roles,rolebindings"
-    kube("delete", roles, "--all-namespaces", *OF_CHART)
+        def start(*settings: str) -> Kube:
+            given.extend(settings)
+            account = account_of_chart(kube, tmp_path, *settings)
+            own.kubeconfig = accounts.enter_context(account)
+            operator_process.stop()
+            own.start()
+            return kube
+
+        yield start
+        if own.process is not None:
+            own.stop()
+            operator_process.start()
     text = own.log.read_text(encoding="utf-8")
 
     assert "Traceback" not in text, text

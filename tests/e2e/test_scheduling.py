@@ -119,7 +119,7 @@ def test_units_that_are_used_up_do_not_come_back(narrow: Kube) -> None:
         return status["availableQuantity"] == 0 and grants == [(1, "0-1")]
 
     wait_for("the resource to say who has its units", all_are_granted)
-    narrow.wait_for_pending("array", "InsufficientConsumableResource", "none comes back")
+    narrow.wait_for_pending("array", "ArrayInProgress", "none comes back")
 
     narrow("patch", "consumableresource", "tokens", "--type=merge", "-p",
            '{"spec": {"totalQuantity": 3}}')  # fmt: skip

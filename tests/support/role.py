@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -11,15 +13,14 @@ from localcluster import processes, programs
 from support.kube import ROOT, Kube, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 RELEASE = "of-chart"
-OF_CHART = ("-l", f"app.kubernetes.io/instance={RELEASE}")
-"""Selects what was made of the chart."""
 
 
-def kubeconfig_of_role(admin: Kube, folder: Path, *settings: str) -> Path:
+@contextmanager
+def account_of_chart(admin: Kube, folder: Path, *settings: str) -> Iterator[Path]:
     """A kubeconfig that speaks as the operator's service account.
 
     Args:
@@ -28,8 +29,9 @@ def kubeconfig_of_role(admin: Kube, folder: Path, *settings: str) -> Path:
         settings: values of the chart.
     """
     rights = _rights(admin.namespace, *settings)
-    admin("apply", "-f", "-", stdin=rights)
-    [account] = admin.items("serviceaccounts", *OF_CHART)
+    anywhere = replace(admin, namespace="")  # as the manifests say
+    anywhere("apply", "-f", "-", stdin=rights)
+    [account] = admin.items("serviceaccounts", "-l", f"app.kubernetes.io/instance={RELEASE}")
     token = admin("create", "token", account["metadata"]["name"], "--duration=1h").strip()
     config = json.loads(admin("config", "view", "--raw", "-o", "json"))
     for user in config["users"]:
@@ -39,7 +41,8 @@ def kubeconfig_of_role(admin: Kube, folder: Path, *settings: str) -> Path:
     for one in yaml.safe_load_all(rights):
         if one["kind"] in {"ClusterRole", "Role"}:
             wait_for("the role to be in force", lambda role=one: _may(admin.kubectl, path, role))
-    return path
+    yield path
+    anywhere("delete", "-f", "-", stdin=rights)
 
 
 def _rights(namespace: str, *settings: str) -> str:
