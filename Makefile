@@ -73,7 +73,7 @@ unit: setup ## unit tests, and AWS's rules one by one: no cluster, a few seconds
 
 .PHONY: mutate
 mutate: setup ## change the rules of lifecycle/ one at a time: do the tests notice? SAMPLE=n
-	@.venv/bin/python hack/mutate --sample $(or $(SAMPLE),100)
+	@.venv/bin/python hack/mutate $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: simulation
 simulation: setup ## the operator in virtual time: scenarios, crashes, faults; BATCH_OPERATOR_SEEDS=n

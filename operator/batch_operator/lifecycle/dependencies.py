@@ -142,12 +142,12 @@ def _ask_predecessors(own: Upstream) -> _Answer:
             hold=_invalid("type SEQUENTIAL orders an array's children, but this job is no array"),
         )
     left = (own.members - own.succeeded).first(1)
-    failed = own.failed.first(1)
+    failed = next(iter(own.failed), None)
     waits = "the child before to succeed"
-    if not failed:
+    if failed is None:
         return _Answer(own.succeeded | IndexSet.of(left), waits=waits)
-    before = IndexSet.range(failed[0] + 1)
-    doom = Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", f"child {failed[0]} failed")
+    before = IndexSet.range(failed + 1)
+    doom = Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", f"child {failed} failed")
     return _Answer(own.members & before, own.members - before, doom, waits)
 
 

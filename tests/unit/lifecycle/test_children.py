@@ -495,6 +495,14 @@ def test_attempts_that_the_operator_ended_itself_cost_no_try() -> None:
     assert children_of(once, [again], retry, {}).counted.failed == IndexSet.range(1)
 
 
+def test_neither_a_move_nor_making_room_costs_a_try() -> None:
+    only = IndexSet.range(1)
+    before = Counted(only, attempts={2: only}, preempted={1: only}, moved={1: only})
+    failed = attempt(Phase.FAILED, number=3)
+
+    assert not children_of(before, [failed], RetryStrategy(attempts=2), {}).counted.failed
+
+
 def test_beyond_a_bound_an_attempt_that_made_room_counts_like_any_failure() -> None:
     before = Counted(
         members=IndexSet.range(1),
@@ -516,13 +524,21 @@ def test_a_move_is_counted_apart_from_making_room() -> None:
 
 def test_moves_and_preemptions_together_make_that_a_child_is_not_requeued_any_more() -> None:
     counted = Counted(
-        IndexSet.range(5),
-        preempted={3: IndexSet.parse("0-1"), REQUEUES_MAX: IndexSet.parse("4")},
-        moved={REQUEUES_MAX - 3: IndexSet.parse("1-2"), REQUEUES_MAX: IndexSet.parse("3")},
+        IndexSet.range(7),
+        preempted={
+            3: IndexSet.parse("0-1"),
+            REQUEUES_MAX: IndexSet.parse("4"),
+            REQUEUES_MAX - 1: IndexSet.parse("5"),
+        },
+        moved={
+            REQUEUES_MAX - 3: IndexSet.parse("1-2"),
+            REQUEUES_MAX: IndexSet.parse("3"),
+            REQUEUES_MAX - 1: IndexSet.parse("6"),
+        },
     )
 
     assert str(counted.pinned) == "1,3-4"
     assert all(
         (index in counted.pinned) == (counted.times_requeued(index) >= REQUEUES_MAX)
-        for index in range(5)
+        for index in range(7)
     )

@@ -316,6 +316,10 @@ def test_a_job_waits_for_one_in_any_state_that_is_not_final(state: JobState) -> 
 MENDED: dict[str, tuple[Case, str]] = {
     "a missing job": (CASES["one is missing: it waits and says so"], "DependencyNotFound"),
     "two sizes": (CASES["child by child of another size"], "DependencyInvalid"),
+    "two sizes, after a job that is in order": (
+        Case([A, {"job": "b", "type": "N_TO_N"}], {"a": array(), "b": array(5)}, array()),
+        "DependencyInvalid",
+    ),
     "a child that is none": (
         CASES["a child that the array does not have"],
         "DependencyInvalid",

@@ -594,6 +594,16 @@ ENDINGS: dict[str, tuple[dict[str, Any], list[PodAttempt], tuple[str, str, str] 
         [],
         ("FAILED", "Dependent Job failed", "T"),
     ),
+    "a child succeeds, and the dependencies of the others fail": (
+        {"gate": Gate(IndexSet.of([0]), IndexSet.parse("1-3"), UNMET), "arrayProperties": ARRAY},
+        [attempt(SUCCEEDED, index=0)],
+        ("FAILED", "Array Child Job failed", "ArrayChildJobFailed"),
+    ),
+    "a child fails, and the dependencies of the others fail": (
+        {"gate": Gate(IndexSet.of([0]), IndexSet.parse("1-3"), UNMET), "arrayProperties": ARRAY},
+        [attempt(FAILED, index=0)],
+        ("FAILED", "Array Child Job failed", "ArrayChildJobFailed"),
+    ),
     "the dependencies of more children fail than may, and those are all": (
         {"gate": Gate(IndexSet(), IndexSet.range(4), UNMET), "arrayProperties": PATIENT},
         [],
@@ -624,6 +634,16 @@ def test_a_job_ends_when(name: str) -> None:
     fields, attempts, expected = ENDINGS[name]
 
     assert ending(looked(*attempts, **fields)) == expected
+
+
+def test_an_array_that_succeeds_tells_how_many_children_did() -> None:
+    array = looked(*(attempt(SUCCEEDED, index=one) for one in range(4)), arrayProperties=ARRAY)
+    alone = looked(attempt(SUCCEEDED))
+
+    assert array.ending is not None
+    assert alone.ending is not None
+    assert array.ending.message == "all 4 children succeeded"
+    assert alone.ending.message == "the job succeeded"
 
 
 def test_a_failed_job_tells_exit_code_and_reason_in_its_message() -> None:
