@@ -68,7 +68,7 @@ class PricedWorld(World):
         """The environment's spec changes."""
         self._version += 1
         before = self.environments[0]
-        spec = {**before.spec.model_dump(by_alias=True, exclude_unset=True, mode="json"), **spec}
+        spec = {**before.spec.to_wire(), **spec}
         self.environments[0] = replace(
             environment(**spec),
             status=before.status,

@@ -10,9 +10,10 @@ A victim is requeued in front of its queue, and it costs it no try.
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from batch_operator.lifecycle.attempt import PREEMPTED, Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
@@ -20,13 +21,20 @@ from batch_operator.scheduling.environments import capacity_milli
 from batch_operator.scheduling.mutations import StopPod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Environment
+
+
+class Company(NamedTuple):
+    """Jobs of one queue and one share: whether they have to make room is the same for all."""
+
+    queue: str
+    share: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +50,13 @@ class Victim:
     """An attempt that could make room. `lost` is its work so far, in milli-vCPU-seconds."""
 
     attempt: PodAttempt
-    source: Source
     milli_cpu: int
     lost: float
+    ran_s: float | None
+
+    @property
+    def order(self) -> tuple[float, int, str]:
+        return self.lost, self.milli_cpu, self.attempt.pod_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +67,81 @@ class Preemption:
     stops: tuple[StopPod, ...] = ()
 
 
+class Victims:
+    """The attempts of a cycle that could make room, gone through once for all who ask."""
+
+    def __init__(self, looks: Iterable[Evaluation], now: datetime) -> None:
+        self.freed: Counter[str] = Counter()
+        """Milli-CPU by environment of attempts that are being stopped."""
+        self._by_environment: dict[str, dict[Company, list[Victim]]] = defaultdict(dict)
+        for look in looks:
+            for one in look.children.live:
+                self._add(one, look, now)
+        for companies in self._by_environment.values():
+            for those in companies.values():
+                those.sort(key=lambda one: one.order)
+
+    def _add(self, one: PodAttempt, look: Evaluation, now: datetime) -> None:
+        held = _held(one, look)
+        if one.requeued or one.stopping or one.deleting:
+            self.freed[one.environment] += held
+        elif _can_be_stopped(one, look):
+            spec = look.job.spec
+            company = Company(spec.job_queue, spec.share_identifier)
+            ran_s = (now - one.started_at).total_seconds() if one.started_at else None
+            victim = Victim(one, held, held * (ran_s or 0.0), ran_s)
+            self._by_environment[one.environment].setdefault(company, []).append(victim)
+
+    def of(
+        self,
+        environment: str,
+        source_of: Callable[[Company], Source | None],
+        min_run_s: float,
+    ) -> Iterator[tuple[Victim, Source]]:
+        """Those that may be stopped in an environment, those that lose least first."""
+        lines = [
+            _line(those, source, min_run_s)
+            for company, those in self._by_environment.get(environment, {}).items()
+            if (source := source_of(company)) is not None
+        ]
+        yield from heapq.merge(*lines, key=lambda found: found[0].order)
+
+
+def _line(
+    victims: Iterable[Victim], source: Source, min_run_s: float
+) -> Iterator[tuple[Victim, Source]]:
+    for one in victims:
+        if one.ran_s is None or one.ran_s >= min_run_s:
+            yield one, source
+
+
 def preempt(
     blocked: Blocked,
     name: str,
-    looks: Iterable[Evaluation],
-    source_of: Callable[[Evaluation], Source | None],
+    victims: Victims,
+    source_of: Callable[[Company], Source | None],
     min_run_s: float,
-    now: datetime,
 ) -> Preemption | None:
     """Make room for a job, where that loses least; None where it cannot be made.
 
     Args:
         blocked: the job that asks, with what was free when it was tried.
         name: its name, for those who make room.
-        looks: the jobs that are not over.
+        victims: the attempts that could.
         source_of: whether, and in what company, a job has to make room.
         min_run_s: attempts that have run for less are spared.
-        now: the time of this cycle.
     """
     if any(free < quantity for (_, free), (_, quantity) in _pairs(blocked)):
         return None  # no vCPU helps a job that waits for a licence
-    live = [look for look in looks if look.children.live]
-    freed = _freed_soon(live)
     best: tuple[float, Environment, list[Victim]] | None = None
-    victims: Mapping[str, list[Victim]] | None = None
     for environment, free in blocked.free:
         each = blocked.ask.milli_in(environment)
         if each > capacity_milli(environment):
             continue
-        missing = each - free - freed[environment.name]
+        missing = each - free - victims.freed[environment.name]
         if missing <= 0:
             return Preemption(environment)
-        if victims is None:
-            victims = _victims(live, source_of, min_run_s, now)
-        those = _fewest(victims.get(environment.name, ()), missing)
+        those = _fewest(victims.of(environment.name, source_of, min_run_s), missing)
         lost = sum(one.lost for one in those)
         if those and (best is None or lost < best[0]):
             best = (lost, environment, those)
@@ -102,41 +155,9 @@ def _pairs(blocked: Blocked) -> Iterable[tuple[tuple[str, int], tuple[str, int]]
     return zip(blocked.units, blocked.ask.units, strict=True)
 
 
-def _freed_soon(looks: Iterable[Evaluation]) -> Counter[str]:
-    """Milli-CPU by environment of attempts that are being stopped."""
-    found: Counter[str] = Counter()
-    for look in looks:
-        for one in look.children.live:
-            if one.requeued or one.stopping or one.deleting:
-                found[one.environment] += _held(one, look)
-    return found
-
-
-def _victims(
-    looks: Iterable[Evaluation],
-    source_of: Callable[[Evaluation], Source | None],
-    min_run_s: float,
-    now: datetime,
-) -> Mapping[str, list[Victim]]:
-    """By environment: attempts that may be stopped, those that lose least first."""
-    found: dict[str, list[Victim]] = {}
-    for look in looks:
-        source = source_of(look)
-        for one in look.children.live if source is not None else ():
-            assert source is not None  # or there would be none
-            ran_s = (now - one.started_at).total_seconds() if one.started_at else 0.0
-            if _can_be_stopped(one, look) and (one.started_at is None or ran_s >= min_run_s):
-                held = _held(one, look)
-                victim = Victim(one, source, held, held * ran_s)
-                found.setdefault(one.environment, []).append(victim)
-    for those in found.values():
-        those.sort(key=lambda one: (one.lost, one.milli_cpu, one.attempt.pod_uid))
-    return found
-
-
 def _can_be_stopped(one: PodAttempt, look: Evaluation) -> bool:
-    """Not what is being stopped already, nor a gang that is still being put together."""
-    if one.stopping or one.deleting or one.requeued or one.is_on_its_way:
+    """Not what is only asked for, nor a gang that is still being put together."""
+    if one.is_on_its_way:
         return False
     if one.node_group is not None and (one.is_job or one.phase < Phase.STARTING):
         return False
@@ -148,16 +169,16 @@ def _held(one: PodAttempt, look: Evaluation) -> int:
     return sum(look.usage.values()) if one.node_group is not None else one.milli_cpu
 
 
-def _fewest(victims: Sequence[Victim], missing: int) -> list[Victim]:
+def _fewest(victims: Iterable[tuple[Victim, Source]], missing: int) -> list[Victim]:
     """Those that lose least until it is enough, without those that turn out not to be needed."""
     taken: list[Victim] = []
     taken_from: Counter[str] = Counter()
-    for one in victims:
+    for one, source in victims:
         if missing <= 0:
             break
-        if taken_from[one.source.name] + one.milli_cpu <= one.source.limit:
+        if taken_from[source.name] + one.milli_cpu <= source.limit:
             taken.append(one)
-            taken_from[one.source.name] += one.milli_cpu
+            taken_from[source.name] += one.milli_cpu
             missing -= one.milli_cpu
     if missing > 0:
         return []

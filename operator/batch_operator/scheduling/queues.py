@@ -12,7 +12,7 @@ from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.faults import Fault
-from batch_operator.scheduling.preemption import Source, preempt
+from batch_operator.scheduling.preemption import Source, Victims, preempt
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import starts_of
@@ -20,14 +20,14 @@ from batch_operator.scheduling.terms import offer_of
 from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.mutations import StopPod
-    from batch_operator.scheduling.preemption import Preemption
+    from batch_operator.scheduling.preemption import Company, Preemption
     from batch_operator.scheduling.snapshot import Queue, Snapshot
     from batch_operator.scheduling.starts import Start
     from batch_operator.scheduling.terms import Offer
@@ -74,6 +74,7 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
     """Start what fits, and make room where a queue asks for that."""
     served = Served()
     dispatch = _dispatch(snapshot, memo)
+    victims = cache(lambda: Victims(memo.live(), snapshot.now))
     queues = sorted(snapshot.queues.values(), key=lambda one: (-one.spec.priority, one.name))
     for queue in queues:
         if dispatch.budget <= 0:
@@ -82,7 +83,7 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
         impasse: Impasse | None = None
         if backlog:
             try:
-                impasse = _serve(snapshot, memo, dispatch, queue, backlog, served.stops)
+                impasse = _serve(snapshot, memo, dispatch, queue, backlog, victims, served.stops)
             except Exception as error:  # noqa: BLE001  # one broken queue must not stop the others
                 faults.append(Fault(f"queue {queue.name}", error))
                 continue
@@ -136,6 +137,7 @@ def _serve(
     dispatch: Dispatch,
     queue: Queue,
     backlog: Backlog,
+    victims: Callable[[], Victims],
     stops: list[StopPod],
 ) -> Impasse | None:
     offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
@@ -157,7 +159,7 @@ def _serve(
     ]
     head = next((one for one in blocked if not one.stands_aside), None)
     if head is not None and queue.spec.preemption and queue.spec.preemption.enabled:
-        found = _preempt(snapshot, memo, queue, fair, head)
+        found = _preempt(snapshot, memo, victims(), queue, fair, head)
         if found is not None:
             dispatch.room.keep(found.environment, head.ask.milli_in(found.environment))
             stops += found.stops
@@ -182,23 +184,27 @@ def _lacks_room(blocked: Sequence[Blocked]) -> bool:
 
 
 def _preempt(
-    snapshot: Snapshot, memo: Memo, queue: Queue, fair: FairStanding | None, blocked: Blocked
+    snapshot: Snapshot,
+    memo: Memo,
+    victims: Victims,
+    queue: Queue,
+    fair: FairStanding | None,
+    blocked: Blocked,
 ) -> Preemption | None:
     """Make room for the job that blocks a queue."""
     asks = memo.looks[blocked.uid].job
 
-    def source_of(look: Evaluation) -> Source | None:
-        other = snapshot.queues.get(look.job.spec.job_queue)
+    def source_of(company: Company) -> Source | None:
+        other = snapshot.queues.get(company.queue)
         if other is not None and other.spec.priority < queue.spec.priority:
             return Source(f"queue {other.name}", MANY)
-        share, mine = look.job.spec.share_identifier, asks.spec.share_identifier
+        share, mine = company.share, asks.spec.share_identifier
         if other is queue and fair is not None and share is not None and mine is not None:
             return Source(f"share {share}", fair.surplus(share, mine, blocked.ask.milli_cpu))
         return None
 
     assert queue.spec.preemption is not None  # or nobody would have asked
-    spare_s = queue.spec.preemption.min_run_seconds
-    return preempt(blocked, asks.name, memo.live(), source_of, spare_s, snapshot.now)
+    return preempt(blocked, asks.name, victims, source_of, queue.spec.preemption.min_run_seconds)
 
 
 def _step_aside(memo: Memo, dispatch: Dispatch) -> None:

@@ -16,7 +16,7 @@ from batch_operator.lifecycle.children import REQUEUES_MAX, Children, Counted
 from batch_operator.lifecycle.evaluate import Evaluation
 from batch_operator.scheduling.backlog import Ask
 from batch_operator.scheduling.dispatch import Blocked
-from batch_operator.scheduling.preemption import Preemption, Source, preempt
+from batch_operator.scheduling.preemption import Preemption, Source, Victims, preempt
 from support.builders import START, attempt, environment, job
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ ANYBODY = Source("low", 1 << 40)
 NONE = IndexSet()
 
 
-def look(*live: PodAttempt, name: str = "victim", counted: Counted | None = None) -> Evaluation:
+def look(
+    *live: PodAttempt, name: str = "victim", counted: Counted | None = None, **spec: Any
+) -> Evaluation:
     known = counted or Counted(members=IndexSet.range(100))
     children = Children(known, NONE, NONE, NONE, NONE, NONE, live=live)
-    return Evaluation(job(name), None, children, None, None)
+    return Evaluation(job(name, **spec), None, children, None, None)
 
 
 def runs(index: int, milli_cpu: int, for_s: float, **fields: Any) -> PodAttempt:
@@ -45,7 +47,7 @@ def blocked(milli_cpu: int, free: int = 0, max_vcpus: int = 100) -> Blocked:
 def room_for(
     asks: Blocked, *looks: Evaluation, source: Source | None = ANYBODY, min_run_s: float = 0
 ) -> Preemption | None:
-    return preempt(asks, "urgent", looks, lambda _: source, min_run_s, NOW)
+    return preempt(asks, "urgent", Victims(looks, NOW), lambda _: source, min_run_s)
 
 
 def stopped(found: Preemption | None) -> list[int]:
@@ -79,6 +81,22 @@ def test_the_environment_is_kept_while_what_was_stopped_still_ends() -> None:
 
     assert found is not None
     assert found.environment.name == "local"
+
+
+def test_of_each_company_only_as_much_is_taken_as_it_may_lose() -> None:
+    """Share `red` may lose nothing; it has run for the shortest time all the same."""
+    share_of = {"red": 10, "blue": 20, "green": 30}
+    looks = [
+        look(runs(0, 1000, for_s, pod_uid=share), name=share, shareIdentifier=share)
+        for share, for_s in share_of.items()
+    ]
+    limits = {"red": Source("red", 0), "blue": Source("blue", 9000), "green": Source("green", 0)}
+    found = preempt(
+        blocked(1000), "urgent", Victims(looks, NOW), lambda one: limits[one.share or ""], 0
+    )
+
+    assert found is not None
+    assert [one.pod.pod_uid for one in found.stops] == ["blue"]
 
 
 SPARED: dict[str, tuple[Evaluation, dict[str, Any]]] = {
