@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment
 
 POOLS_MAX = 200
+OTHERS = "(others)"
+"""No instance type is called so: what pools have cost for which there is no row left."""
 PRICED = "Priced"
 
 
@@ -107,7 +109,7 @@ def _settled(
         gone = max(0, row.nodes - still[pool])
         node_seconds[pool] += gone * (seconds_of(now) - until)
     found: list[PoolCost] = []
-    for pool in sorted({*rows, *there})[:POOLS_MAX]:
+    for pool in sorted({*rows, *there}):
         before, rate = rows.get(pool), prices.of_node(pool)
         cost = micros(before.cost) if before else 0
         saved = micros(before.spot_savings) if before else 0
@@ -123,7 +125,27 @@ def _settled(
                 spot_savings=money(saved),
             )
         )
-    return found
+    return _bounded(found)
+
+
+def _bounded(rows: list[PoolCost]) -> list[PoolCost]:
+    """As many as a status holds: first those with nodes; the others are summed up."""
+    if len(rows) <= POOLS_MAX:
+        return rows
+    first = sorted(rows, key=lambda one: not one.nodes)
+    kept, beyond = first[: POOLS_MAX - len(CapacityType)], first[POOLS_MAX - len(CapacityType) :]
+    for kind in sorted({one.capacity_type for one in beyond}):
+        of_kind = [one for one in beyond if one.capacity_type == kind]
+        kept.append(
+            PoolCost(
+                instance_type=OTHERS,
+                capacity_type=kind,
+                nodes=sum(one.nodes for one in of_kind),
+                cost=money(sum(micros(one.cost) for one in of_kind)),
+                spot_savings=money(sum(micros(one.spot_savings) for one in of_kind)),
+            )
+        )
+    return sorted(kept, key=_key)
 
 
 def _priced(nodes: Collection[Node], prices: Prices) -> Iterable[tuple[PoolKey, Node]]:

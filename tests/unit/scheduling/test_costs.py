@@ -5,6 +5,7 @@ A second of a node costs a thousandth, on spot half of that; a job with one vCPU
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_operator.api.compute_environment import CapacityType
-from batch_operator.api.cost import micros
+from batch_operator.api.cost import PoolCost, micros
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.scheduling.environment_costs import POOLS_MAX
 from support.builders import definition, job, multi_node_spec, queue, scheduling_policy
 from support.priced import FOUR, PricedWorld
 from support.world import CrashError
@@ -244,6 +246,28 @@ def test_an_environment_costs_what_its_nodes_do_and_what_no_job_bears_is_idle() 
         ("on-demand", 1, "0.04"),
         ("spot", 1, "0.02"),
     ]
+
+
+def test_of_more_pools_than_a_status_holds_no_cost_is_lost() -> None:
+    """Types that are used no more, over the years: by name they come before those with nodes."""
+    those = world()
+    gone = [
+        PoolCost(instance_type=f"a{number}", capacity_type="spot", nodes=0, cost="1.00")
+        for number in range(POOLS_MAX - 1)
+    ]
+    stored = those.environments[0]
+    before = those.environment_cost.model_copy(update={"pools": gone})
+    status = stored.status.model_copy(update={"cost": before})
+    those.environments[0] = replace(stored, status=status)
+    those.restart()
+    those.tick(40)
+    those.settle()
+    pools = {(one.instance_type, one.capacity_type): one for one in those.environment_cost.pools}
+
+    assert len(pools) <= POOLS_MAX
+    assert pools["(others)", "spot"].cost == "3.00"
+    assert [pools["four", kind].nodes for kind in CapacityType] == [1, 1]
+    assert those.environment_cost.nodes == "199.06"
 
 
 def test_what_still_runs_is_used_and_not_idle() -> None:
