@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.catalogue import Listed
 
 NANOS = 1_000_000_000
+KNOWN_MAX = 4096
+"""So many rates are remembered: what is asked for is up to those who submit."""
 _PER_MICRO = 3600 * 1000
 """Billionths per hour times seconds, in a millionth."""
 
@@ -106,6 +108,8 @@ class Prices:
     def of_attempt(self, asks: Amounts, pool: PoolKey | None) -> Rate | None:
         """What an attempt bears of a node's price; None where that is not known."""
         if (pool, asks) not in self._known:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
             found = self._of_size(asks) if self.is_serverless else self._of_part(asks, pool)
             self._known[pool, asks] = found
         return self._known[pool, asks]

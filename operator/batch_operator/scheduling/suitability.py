@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     Rooms = Mapping[PoolKey, AbstractSet[Amounts]]
     """By pool: what its nodes give to Pods of jobs, those that are there and those to come."""
 
+ANSWERS_MAX = 4096
+"""As many are remembered of one environment: what is asked for is up to those who submit."""
 _NAMED_MAX = 3
 Needs = tuple[Demand, ...]
 """What the Pods of one start ask for: one entry for each kind, in order."""
@@ -140,6 +142,8 @@ class Suitability:
             return True
         known = self._state(environment)
         if needs not in known.answers:
+            if len(known.answers) >= ANSWERS_MAX:
+                known.answers.clear()
             known.answers[needs] = _suits(environment, known, needs)
         return known.answers[needs]
 

@@ -15,6 +15,7 @@ from batch_operator.api.cost import micros, money
 from batch_operator.provisioning.catalogue import Listed
 from batch_operator.provisioning.pools import PoolKey
 from batch_operator.provisioning.prices import (
+    KNOWN_MAX,
     Prices,
     cost_of,
     priced,
@@ -188,3 +189,12 @@ def test_serverless_capacity_without_prices_has_no_cost() -> None:
 
     assert not known
     assert known.of_attempt(Amounts(1500, 3 * GIB), None) is None
+
+
+def test_as_many_requests_as_tenants_may_write_fill_no_memory() -> None:
+    found = prices({"pricePerHour": 3.6})
+    pool = PoolKey("t0", ON_DEMAND)
+    rates = {found.of_attempt(Amounts(1000, number), pool) for number in range(KNOWN_MAX + 10)}
+
+    assert len(rates) == 1
+    assert len(found._known) == 10

@@ -20,7 +20,7 @@ from batch_operator.provisioning.pools import PoolKey
 from batch_operator.provisioning.prices import priced
 from batch_operator.scheduling.obstacles import never_fits_hold
 from batch_operator.scheduling.starts import lots_of
-from batch_operator.scheduling.suitability import Suitability, needs_of, why_unsuited
+from batch_operator.scheduling.suitability import ANSWERS_MAX, Suitability, needs_of, why_unsuited
 from support.builders import START, environment, job, plan, pod_template, queue
 
 if TYPE_CHECKING:
@@ -175,6 +175,15 @@ def test_what_is_known_outlives_an_edit_but_not_the_environment() -> None:
 
     assert not ask(replace(where, generation=where.generation + 1), pods(4))
     assert ask(replace(where, uid="another"), pods(4))
+
+
+def test_as_many_kinds_of_pods_as_tenants_may_write_fill_no_memory() -> None:
+    suits, where = Suitability(), managed()
+    for number in range(ANSWERS_MAX + 10):
+        assert suits(where, (Demand(Amounts(16_000, number), 1),))
+
+    assert not suits(where, pods(17))
+    assert len(suits._state(where).answers) == 11
 
 
 def test_new_prices_of_a_catalogue_are_a_new_question() -> None:
