@@ -79,6 +79,12 @@ class Place:
     def name(self) -> str | None:
         return self.node.name if self.node is not None else None
 
+    def is_full(self, least: Amounts) -> bool:
+        """Whether no Pod has room that asks for so much, or for more, of CPU and of memory."""
+        left = self.left.amounts
+        is_short = left.milli_cpu < least.milli_cpu or left.memory < least.memory
+        return is_short or self.left.pods <= 0
+
     def count_of(self, demand: Demand) -> int:
         """How many of these Pods there is room for."""
         if self.left.amounts.milli_cpu < demand.amounts.milli_cpu or not demand.suits(self.pool):

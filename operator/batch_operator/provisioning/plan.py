@@ -19,6 +19,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from batch_operator.api.amounts import Amounts
 from batch_operator.provisioning.history import history_of
 from batch_operator.provisioning.packing import Demand, Place, Taken, in_units, put
 from batch_operator.provisioning.pools import Space, pools_of, strategy_of
@@ -227,12 +228,24 @@ class _Planner:
         return self._view.history(pool.key).is_refused(self._view.now)
 
     def _meet_demand(self) -> list[Demand]:
-        """Find room for what waits, on new nodes if need be; that for which there is none now."""
+        """Find room for what waits, on new nodes if need be; that for which there is none now.
+
+        Full places are left out from time to time: every kind of Pod is tried on all that there
+        are, and how many kinds there are is up to those who submit.
+        """
         is_enabled = self._view.is_enabled
+        amounts = [one.amounts for one in self._view.demand]
+        least = Amounts(
+            min((one.milli_cpu for one in amounts), default=0),
+            min((one.memory for one in amounts), default=0),
+        )
         open_ = [one for one in self._there if one.node is not None and not one.node.cordoned]
         places = [*open_, *self._orders, *(self._leaving if is_enabled else ())]
+        full = len(places)
         unmet: list[Demand] = []
         for unit in in_units(self._view.demand):
+            if 2 * full > len(places):
+                places, full = [one for one in places if not one.is_full(least)], 0
             taken: list[Taken] = []
             before = len(places)
             left = []
@@ -244,6 +257,7 @@ class _Planner:
                 self._undo(taken, places, before)
                 left = unit
             unmet += left
+            full += sum(one.place.is_full(least) for one in taken)
         return unmet
 
     def _find_room(self, demand: Demand, places: list[Place], taken: list[Taken]) -> int:

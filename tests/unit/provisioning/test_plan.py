@@ -9,6 +9,7 @@ import pytest
 
 from batch_operator.api.amounts import Amounts
 from batch_operator.provisioning.history import History
+from batch_operator.provisioning.packing import Demand, Place
 from batch_operator.provisioning.plan import Surplus, View, plan_capacity
 from batch_operator.provisioning.pools import Space
 from support.environments import (
@@ -26,7 +27,6 @@ from support.environments import (
 
 if TYPE_CHECKING:
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
-    from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import CapacityPlan
 
 SMALL = instance_type("small", 4, "16Gi", pricePerHour=0.20)  # 0.05 a vCPU
@@ -282,6 +282,26 @@ def test_a_node_that_is_starting_counts_with_what_it_will_have() -> None:
 
     assert dict(plan(spec, ask(2, gpus=1), nodes=[bare], now=at(599)).to_come) == {}
     assert dict(plan(spec, ask(2, gpus=1), nodes=[bare], now=at(600)).to_come) == {pool("gpu"): 1}
+
+
+@pytest.mark.parametrize("is_gang", [False, True])
+def test_places_that_are_full_are_not_tried_for_every_kind_of_pod(
+    monkeypatch: pytest.MonkeyPatch, *, is_gang: bool
+) -> None:
+    """Tenants choose how many kinds there are: Pods whose memory differs by a byte are each one."""
+    tried: list[int] = []
+    count_of = Place.count_of
+    monkeypatch.setattr(
+        Place, "count_of", lambda place, one: (tried.append(1), count_of(place, one))[1]
+    )
+    kinds = [
+        Demand(Amounts(4000, GIB + number), 1, gang=f"g{number}" if is_gang else None)
+        for number in range(200)
+    ]
+    found = plan(managed(SMALL, maxvCpus=1000), *kinds)
+
+    assert desired(found) == {"small": 200}
+    assert len(tried) < 10 * len(kinds)
 
 
 @pytest.mark.parametrize(
