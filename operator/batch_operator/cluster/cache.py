@@ -276,6 +276,11 @@ class Cache:
         self.parameter_sources[key] = source
         self._changed_jobs |= users
 
+    def unowned_nodes(self) -> dict[str, int]:
+        """How many nodes say that they are of an environment that is not there, by its name."""
+        names = filter(None, self._nodes.keys() - self._environments.keys())
+        return {name: len(self._nodes[name]) for name in names if self._nodes[name]}
+
     def named_catalogues(self) -> list[CatalogueKey]:
         """The price catalogues that environments name."""
         keys = (catalogue_of(one.spec) for one in self._environments.values())

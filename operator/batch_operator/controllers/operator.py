@@ -140,6 +140,7 @@ class Operator:
 
     def _refresh_metrics(self) -> None:
         self._metrics.set_cached(counts(self._engine.cache))
+        self._metrics.set_unowned(self._engine.cache.unowned_nodes())
         self._metrics.statuses_waiting.set(self._engine.statuses.waiting)
         self._metrics.costs.set_running(self._engine.running_costs())
         for one in self._engine.reflectors:

@@ -30,7 +30,7 @@ class Metrics:
             "jobs_looked_at", "Jobs that cycles looked at because something about them changed."
         )
         self.faults = self._counter(
-            "faults", "Jobs that could not be looked at because of an error in the operator."
+            "faults", "Objects that could not be seen to because of an error in the operator."
         )
         self.mutations = self._counter(
             "mutations",
@@ -68,32 +68,29 @@ class Metrics:
             ["verb"],
             registry=self.registry,
         )
-        self.cached = Gauge(
-            "batch_operator_cached_objects",
-            "Objects in the operator's memory, by resource.",
-            ["resource"],
-            registry=self.registry,
+        self.cached = self._gauge(
+            "cached_objects", "Objects in the operator's memory, by resource.", "resource"
         )
-        self.statuses_waiting = Gauge(
-            "batch_operator_statuses_waiting",
-            "Status writes that wait for their time.",
-            registry=self.registry,
+        self.unowned_nodes = self._gauge(
+            "unowned_nodes",
+            "Nodes of a compute environment that does not exist: nobody removes them.",
+            "environment",
         )
-        self.watch_silence = Gauge(
-            "batch_operator_watch_silence_seconds",
+        self.statuses_waiting = self._gauge(
+            "statuses_waiting", "Status writes that wait for their time."
+        )
+        self.watch_silence = self._gauge(
+            "watch_silence_seconds",
             "Time since the API server was last heard of, by resource.",
-            ["resource"],
-            registry=self.registry,
+            "resource",
         )
-        self.relists = Gauge(
-            "batch_operator_watch_lists",
-            "Complete lists so far, by resource.",
-            ["resource"],
-            registry=self.registry,
-        )
+        self.relists = self._gauge("watch_lists", "Complete lists so far, by resource.", "resource")
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"batch_operator_{name}_total", what, labels, registry=self.registry)
+
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"batch_operator_{name}", what, labels, registry=self.registry)
 
     def request_done(self, verb: str, resource: str, status: int, seconds: float) -> None:
         """See `http_client.RequestObserver`."""
@@ -103,6 +100,11 @@ class Metrics:
     def set_cached(self, sizes: Mapping[str, int]) -> None:
         for resource, size in sizes.items():
             self.cached.labels(resource).set(size)
+
+    def set_unowned(self, nodes: Mapping[str, int]) -> None:
+        self.unowned_nodes.clear()
+        for environment, count in nodes.items():
+            self.unowned_nodes.labels(environment).set(count)
 
     def exposition(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -457,3 +457,17 @@ def test_sizes_for_the_metrics() -> None:
         "nodes": 0,
         "namespaces": 0,
     }
+
+
+def test_nodes_of_an_environment_that_is_not_there_are_told_of() -> None:
+    """Somebody may have taken the finalizer off: its machines are paid for, and nobody's."""
+    cache = Cache()
+    cache.environments.upsert(environment("elastic"))
+    own, left_over = node("n1"), node("n2", environment="gone", claimed_by="gone")
+    for one in (own, left_over, node("n3", environment="", claimed_by=None)):
+        cache.nodes.upsert(one)
+    before = cache.unowned_nodes()
+    cache.nodes.remove(left_over)
+
+    assert before == {"gone": 1}
+    assert cache.unowned_nodes() == {}

@@ -115,6 +115,16 @@ async def test_metrics_are_fresh_with_every_scrape_and_can_be_parsed(probed: Pro
     assert samples["batch_operator_api_requests_total", labels] == 1
 
 
+async def test_nodes_that_are_gone_are_told_of_no_more(probed: Probed) -> None:
+    probed.metrics.set_unowned({"gone": 3})
+    _, _, before = await probed.get("/metrics")
+    probed.metrics.set_unowned({})
+    _, _, after = await probed.get("/metrics")
+
+    assert 'batch_operator_unowned_nodes{environment="gone"} 3.0' in before
+    assert "environment=" not in after
+
+
 async def test_every_metric_is_ours_and_explained(probed: Probed) -> None:
     _, _, text = await probed.get("/metrics")
     families = list(text_string_to_metric_families(text))
