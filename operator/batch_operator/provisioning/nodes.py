@@ -17,6 +17,7 @@ from batch_operator.api.compute_environment import (
     CapacityType,
 )
 from batch_operator.api.quantity import memory_bytes, milli_cpu, units
+from batch_operator.provisioning.history import PATIENCE
 from batch_operator.provisioning.interruptions import SCALE_DOWN, notice_of
 from batch_operator.provisioning.pools import PoolKey, Space
 
@@ -78,9 +79,19 @@ class Node:
         """Nobody has begun to take it away."""
         return not (self.notice or self.deleting or self.draining_since)
 
+    def broken_at(self, patience: timedelta) -> datetime | None:
+        """When it will not have been ready for longer than a node is waited for.
+
+        One that has been ready need not start: for that no slow machine is waited for.
+        """
+        if self.unready_since is None:
+            return None
+        wait = min(patience, PATIENCE) if self.is_down(patience) else patience
+        return self.unready_since + wait
+
     def is_broken(self, now: datetime, patience: timedelta) -> bool:
-        """Whether it has not been ready for longer than a node is waited for."""
-        return self.unready_since is not None and now >= self.unready_since + patience
+        at = self.broken_at(patience)
+        return at is not None and now >= at
 
     def is_down(self, patience: timedelta) -> bool:
         """Whether it has been ready, and is not: no Pod can go there until it is again.

@@ -198,8 +198,8 @@ class _Planner:
     def _stays(self, node: Node) -> bool:
         if not node.stays or self._view.is_broken(node):
             return False
-        if node.unready_since is not None:
-            self._times.append(node.unready_since + self._view.history(node.pool).patience)
+        broken_at = node.broken_at(self._view.history(node.pool).patience)
+        self._times += [broken_at] if broken_at is not None else []
         return True
 
     def _can_be_called(self, node: Node) -> bool:

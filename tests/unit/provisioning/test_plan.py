@@ -337,6 +337,20 @@ def test_a_node_that_stays_unready_is_broken_replaced_and_removed() -> None:
     assert plan(spec, ask(4), nodes=[draining], now=at(605)).remove == (draining,)
 
 
+def test_where_machines_start_slowly_a_dead_node_is_given_up_no_later() -> None:
+    """Half an hour to start, times five: that is how long a new one is waited for."""
+    slow = {pool(): History(came_at=NOON, ready_seconds=1800)}
+    started, dead = (
+        node("n1", ready=False, ready_at=None, unready_since=at(since)) for since in (0, 9001)
+    )
+    spec = managed(SMALL)
+
+    assert plan(spec, nodes=[started], histories=slow, now=at(8999)).look_again_at == at(9000)
+    assert plan(spec, nodes=[started], histories=slow, now=at(9000)).cordon == (started,)
+    assert plan(spec, nodes=[dead], histories=slow, now=at(9600)).look_again_at == at(9601)
+    assert plan(spec, nodes=[dead], histories=slow, now=at(9601)).cordon == (dead,)
+
+
 def test_new_nodes_are_planned_with_what_nodes_of_the_pool_really_had() -> None:
     """Of 16 GiB the system keeps one: three Pods of 4 GiB fit, not four."""
     spec = managed(SMALL)
