@@ -153,7 +153,13 @@ class NodeWriter:
     def _report(self, environment: Environment, provided: Provided) -> None:
         """Have the core know what is wrong and what is coming, and the log what is new of that."""
         problem = provided.problem[:PROBLEM_MAX] if provided.problem else None
-        report = ProvisionerReport(problem, provided.is_invalid, provided.coming, provided.waits)
+        report = ProvisionerReport(
+            problem,
+            provided.is_invalid,
+            provided.coming,
+            provided.waits,
+            provided.refused_gangs,
+        )
         if problem and self._cache.reports.get(environment.name) != report:
             _LOG.warning("compute environment %s: %s", environment.name, problem)
         self._cache.keep_report(environment.name, report)

@@ -27,7 +27,8 @@ class Provided:
     counts once. `problem` is what somebody has to mend, for the environment's condition; until then
     an environment that is `is_invalid` can have no nodes. `coming` counts nodes that an autoscaler
     has ordered and that are not there yet. `waits` says of pools whose nodes are not all there what
-    is known of it where they are made.
+    is known of it where they are made. `refused_gangs` says by name why one gets no nodes now; that
+    means nothing for others.
     """
 
     refused: Mapping[PoolKey, str] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Provided:
     is_invalid: bool = False
     coming: Mapping[PoolKey, int] = field(default_factory=dict)
     waits: Mapping[PoolKey, str] = field(default_factory=dict)
+    refused_gangs: Mapping[str, str] = field(default_factory=dict)
     is_pending: bool = False
     """There are machines of the environment that are no Nodes yet, or not quite gone: until there
     are none, an environment that is being deleted stays."""

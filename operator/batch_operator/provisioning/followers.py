@@ -18,7 +18,7 @@ from batch_operator.provisioning.pools import is_managed, pools_of, strategy_of
 from batch_operator.provisioning.strategies import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from batch_operator.api.compute_environment import ComputeEnvironmentSpec
@@ -46,8 +46,14 @@ def provisioning_class(spec: ComputeEnvironmentSpec) -> str | None:
     return asked.provisioning_class_name.value if asked is not None else None
 
 
-def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan:
-    """What there is and, by the autoscaler's word, is `coming`; nothing is asked for."""
+def expected_capacity(
+    view: View, coming: Mapping[PoolKey, int], refused_gangs: Collection[str] = ()
+) -> CapacityPlan:
+    """What there is and, by the autoscaler's word, is `coming`; nothing is asked for.
+
+    `refused_gangs` are those that the autoscaler has said to have no nodes for.
+    """
+    gangs = tuple(one for one in view.demand if one.gang in refused_gangs)
     staying = [one for one in view.nodes if one.stays]
     desired = Counter(one.pool for one in staying if one.pool is not None)
     desired.update(coming)
@@ -62,7 +68,7 @@ def expected_capacity(view: View, coming: Mapping[PoolKey, int]) -> CapacityPlan
         uncordon=tuple(
             one for one in view.nodes if one.draining_since and not (one.notice or one.deleting)
         ),
-        refused=() if any(coming.values()) else _refused(view),
+        refused=gangs or (() if any(coming.values()) else _refused(view)),
         to_come=coming,
         idle_since={
             one.name: view.idle_since.get(one.name, view.now)

@@ -52,15 +52,19 @@ class Demand:
         return is_type and not (self.on_demand and is_spot) and not (self.spot and not is_spot)
 
 
+def gang_of(attempt: PodAttempt) -> str | None:
+    """The name of all nodes of one attempt of a multi-node job, if it is one of these."""
+    return f"{attempt.job_uid}/{attempt.number}" if attempt.node_group is not None else None
+
+
 def demand_of(attempt: PodAttempt) -> Demand:
     """What one Pod of an attempt asks for; nodes of one multi-node attempt are a gang."""
-    is_node = attempt.node_group is not None
     return Demand(
         amounts=attempt.amounts,
         count=1,
         on_demand=attempt.on_demand,
         instance_type=attempt.instance_type,
-        gang=f"{attempt.job_uid}/{attempt.number}" if is_node else None,
+        gang=gang_of(attempt),
         spot=attempt.spot,
     )
 

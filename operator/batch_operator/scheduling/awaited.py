@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.sentences import NAMED_MAX, listed
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
-from batch_operator.provisioning.packing import demand_of
+from batch_operator.provisioning.packing import demand_of, gang_of
 from batch_operator.provisioning.pools import is_managed
 from batch_operator.scheduling.environments import is_invalid, takes_work
 from batch_operator.scheduling.misfits import misfit_hold
@@ -45,7 +45,26 @@ def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | Non
     needs = needs_of_attempt(attempt, look) if look is not None else (demand_of(attempt),)
     if not suits(environment, needs):
         return unsuited_hold([environment], needs, suits)
-    return _hold(environment, known, attempt, memo, snapshot.now)
+    return _gang_hold(environment, known, attempt) or _hold(
+        environment, known, attempt, memo, snapshot.now
+    )
+
+
+def _gang_hold(environment: Environment, known: Capacity, attempt: PodAttempt) -> Hold | None:
+    """That the autoscaler has no nodes now for the gang that an attempt is one of."""
+    why = _refusal_of_gang(known, attempt)
+    if why is None:
+        return None
+    return Hold(
+        Reason.INSUFFICIENT_CAPACITY,
+        f"ComputeEnvironment {environment.name} gets no nodes for all of its Pods now: {why}",
+        blocked_by=(environment.name,),
+        status_reason=capacity_reason(environment.name),
+    )
+
+
+def _refusal_of_gang(known: Capacity, attempt: PodAttempt) -> str | None:
+    return known.report.refused_gangs.get(gang_of(attempt) or "")
 
 
 def _hold(
@@ -81,10 +100,15 @@ def is_planned(environment: Environment) -> bool:
     return is_managed(environment.spec) and bool(environment.spec.instance_types)
 
 
-def gets_nodes(snapshot: Snapshot, memo: Memo, name: str) -> bool:
-    """Whether nodes come to an environment, or can be asked for: its Pods do not lack capacity."""
+def gets_nodes(snapshot: Snapshot, memo: Memo, name: str, attempts: Iterable[PodAttempt]) -> bool:
+    """Whether nodes come to an environment, or can be asked for: its Pods do not lack capacity.
+
+    `attempts` are a job's own.
+    """
     environment, known = snapshot.environments.get(name), memo.nodes.capacities.get(name)
     if environment is None or known is None or not is_planned(environment):
+        return False
+    if any(one.environment == name and _refusal_of_gang(known, one) for one in attempts):
         return False
     keys = [one.key for one in memo.nodes.suits.pools(environment)]
     is_refused = all(known.history(one).is_refused(snapshot.now) for one in keys)
@@ -97,6 +121,7 @@ def outlook_of(known: Capacity, now: datetime) -> Outlook:
     pools = sorted({*known.plan.desired, *known.plan.to_come, *known.histories})
     starting = _starting(known.known.values())
     rows: list[tuple[object, ...]] = [(bool(known.plan.unmet),)]
+    rows += sorted(known.report.refused_gangs.items())
     for key in pools:
         history = known.history(key)
         until = history.refused_until if history.is_refused(now) else None

@@ -209,7 +209,11 @@ def _see_to(
     )
     if memo.nodes.suits.learn(environment, _rooms(view, memo.nodes.suits.pools(environment))):
         _have_looked_at(environment, snapshot, memo)
-    plan = expected_capacity(view, report.coming) if is_follower else plan_capacity(view)
+    plan = (
+        expected_capacity(view, report.coming, report.refused_gangs)
+        if is_follower
+        else plan_capacity(view)
+    )
     known.plan, known.made_at, known.to_come = plan, now, dict(plan.to_come)
     note_orders(known, now)
     _tell(known, attempts, memo, now)

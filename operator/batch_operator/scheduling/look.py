@@ -201,7 +201,9 @@ def _around(
     return Surroundings(
         rules=rules,
         max_waits=max_waits(queue, places) if queue else {},
-        served={name for name in (names if rules else ()) if gets_nodes(snapshot, memo, name)},
+        served={
+            name for name in (names if rules else ()) if gets_nodes(snapshot, memo, name, attempts)
+        },
         moves_max=len(places) - 1,
         closed=closed.keys() if places else (),
         ending={name for name, one in closed.items() if one.deleting},

@@ -79,6 +79,8 @@ class ProvisionerReport:
     """Nodes that an autoscaler has ordered and that are not there yet."""
     waits: Mapping[PoolKey, str] = field(default_factory=dict)
     """By pool whose nodes are not all there: what is known of it where they are made."""
+    refused_gangs: Mapping[str, str] = field(default_factory=dict)
+    """By name of a gang that gets no nodes now: why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from batch_operator.provisioners.none.provisioner import RequestingProvisioner
 from batch_operator.provisioning.plan import CapacityPlan
 from batch_operator.provisioning.pools import PoolKey
 from batch_operator.scheduling.mutations import StartAttempt
-from batch_operator.scheduling.snapshot import PoolRefusal
 from support.builders import START, definition, environment, job, multi_node_spec
 from support.karpenter import page
 from support.scripted_api import Request, ScriptedApi
@@ -204,10 +203,13 @@ async def test_a_request_that_stands_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("condition", ["Failed", "CapacityRevoked"])
-async def test_what_the_autoscaler_could_not_get_or_keep_is_refused(condition: str) -> None:
+async def test_what_the_autoscaler_could_not_get_or_keep_is_refused_to_that_gang_alone(
+    condition: str,
+) -> None:
     result = await provided(ScriptedApi(), gang(), request((condition, "no such capacity")))
 
-    assert result.told == {SMALL: PoolRefusal(START, f"{condition}: no such capacity")}
+    assert result.refused_gangs == {"uid-train/1": f"{condition}: no such capacity"}
+    assert result.told == {}
 
 
 async def test_a_gang_that_still_waits_is_asked_for_again_after_a_while() -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from batch_operator.api.amounts import Amounts
 from batch_operator.api.compute_environment import CapacityType, ProvisionerType
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.holds import Reason
 from batch_operator.provisioning.nodes import Node
 from batch_operator.provisioning.pools import PoolKey, Space
+from batch_operator.scheduling.awaited import gets_nodes, node_hold
 from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.memo import Memo
@@ -156,6 +158,37 @@ def test_a_refusal_that_is_told_again_counts_once() -> None:
     [row] = cycles.status().pools
 
     assert (row.refusals, row.message) == (1.0, "no capacity")
+
+
+def test_a_gang_that_gets_no_nodes_is_told_and_moves_on_and_closes_nothing_for_others() -> None:
+    cycles = Cycles()
+    gang = replace(waiting(), pod_name="main", node_group=0)
+    report = ProvisionerReport(refused_gangs={"uid-job/1": "Failed: too many for the node group"})
+    cycles.at(0, gang, waiting(), report=report)
+    plan, seen, memo = cycles.memo.nodes.capacities["karp"].plan, cycles.seen[-1], cycles.memo
+    assert plan is not None
+    hold = node_hold(seen, memo, gang)
+
+    assert [one.gang for one in plan.refused] == ["uid-job/1"]
+    assert memo.nodes.ceilings == {}
+    assert hold is not None
+    assert (hold.reason, hold.message) == (
+        Reason.INSUFFICIENT_CAPACITY,
+        "ComputeEnvironment karp gets no nodes for all of its Pods now: Failed: too many for the "
+        "node group",
+    )
+    assert node_hold(seen, memo, waiting()) is None
+    assert not gets_nodes(seen, memo, "karp", [gang])
+    assert gets_nodes(seen, memo, "karp", [waiting()])
+
+
+def test_who_waits_is_looked_at_again_when_a_gang_gets_no_nodes() -> None:
+    cycles = Cycles()
+    cycles.at(0, waiting())
+    cycles.memo.to_look.clear()
+    cycles.at(10, waiting(), report=ProvisionerReport(refused_gangs={"uid-job/1": "Failed: no"}))
+
+    assert list(cycles.memo.to_look) == ["uid-job"]
 
 
 def test_an_idle_node_that_goes_was_not_interrupted_and_one_in_use_was() -> None:

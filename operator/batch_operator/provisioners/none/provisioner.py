@@ -10,8 +10,8 @@ import msgspec
 from batch_operator.api import meta
 from batch_operator.cluster.client import JOBS, ApiError, Resource
 from batch_operator.cluster.provisioner import Provided
+from batch_operator.lifecycle.gang import MAIN_GROUP
 from batch_operator.provisioners.none.requests import (
-    End,
     Key,
     end_of,
     key_of,
@@ -19,11 +19,10 @@ from batch_operator.provisioners.none.requests import (
     provisioning_request,
     uses,
 )
-from batch_operator.provisioning.pools import pools_of
-from batch_operator.scheduling.snapshot import PoolRefusal
+from batch_operator.provisioning.packing import gang_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from batch_operator.api.autoscalers import PodFollowingProvisioner
     from batch_operator.cluster.client import ApiClient
@@ -62,35 +61,53 @@ class RequestingProvisioner:
         asked = provisioner.none if provisioner is not None else None
         if asked is None or not plan.gangs:
             return Provided()
-        ours = f"{meta.LABEL_COMPUTE_ENVIRONMENT}={environment.name}"
+        requests = await self._requests(environment.name)
+        if requests is None:
+            return Provided()
+        refused: dict[str, str] = {}
+        problems: list[str] = []
+        for gang in plan.gangs:
+            key, name = key_of(gang), gang_of(gang.jobs[MAIN_GROUP])
+            try:
+                refusal = await self._see_to(gang, requests.get(key), asked, environment.name)
+            except ApiError as error:
+                if not error.is_not_found:  # or the gang has ended meanwhile
+                    problems.append(
+                        f"no ProvisioningRequest can be kept for {key.namespace}/{key.name}, so "
+                        f"its Pods may get nodes one by one: {error.message}"
+                    )
+                continue
+            if refusal is not None and name is not None:
+                refused[name] = refusal
+        problem = "; ".join(problems[:_NAMED_MAX]) or None
+        return Provided(problem=problem, refused_gangs=refused)
+
+    async def _requests(self, environment: str) -> dict[Key, Mapping[str, Any]] | None:
+        """Those there are for an environment; None where the kind is not known."""
+        ours = f"{meta.LABEL_COMPUTE_ENVIRONMENT}={environment}"
         try:
             page = await self._client.list_page(REQUESTS, label_selector=ours, limit=0)
         except ApiError as error:
             if error.is_not_found:
-                return Provided()
+                return None
             raise
-        requests = {_key(one): one for one in map(msgspec.json.decode, page.items)}
-        ends: list[End] = []
-        problems: list[str] = []
-        for gang in plan.gangs:
-            key = key_of(gang)
-            try:
-                if (request := requests.get(key)) is None:
-                    await self._ask_for(gang, asked, environment.name)
-                elif end := end_of(request):
-                    ends.append(end)
-                    if self._clock.now() >= end.at + ASKED_AGAIN_AFTER:
-                        await self._delete(request)
-            except ApiError as error:
-                if error.is_not_found:
-                    continue  # the gang has ended meanwhile
-                problems.append(
-                    f"no ProvisioningRequest can be kept for {key.namespace}/{key.name}, so its "
-                    f"Pods may get nodes one by one: {error.message}"
-                )
-        return Provided(
-            told=_refusals(environment, ends), problem="; ".join(problems[:_NAMED_MAX]) or None
-        )
+        return {_key(one): one for one in map(msgspec.json.decode, page.items)}
+
+    async def _see_to(
+        self,
+        gang: Gang,
+        request: Mapping[str, Any] | None,
+        asked: PodFollowingProvisioner,
+        environment: str,
+    ) -> str | None:
+        """Have a request for a gang; why the autoscaler has no nodes for it, if it says so."""
+        if request is None:
+            await self._ask_for(gang, asked, environment)
+            return None
+        end = end_of(request)
+        if end is not None and self._clock.now() >= end.at + ASKED_AGAIN_AFTER:
+            await self._delete(request)
+        return end.message if end is not None and end.is_refusal else None
 
     async def _ask_for(self, gang: Gang, asked: PodFollowingProvisioner, environment: str) -> None:
         """Make the request for a gang, and what it refers to."""
@@ -122,12 +139,3 @@ class RequestingProvisioner:
 
 def _key(request: Mapping[str, Any]) -> Key:
     return Key(request["metadata"]["namespace"], request["metadata"]["name"])
-
-
-def _refusals(environment: Environment, ends: Iterable[End]) -> dict[Any, PoolRefusal]:
-    """The latest failure, of every pool: a request names none. One that expired was served."""
-    failed = [one for one in ends if one.condition != "BookingExpired"]
-    if not failed:
-        return {}
-    last = max(failed, key=lambda one: (one.at, one.message))
-    return {one.key: PoolRefusal(last.at, last.message) for one in pools_of(environment.spec)}

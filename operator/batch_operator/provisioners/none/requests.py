@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 API_VERSION = "autoscaling.x-k8s.io/v1"
 _ENDS = ("Failed", "CapacityRevoked", "BookingExpired")
 """Conditions after which the autoscaler does no more for a request."""
+_MESSAGE_MAX = 256
 
 
 class Key(NamedTuple):
@@ -40,6 +41,11 @@ class End(NamedTuple):
     condition: str
     at: datetime
     message: str
+
+    @property
+    def is_refusal(self) -> bool:
+        """One that expired was served."""
+        return self.condition != "BookingExpired"
 
 
 def key_of(gang: Gang) -> Key:
@@ -119,5 +125,6 @@ def end_of(request: Json) -> End | None:
     for kind in _ENDS:
         if one := conditions.get(kind):
             at = datetime.fromisoformat(one["lastTransitionTime"])
-            return End(kind, at, f"{kind}: {one.get('message') or one.get('reason', '')}")
+            message = f"{kind}: {one.get('message') or one.get('reason', '')}"
+            return End(kind, at, message[:_MESSAGE_MAX])
     return None
