@@ -108,9 +108,14 @@ async def test_orders_that_never_came_are_not_given_up_while_the_pool_has_nodes(
     """Nobody could say which machine would go: the one that is late may have come meanwhile."""
     fleet = Fleet(small=5)
 
-    await provide(fleet, CapacityPlan({SMALL: 1}), [scaled_node("n-1")])
+    provided = await provide(fleet, CapacityPlan({SMALL: 1}), [scaled_node("n-1")])
 
     assert fleet.written == []
+    assert provided.problem == (
+        "machinedeployments fleet/small has 5 replicas, and 1 are wanted: machines that never "
+        "became nodes, which stay as long as others could be hit, or something else scales it, "
+        "such as a HorizontalPodAutoscaler or cluster-autoscaler: take that off"
+    )
 
 
 @pytest.mark.parametrize("status", [{"readyReplicas": 0}, {"replicas": 5}])

@@ -164,6 +164,12 @@ class _Pool:
             )
         self.is_pending = max(replicas, scale.status.replicas) > self._others
         self._check_taints(live)
+        if replicas > wanted and not (gone or self.problems):
+            self.problems.append(
+                f"{_named(target)} has {replicas} replicas, and {wanted} are wanted: machines that "
+                f"never became nodes, which stay as long as others could be hit, or something else "
+                f"scales it, such as a HorizontalPodAutoscaler or cluster-autoscaler: take that off"
+            )
         if wanted > len(live):
             await self._ask_why(ours)
 
