@@ -431,7 +431,7 @@ def _total(spec: Mapping[str, Any], read: Callable[[Mapping[str, Any]], int]) ->
         read((spec.get("resources") or {}).get("requests") or {}),
     )
     # The limit of the Pod as a whole is its request only where no container asks.
-    return total or _asked(spec, read)
+    return (total or _asked(spec, read)) + read(spec.get("overhead") or {})
 
 
 def _asked(holder: Mapping[str, Any], read: Callable[[Mapping[str, Any]], int]) -> int:

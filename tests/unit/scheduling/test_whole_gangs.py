@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from batch_operator.api.amounts import Amounts
+from batch_operator.api.job_definition import JobDefinitionSpec
+from batch_operator.cluster import decoding
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.plan import Plan, make_plan
+from batch_operator.manifests.gangs import gang_job
+from batch_operator.scheduling.mutations import StartAttempt
 from batch_operator.scheduling.snapshot import Snapshot
 from batch_operator.scheduling.whole_gangs import whole_gangs
 from support.builders import START, attempt, definition, environment, job, multi_node_spec
@@ -17,6 +22,7 @@ from support.builders import START, attempt, definition, environment, job, multi
 ATOMIC = "best-effort-atomic-scale-up.autoscaling.x-k8s.io"
 TRAIN = job("train")
 PLAN = make_plan(TRAIN, definition(spec=multi_node_spec(numNodes=4)), None)
+LIMITS = {"cpu": "1.7777", "nvidia.com/gpu": "1", "memory": "1Gi"}
 ASKING: Any = {"type": "none", "none": {"provisioningClassName": ATOMIC}}
 
 
@@ -38,9 +44,21 @@ def pod(group: int, phase: Phase) -> PodAttempt:
     return replace(stand_in(group), pod_name=f"pod-{group}", members=0, milli_cpu=1000, phase=phase)
 
 
-def asked_for(*attempts: PodAttempt, provisioner: Any = ASKING, **fields: Any) -> list[list[str]]:
+def multi_node(properties: dict[str, Any]) -> JobDefinitionSpec:
+    return JobDefinitionSpec.model_validate({"type": "multinode", "nodeProperties": properties})
+
+
+def stored(body: dict[str, Any]) -> PodAttempt:
+    """What is observed of a Job that has been created."""
+    metadata = {"uid": "uid", "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    body["metadata"] |= metadata
+    return decoding.group(msgspec.json.encode(body))
+
+
+def asked_for(
+    *attempts: PodAttempt, plan: Any = PLAN, provisioner: Any = ASKING, **fields: Any
+) -> list[list[str]]:
     """The Jobs of each gang that is asked for."""
-    assert isinstance(PLAN, Plan)
     snapshot = Snapshot(
         now=START,
         jobs={TRAIN.uid: TRAIN},
@@ -52,7 +70,7 @@ def asked_for(*attempts: PodAttempt, provisioner: Any = ASKING, **fields: Any) -
         refusals={},
     )
     known = replace(environment("ca", type="MANAGED", provisioner=provisioner), **fields)
-    gangs = whole_gangs(known, attempts, snapshot, {TRAIN.uid: PLAN})
+    gangs = whole_gangs(known, attempts, snapshot, {TRAIN.uid: plan})
     return [[one.pod_name for _, one in sorted(gang.jobs.items())] for gang in gangs]
 
 
@@ -60,6 +78,26 @@ def test_a_complete_gang_is_asked_for_with_all_its_jobs() -> None:
     waiting = [stand_in(1), stand_in(0), pod(0, Phase.UNBOUND), pod(1, Phase.STARTING)]
 
     assert asked_for(*waiting) == [["train-0", "train-1"]]
+
+
+def test_jobs_are_as_planned_when_they_are_as_the_operator_makes_them() -> None:
+    """Whatever counts besides containers, and with more memory after a lack of it."""
+    asked = {"requests": {"cpu": "1500m"}}
+    template = {
+        "spec": {
+            "overhead": {"cpu": "100m"},
+            "initContainers": [{"name": "init", "image": "i", "resources": asked}],
+            "containers": [{"name": "main", "image": "i", "resources": {"limits": LIMITS}}],
+        }
+    }
+    nodes = {"targetNodes": "0:", "podTemplate": template}
+    properties = {"numNodes": 4, "mainNode": 0, "nodeRangeProperties": [nodes]}
+    plan = make_plan(TRAIN, definition(spec=multi_node(properties)), None)
+    assert isinstance(plan, Plan)
+    start = StartAttempt(TRAIN, plan, 0, 1, None, "ca", {}, 2.0, provisioning_class=ATOMIC)
+    jobs = [stored(gang_job(start, group)) for group in range(2)]
+
+    assert asked_for(*jobs, plan=plan) == [[one.pod_name for one in jobs]]
 
 
 @pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.SUCCEEDED, Phase.FAILED])
