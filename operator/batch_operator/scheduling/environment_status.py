@@ -196,11 +196,8 @@ def _refused(environment: Environment, known: Capacity, memo: Memo) -> list[Node
     is_short = known.plan is not None and bool(known.plan.unmet or known.plan.to_come)
     if not (is_short and messages and all(messages)):
         return []
-    return [
-        NodeFault(
-            "CapacityRefused", f"no pool has more nodes to give: {listed(messages, between='; ')}"
-        )
-    ]
+    told = listed(messages, between="; ")
+    return [NodeFault("CapacityRefused", f"every pool had no more nodes when last asked: {told}")]
 
 
 def _not_updated(environment: Environment, known: Capacity, snapshot: Snapshot) -> list[NodeFault]:
