@@ -112,7 +112,7 @@ async def test_orders_that_never_came_are_not_given_up_while_the_pool_has_nodes(
 
     assert fleet.written == []
     assert provided.problem == (
-        "machinedeployments fleet/small has 5 replicas, and 1 are wanted: machines that never "
+        "machinedeployments fleet/small has 5 replicas in place of 1: machines that never "
         "became nodes, which stay as long as others could be hit, or something else scales it, "
         "such as a HorizontalPodAutoscaler or cluster-autoscaler: take that off"
     )

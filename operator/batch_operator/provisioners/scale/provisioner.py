@@ -166,7 +166,7 @@ class _Pool:
         self._check_taints(live)
         if replicas > wanted and not (gone or self.problems):
             self.problems.append(
-                f"{_named(target)} has {replicas} replicas, and {wanted} are wanted: machines that "
+                f"{_named(target)} has {replicas} replicas in place of {wanted}: machines that "
                 f"never became nodes, which stay as long as others could be hit, or something else "
                 f"scales it, such as a HorizontalPodAutoscaler or cluster-autoscaler: take that off"
             )
