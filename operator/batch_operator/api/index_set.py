@@ -75,14 +75,20 @@ class IndexSet:
         digits = format(self.bits, "b")[::-1] if self.bits else ""
         return (run.span() for run in _RUN_OF_ONES.finditer(digits))
 
+    # What changes nothing gives one of the operands: most sets of most jobs are empty.
+
     def __or__(self, other: IndexSet) -> IndexSet:
-        return IndexSet(self.bits | other.bits)
+        if not other.bits:
+            return self
+        return IndexSet(self.bits | other.bits) if self.bits else other
 
     def __and__(self, other: IndexSet) -> IndexSet:
-        return IndexSet(self.bits & other.bits)
+        if not other.bits:
+            return other
+        return IndexSet(self.bits & other.bits) if self.bits else self
 
     def __sub__(self, other: IndexSet) -> IndexSet:
-        return IndexSet(self.bits & ~other.bits)
+        return IndexSet(self.bits & ~other.bits) if self.bits and other.bits else self
 
     def __len__(self) -> int:
         return self.bits.bit_count()

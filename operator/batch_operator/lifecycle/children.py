@@ -35,6 +35,7 @@ REQUEUES_MAX = 10
 """So often a child is requeued at most: it bounds its rows, and what others can do to it."""
 _NONE: Mapping[Any, IndexSet] = MappingProxyType({})
 """Of most jobs that wait: one for all of them."""
+_NOBODY = IndexSet()
 FailureKey = tuple[int | None, str | None, str | None]
 """Exit code, container reason and status reason: what children that failed alike share."""
 
@@ -142,6 +143,8 @@ def children_of(
     releasable: list[PodAttempt] = []
     overdue: list[PodAttempt] = []
     ordered = sorted(attempts, key=attrgetter("index", "number"))
+    if not ordered:
+        return _without_pods(stored)
     # What is stored of the few children that have Pods, as sets and numbers that are quick to ask.
     with_pods = IndexSet.of({one.index for one in ordered})
     strangers = set(with_pods - stored.members)
@@ -175,11 +178,10 @@ def children_of(
     starting = IndexSet.of(sets[Phase.STARTING]) - done - running
     unbound = IndexSet.of((*sets[Phase.UNBOUND], *sets[Phase.ASSUMED])) - done - running - starting
     waiting = counted.members - done - running - starting - unbound
-    retrying = reduce(or_, counted.attempts.values(), IndexSet())
     return Children(
         counted=counted,
         waiting=waiting,
-        retrying=waiting & retrying,
+        retrying=waiting & _tried(counted),
         unbound=unbound,
         starting=starting,
         running=running,
@@ -188,6 +190,17 @@ def children_of(
         releasable=tuple(releasable),
         overdue=tuple(overdue),
     )
+
+
+def _without_pods(stored: Counted) -> Children:
+    """The children of a job of which nothing has begun, or is left, as of most that wait."""
+    waiting = stored.members - (stored.succeeded | stored.failed)
+    return Children(stored, waiting, waiting & _tried(stored), _NOBODY, _NOBODY, _NOBODY)
+
+
+def _tried(counted: Counted) -> IndexSet:
+    """Those of the children that are not over that have used up an attempt."""
+    return reduce(or_, counted.attempts.values(), _NOBODY)
 
 
 def doomed(children: Children, indexes: IndexSet, key: FailureKey) -> Children:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import RetryStrategy
@@ -20,15 +21,16 @@ from batch_operator.lifecycle.children import Children, Counted, children_of, do
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
 from batch_operator.lifecycle.endings import ending_of
 from batch_operator.lifecycle.gang import (
+    deciding,
     failure_to_start,
     gangs_of,
     is_over,
     lingers,
     missing_groups,
     openings,
-    releasable,
     to_stop,
     usage_of,
+    with_gangs,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.interruptions import with_interrupted
@@ -224,12 +226,12 @@ def upstream_of(job: Job) -> Upstream:
 def evaluate_final(job: Job, attempts: Sequence[PodAttempt], now: datetime) -> Evaluation:
     """Look at a job that is over: only its Pods and its time to live are left to see to."""
     gangs = gangs_of(attempts)
-    children = children_of(counted_in(job), _deciding(attempts, gangs), RetryStrategy(), {})
+    children = children_of(counted_in(job), deciding(attempts, gangs), RetryStrategy(), {})
     expires_at = _expires_at(job)
     return Evaluation(
         job=job,
         plan=None,
-        children=_with_gangs(children, gangs),
+        children=with_gangs(children, gangs),
         ending=None,
         hold=None,
         to_stop=_all_to_stop((), gangs),
@@ -271,11 +273,11 @@ def evaluate(
     retry, timeout = _rules(job, plan)
     gangs = gangs_of(attempts)
     groups = plan.groups if isinstance(plan, Plan) else ()
-    deciding = _deciding(attempts, gangs)
-    reviewed = review(deciding, stop, timeout, policy, now, limits)
+    deciders = deciding(attempts, gangs)
+    reviewed = review(deciders, stop, timeout, policy, now, limits)
     reviewed = with_interrupted(reviewed, attempts, around.going)
     reviewed = _with_unstarted(reviewed, [] if stop else gangs, groups, refusal, around.gone, now)
-    children = children_of(stored, deciding, retry, reviewed.verdicts)
+    children = children_of(stored, deciders, retry, reviewed.verdicts)
     knows_members = gate.members is not None or awaited_array(job) is None
     waits = _waits(limits, job, children, gate, knows_members=knows_members)
     # The failure that is one too many stops the rest in the look that counts it.
@@ -296,7 +298,7 @@ def evaluate(
     return Evaluation(
         job=job,
         plan=plan if isinstance(plan, Plan) else None,
-        children=_with_gangs(children, [one for one in gangs if one.number <= counted]),
+        children=with_gangs(children, [one for one in gangs if one.number <= counted]),
         ending=_ending(job, children, stop, doom, knows_members=knows_members),
         hold=hold,
         startable=children.waiting - gated if limit else IndexSet(),
@@ -326,6 +328,8 @@ def _with_unstarted(
     gone: Collection[str],
     now: datetime,
 ) -> Review:
+    if not gangs:
+        return reviewed
     refused = _final_refusal(refusal)
     failed = (failure_to_start(gang, groups, refused, gone, now) for gang in gangs)
     verdicts = {one.pod_uid: one for one in failed if one is not None}
@@ -365,12 +369,6 @@ def _ending(
     return ending_of(job, children, stop, doom)
 
 
-def _deciding(attempts: Sequence[PodAttempt], gangs: Sequence[Gang]) -> list[PodAttempt]:
-    """The attempts that decide over the job: of a gang, what stands for it."""
-    alone = [one for one in attempts if one.node_group is None]
-    return [*alone, *(gang.main for gang in gangs if gang.main is not None)]
-
-
 def _final_refusal(refusal: Refusal | None) -> str | None:
     """Why the API server will never take a Pod of the job, if so, as a status reason."""
     if refusal is None or not refusal.final:
@@ -379,23 +377,10 @@ def _final_refusal(refusal: Refusal | None) -> str | None:
     return problem[:STATUS_REASON_LENGTH_MAX]
 
 
-def _with_gangs(children: Children, counted: Sequence[Gang]) -> Children:
-    """The children with what can be released of gangs that have been counted.
-
-    A Pod of a gang is let go with all others of it, and a Job is never deleted.
-    """
-    if not counted:
-        return children
-    alone = tuple(one for one in children.releasable if one.node_group is None)
-    return replace(
-        children,
-        releasable=(*alone, *(one for gang in counted for one in releasable(gang))),
-        overdue=tuple(one for one in children.overdue if not one.is_job),
-    )
-
-
 def _all_to_stop(attempts: Sequence[PodAttempt], over: Sequence[Gang]) -> tuple[PodAttempt, ...]:
     """What has to be ended now, each once: attempts, and what is left of gangs that are over."""
+    if not (attempts or over):
+        return ()
     those = [*attempts, *(one for gang in over for one in to_stop(gang))]
     return tuple({one.pod_uid: one for one in reversed(those)}.values())[::-1]
 
@@ -479,10 +464,15 @@ def _refused_hold(refusal: Refusal) -> Hold:
     )
 
 
+_NO_USAGE: Mapping[str, int] = MappingProxyType({})
+
+
 def _usage(
     live: Sequence[PodAttempt], gangs: Sequence[Gang], missing: Sequence[NodeGroup]
 ) -> Mapping[str, int]:
     """What attempts hold, with what is still to be asked for of the last gang."""
+    if not (live or gangs):
+        return _NO_USAGE
     usage: Counter[str] = Counter()
     for attempt in live:
         if attempt.node_group is None:

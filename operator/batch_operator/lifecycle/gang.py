@@ -17,10 +17,11 @@ from batch_operator.api import meta
 from batch_operator.lifecycle.attempt import FAILED_TO_START, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.children import Children
     from batch_operator.lifecycle.multi_node import NodeGroup
 
 MAIN_GROUP = 0
@@ -257,3 +258,26 @@ def usage_of(gang: Gang) -> Counter[str]:
         elif live:
             usage[live[0].environment] += held
     return usage
+
+
+def deciding(attempts: Sequence[PodAttempt], gangs: Sequence[Gang]) -> Sequence[PodAttempt]:
+    """The attempts that decide over the job: of a gang, what stands for it."""
+    if not gangs:
+        return attempts
+    alone = [one for one in attempts if one.node_group is None]
+    return [*alone, *(gang.main for gang in gangs if gang.main is not None)]
+
+
+def with_gangs(children: Children, counted: Sequence[Gang]) -> Children:
+    """The children with what can be released of gangs that have been counted.
+
+    A Pod of a gang is let go with all others of it, and a Job is never deleted.
+    """
+    if not counted:
+        return children
+    alone = tuple(one for one in children.releasable if one.node_group is None)
+    return replace(
+        children,
+        releasable=(*alone, *(one for gang in counted for one in releasable(gang))),
+        overdue=tuple(one for one in children.overdue if not one.is_job),
+    )

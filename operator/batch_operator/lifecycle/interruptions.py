@@ -24,6 +24,8 @@ def with_interrupted(
     reviewed: Review, attempts: Iterable[PodAttempt], going: Collection[str]
 ) -> Review:
     """The review with the live attempts that `going` nodes have; what ends anyway is left alone."""
+    if not going:
+        return reviewed
     spared = {one.pod_uid for one in reviewed.to_stop} | reviewed.verdicts.keys()
     found = {
         one.pod_uid: (one, host_lost(one.node_name))

@@ -65,7 +65,7 @@ def write_job(job: Job, status: BatchJobStatus, urgency: Urgency) -> WriteStatus
         name=job.name,
         uid=job.uid,
         decided_on=job.resource_version,
-        status=None if status == job.status else status,
+        status=None if status is job.status or status == job.status else status,
         urgency=urgency,
     )
 

@@ -207,7 +207,7 @@ def _around(
         moves_max=len(places) - 1,
         closed=closed.keys() if places else (),
         ending={name for name, one in closed.items() if one.deleting},
-        gone=names - snapshot.environments.keys(),
+        gone={name for name in names if name not in snapshot.environments},
         going={name for one in attempts if (name := _going_node(snapshot, one))},
     )
 
