@@ -44,7 +44,6 @@ from batch_operator.lifecycle.limits import (
 )
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
-from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.stops import Policy, Stop, review, stop_by_limit, stop_of
 from batch_operator.lifecycle.surroundings import NOWHERE
 
@@ -181,23 +180,23 @@ def counted_in(job: Job, members: IndexSet | None = None) -> Counted:
 
 def _counted_rows(status: BatchJobStatus, members: IndexSet) -> Counted:
     """A job that is no array keeps a row for each attempt."""
+    if status.state is JobState.SUCCEEDED:
+        return Counted(members=members, succeeded=members)
+    if status.state is JobState.FAILED:
+        return Counted(members=members, failed=members)
     ended = [row for row in status.attempts if row.stopped_at is not None]
-    is_open = status.state not in FINAL
-    if is_open and not ended:
+    if not ended:
         return Counted(members=members)
-    out_of_memory = sum((row.reason or "").startswith(OUT_OF_MEMORY) for row in ended)
-    why = [row.status_reason or "" for row in ended]
+    why = [row.status_reason for row in ended]
 
-    def times(word: str) -> dict[int, IndexSet]:
-        count = sum(one.startswith(word) for one in why)
-        return {count: members} if count and is_open else {}
+    def times(word: str, said: Sequence[str | None] = why) -> dict[int, IndexSet]:
+        count = sum((one or "").startswith(word) for one in said)
+        return {count: members} if count else {}
 
     return Counted(
         members=members,
-        succeeded=members if status.state is JobState.SUCCEEDED else IndexSet(),
-        failed=members if status.state is JobState.FAILED else IndexSet(),
-        attempts={len(ended): members} if ended and is_open else {},
-        out_of_memory={out_of_memory: members} if out_of_memory and is_open else {},
+        attempts={len(ended): members},
+        out_of_memory=times(OUT_OF_MEMORY, [row.reason for row in ended]),
         hosts_lost=times(HOST_LOST),
         preempted=times(PREEMPTED),
         moved=times(MOVED),
@@ -281,19 +280,19 @@ def evaluate(
     knows_members = gate.members is not None or awaited_array(job) is None
     waits = _waits(limits, job, children, gate, knows_members=knows_members)
     # The failure that is one too many stops the rest in the look that counts it.
-    stop = stop or stop_of(job.spec, children.counted) or stop_by_limit(waits, now)
+    stop = stop_of(job.spec, children.counted) or stop_by_limit(waits, now)
     children, doom, stop = _doomed(job.spec, children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None
     gate_hold = gate.hold if (gated or not knows_members) and gated == children.waiting else None
     values_hold = plan.hold if isinstance(plan, Plan) and children.waiting - gated else None
-    counted = max(stored.attempts, default=0)
+    counted = stored.used(0)
     over = [one for one in gangs if is_over(one, counted, reviewed.verdicts, reviewed.to_stop)]
     hold = _hold(job, plan, gate_hold or values_hold, queue_hold, held, stop)
     hold = hold or _gang_hold(children, over)
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
     may_begin = stop is None and not job.spec.suspend and not job.deleting
-    last = gangs[-1] if groups and gangs and gangs[-1] not in over else None
+    last = gangs[-1] if gangs and gangs[-1] not in over else None
     missing = missing_groups(last, groups) if last else ()
     return Evaluation(
         job=job,
@@ -330,7 +329,8 @@ def _with_unstarted(
 ) -> Review:
     if not gangs:
         return reviewed
-    refused = _final_refusal(refusal)
+    problem = _final_refusal(refusal)
+    refused = _invalid(problem) if problem else None
     failed = (failure_to_start(gang, groups, refused, gone, now) for gang in gangs)
     verdicts = {one.pod_uid: one for one in failed if one is not None}
     if not verdicts:
@@ -370,11 +370,14 @@ def _ending(
 
 
 def _final_refusal(refusal: Refusal | None) -> str | None:
-    """Why the API server will never take a Pod of the job, if so, as a status reason."""
+    """Why the API server will never take a Pod of the job, if so."""
     if refusal is None or not refusal.final:
         return None
-    problem = f"{INVALID_STATUS_REASON}: the API server refused its Pod: {refusal.message}"
-    return problem[:STATUS_REASON_LENGTH_MAX]
+    return f"the API server refused its Pod: {refusal.message}"
+
+
+def _invalid(problem: str) -> str:
+    return f"{INVALID_STATUS_REASON}: {problem}"[:STATUS_REASON_LENGTH_MAX]
 
 
 def _all_to_stop(attempts: Sequence[PodAttempt], over: Sequence[Gang]) -> tuple[PodAttempt, ...]:
@@ -418,12 +421,9 @@ def _doomed(
         causes.append((Doom(stop.status_reason, stop.token, stop.message), children.waiting))
     if gate.doom:
         causes.append((gate.doom, gate.doomed))
-    problem = plan.message if isinstance(plan, Invalid) else None
-    if problem is None and refusal and refusal.final:
-        problem = f"the API server refused its Pod: {refusal.message}"
+    problem = plan.message if isinstance(plan, Invalid) else _final_refusal(refusal)
     if problem is not None:
-        reason = f"{INVALID_STATUS_REASON}: {problem}"[:STATUS_REASON_LENGTH_MAX]
-        causes.append((Doom(reason, "InvalidJob", problem), children.waiting))
+        causes.append((Doom(_invalid(problem), "InvalidJob", problem), children.waiting))
     for doom, indexes in causes:
         children = doomed(children, indexes, (None, None, doom.status_reason))
     if stop is None and (stop := stop_of(spec, children.counted)):
