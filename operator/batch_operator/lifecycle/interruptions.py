@@ -39,4 +39,4 @@ def with_interrupted(
 
 
 def _is_live(one: PodAttempt) -> bool:
-    return not (one.phase.ended or one.deleting or one.stopping or one.is_job)
+    return not (one.phase.ended or one.deleting or one.stopping)

@@ -274,7 +274,7 @@ def limit_behind(failure: FailureKey) -> str | None:
     They had no attempt to end, so nothing but that is told of them.
     """
     exit_code, reason, status_reason = failure
-    is_bare = exit_code is None and reason is None and status_reason is not None
+    is_bare = exit_code is None and reason is None
     return status_reason if is_bare and is_of_limit(status_reason) else None
 
 

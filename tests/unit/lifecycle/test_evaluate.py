@@ -24,6 +24,7 @@ from batch_operator.lifecycle.evaluate import (
 )
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.members import members_of
+from batch_operator.lifecycle.multi_node import NodeGroup
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.status import status_of
 from batch_operator.lifecycle.stops import Policy
@@ -667,6 +668,98 @@ def test_an_array_of_indexes_that_are_refused_ends_with_the_sentence(indexes: st
 
     assert ending(look) == ("FAILED", "Invalid job: name others", "InvalidJob")
     assert status_of(look, None, NOW).to_wire()["state"] == "FAILED"
+
+
+# Multi-node jobs: the main node, and two workers
+
+GROUPS = (NodeGroup("0", (0,), {}, 1000), NodeGroup("1:", (1, 2), {}, 2000))
+THREE_NODES = {"state": "RUNNABLE", "attempts": [row(1, **OVER)]}
+"""The status after one attempt has been counted."""
+
+
+def node(group: int, member: int = 0, phase: Phase = RUNNING, **fields: Any) -> PodAttempt:
+    number = fields.get("number", 1)
+    uid = f"{group}-{member}-{number}"
+    known = {"node_group": group, "member": member, "pod_uid": uid, "pod_name": uid}
+    return attempt(phase, **{**known, **fields})
+
+
+def group_job(group: int, **fields: Any) -> PodAttempt:
+    """The Job that makes a group's Pods."""
+    made = {"members": len(GROUPS[group].nodes), "milli_cpu": GROUPS[group].milli_cpu}
+    uid = f"job-{group}-{fields.get('number', 1)}"
+    known = {"node_group": group, "pod_uid": uid, "pod_name": uid, "node_name": None}
+    return attempt(Phase.ASSUMED, **{**made, **known, **fields})
+
+
+def gang_plan(**retry: Any) -> Plan:
+    return replace(plan(**retry), groups=GROUPS, units=(("licence", 3),))
+
+
+def test_another_attempt_waits_until_the_last_node_of_the_one_before_has_stopped() -> None:
+    """The others of attempt 1 have ended long ago: they are not what is waited for."""
+    before = [node(0, phase=FAILED, number=1), node(1, phase=FAILED, number=1)]
+    main, worker = node(0, phase=FAILED, number=2), node(1, number=2, stopping=True)
+    status = {**THREE_NODES, "attempts": [row(1, **OVER), row(2, **OVER)]}
+    held, free = (
+        looked(*before, main, one, of=gang_plan(attempts=3), status=status)
+        for one in (worker, replace(worker, phase=FAILED))
+    )
+
+    assert held.hold == Hold(Reason.STOPPING, "the nodes of attempt 2 are being stopped")
+    assert (held.start_limit, held.usage, held.held) == (0, {"local": 1000}, {"licence": 3})
+    assert (free.hold, free.start_limit, free.usage, free.held) == (None, 1, {}, {})
+
+
+def test_an_attempt_that_is_asked_for_in_part_holds_what_is_still_missing() -> None:
+    """The operator died between the creations of its Jobs."""
+    look = looked(group_job(0), of=gang_plan())
+
+    assert look.to_complete == (1,)
+    assert (look.usage, look.held) == ({"local": 3000}, {"licence": 3})
+
+
+WAITING_GANG = [
+    *(group_job(group) for group in (0, 1)),
+    *(node(0, phase=Phase.UNBOUND, gated=True, node_name=None),),
+    *(node(1, one, Phase.UNBOUND, gated=True, node_name=None) for one in (0, 1)),
+]
+MAY_NOT_BEGIN: dict[str, dict[str, Any]] = {
+    "is cancelled": {"cancel": {"reason": "no"}},
+    "is terminated": {"terminate": {"reason": "no"}},
+    "is suspended": {"suspend": True},
+    "is being deleted": {"deleting": True},
+}
+
+
+def test_the_main_node_starts_when_all_nodes_are_there() -> None:
+    look = looked(*WAITING_GANG, of=gang_plan())
+
+    assert [one.pod.pod_uid for one in look.to_open] == ["0-0-1"]
+
+
+@pytest.mark.parametrize("why", MAY_NOT_BEGIN)
+def test_no_node_starts_and_none_is_asked_for_when_the_job(why: str) -> None:
+    whole = looked(*WAITING_GANG, of=gang_plan(), **MAY_NOT_BEGIN[why])
+    part = looked(group_job(0), of=gang_plan(), **MAY_NOT_BEGIN[why])
+
+    assert (whole.to_open, part.to_complete) == ((), ())
+
+
+def test_pods_of_a_multi_node_job_are_let_go_together_once_their_attempt_is_counted() -> None:
+    """Its Jobs first, which are never deleted."""
+    jobs = [group_job(group) for group in (0, 1)]
+    pods = [node(0, phase=FAILED), *(node(1, one, FAILED) for one in (0, 1))]
+    ended = [replace(one, members=0) for one in jobs]
+    new, counted = (
+        looked(*pods, of=gang_plan(attempts=2), status=status)
+        for status in ({"state": "RUNNING"}, THREE_NODES)
+    )
+    with_jobs = looked(*ended, *pods, of=gang_plan(attempts=2), status=THREE_NODES)
+
+    assert new.children.releasable == ()
+    assert counted.children.releasable == tuple(pods)
+    assert with_jobs.children.overdue == ()
 
 
 # While the definition cannot be found
