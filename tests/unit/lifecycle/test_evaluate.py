@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch_operator.api.index_set import IndexSet
-from batch_operator.api.job import BatchJobStatus, JobState
+from batch_operator.api.job import ArrayStatus, BatchJobStatus, JobState
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.dependencies import Doom, Gate
 from batch_operator.lifecycle.evaluate import (
@@ -190,6 +190,15 @@ def test_a_job_is_past_its_dependencies_from_runnable_on(state: JobState) -> Non
 
     assert dependencies_met(status) is PASSED[state]
     assert bool(passed_in(job(status=status))) is PASSED[state]
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_an_array_is_past_its_dependencies_when_all_of_its_children_are(state: JobState) -> None:
+    """However many others are on: only then does it wait for nobody any more."""
+    counts = {JobState.RUNNING: 3, JobState.SUCCEEDED: 2, state: 1}
+    array = ArrayStatus(size=sum(counts.values()), status_summary=counts)
+
+    assert dependencies_met(BatchJobStatus(array=array)) is PASSED[state]
 
 
 def test_an_array_of_which_nothing_was_stored_is_past_nothing() -> None:

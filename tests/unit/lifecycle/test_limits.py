@@ -19,6 +19,7 @@ from batch_operator.lifecycle.limits import (
     due,
     ended_by,
     is_of_limit,
+    is_over_time,
     limit_behind,
     limits_of,
     moves_on_at,
@@ -173,6 +174,19 @@ def test_a_notice_is_that_of_the_first_rule_whichever_was_due_first() -> None:
         f"RUNNABLE for longer than {seconds} s ({CAPACITY})" for seconds in (300, 900)
     ]
     assert [one and one.token for one in told[1:]] == ["InsufficientCapacity"] * 2
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_over"),
+    [((), False), (("Reconciling",), False), (("Reconciling", "TimeLimitExceeded"), True)],
+)
+def test_who_asked_to_be_told_of_a_stay_is_told_by_a_condition(
+    kinds: tuple[str, ...], *, is_over: bool
+) -> None:
+    said = {"status": "True", "reason": "X", "message": "x", "lastTransitionTime": WAITS["since"]}
+    conditions = [{"type": one, **said} for one in kinds]
+
+    assert is_over_time(BatchJobStatus.model_validate({"conditions": conditions})) is is_over
 
 
 def after(seconds: float) -> Any:
