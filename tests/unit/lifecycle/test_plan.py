@@ -10,7 +10,7 @@ import pytest
 
 from batch_operator.api.job_definition import JobDefinitionSpec, JobDefinitionStatus
 from batch_operator.lifecycle.holds import Hold
-from batch_operator.lifecycle.plan import Definition, Invalid, Plan, make_plan
+from batch_operator.lifecycle.plan import Definition, Invalid, Plan, is_current, make_plan
 from support.builders import definition, definition_spec, job, pod_template
 
 BASE = {
@@ -502,3 +502,15 @@ def test_a_job_is_tried(name: str) -> None:
     assert isinstance(plan, Plan)
     assert plan.retry.attempts == attempts
     assert plan.retry.evaluate_on_exit == []
+
+
+def test_a_plan_is_made_again_when_the_job_has_changed_or_has_another_revision() -> None:
+    """Someone may have given it another schedulingPriority."""
+    one = job()
+    plan = make_plan(one, definition(), None)
+
+    assert isinstance(plan, Plan)
+    assert is_current(plan, one, None, None)
+    assert is_current(plan, one, plan.revision, None)
+    assert not is_current(plan, one, plan.revision + 1, None)
+    assert not is_current(plan, replace(one, generation=one.generation + 1), None, None)

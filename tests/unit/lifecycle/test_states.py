@@ -33,5 +33,11 @@ def test_final_states_are_never_left() -> None:
     assert not [one for one in TRANSITIONS if one.source in FINAL]
 
 
-def test_the_documentation_draws_the_table() -> None:
-    assert diagram() in (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+def test_the_documentation_draws_and_lists_the_table() -> None:
+    page = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+    rows = [
+        f"| {one.source} | {one.target} | {one.trigger} | {one.reason} |" for one in TRANSITIONS
+    ]
+
+    assert diagram() in page
+    assert [one for one in rows if one not in page] == []
