@@ -23,7 +23,7 @@ from random import Random  # noqa: TID251  # seeded: the same seed gives the sam
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.simulator.run import simulate
-from batch_operator.simulator.scenario import Scenario, ScenarioSpec, manifest
+from batch_operator.simulator.scenario import Scenario, ScenarioSpec, ScoringStrategy, manifest
 from bench.manifests import ours
 
 if TYPE_CHECKING:
@@ -130,15 +130,22 @@ def main() -> None:
     )
     parser.add_argument("--days", type=int, default=7, help="of submissions (default: 7)")
     parser.add_argument("--seed", type=int, default=1, help="of the week (default: 1)")
+    parser.add_argument(
+        "--scoring",
+        type=ScoringStrategy,
+        choices=tuple(ScoringStrategy),
+        default=ScoringStrategy.LEAST_ALLOCATED,
+        help="of kube-scheduler's plugin NodeResourcesFit (default: LeastAllocated)",
+    )
     arguments = parser.parse_args()
     week = drawn_week(arguments.days, arguments.seed)
-    on_demand = run(week, None)
+    on_demand = run(week, None, arguments.scoring)
     print("| " + " | ".join(HEADINGS) + " |")
     print("| --- " + "| --: " * (len(HEADINGS) - 1) + "|")
     results = [on_demand]
     print(row("on-demand only", on_demand, on_demand), flush=True)
     for rate in arguments.rate or RATES:
-        results.append(run(week, rate))
+        results.append(run(week, rate, arguments.scoring))
         print(row(f"{rate:g}", results[-1], on_demand), flush=True)
     broken = [str(one) for result in results for one in result.outcome.violations]
     lost = [name for result in results for name in result.lost]
@@ -215,13 +222,17 @@ def _refusals(day: int, chance: Random) -> Iterator[dict[str, Any]]:
         yield refused(noon_s - 2 * HOUR_S, HOUR_S)
 
 
-def run(week: Week, rate: float | None) -> Result:
+def run(
+    week: Week,
+    rate: float | None,
+    scoring: ScoringStrategy = ScoringStrategy.LEAST_ALLOCATED,
+) -> Result:
     """Play it with so many interruptions per spot node and hour; None: without spot."""
     last_s = max(work.at_s for work in week.works)
-    return Result(simulate(_scenario(week, rate), until_s=last_s + OVER_S), week)
+    return Result(simulate(_scenario(week, rate, scoring), until_s=last_s + OVER_S), week)
 
 
-def _scenario(week: Week, rate: float | None) -> Scenario:
+def _scenario(week: Week, rate: float | None, scoring: ScoringStrategy) -> Scenario:
     jobs = [ours("BatchJob", work.name, _job(work)) for work in week.works]
     submissions = [
         {"at": f"{work.at_s:.3f}s", "apply": job}
@@ -238,6 +249,7 @@ def _scenario(week: Week, rate: float | None) -> Scenario:
             for name, start_up in START_UP.items()
         ],
         "events": [*submissions, *week.refusals],
+        "scoringStrategy": scoring,
     }
     return Scenario(
         tuple(manifest(one, "week") for one in _manifests(has_spot=rate is not None)),

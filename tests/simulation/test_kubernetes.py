@@ -13,6 +13,7 @@ from batch_operator.simulator.job_controller import LABEL_INDEX, JobController
 from batch_operator.simulator.kubelet import Fate, Kubelet
 from batch_operator.simulator.nodes import POD_GC_S, PodGarbageCollector, node
 from batch_operator.simulator.pod_scheduler import PodScheduler
+from batch_operator.simulator.scenario import ScoringStrategy
 from batch_operator.simulator.virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ TOLERATION = {"key": "batch-operator.io/compute-environment", "operator": "Exist
 class Cluster:
     """Two nodes of two vCPUs each, and everything that moves Pods."""
 
-    def __init__(self, fate_of: Callable[[Json], Fate] | None = None) -> None:
+    def __init__(
+        self,
+        fate_of: Callable[[Json], Fate] | None = None,
+        strategy: ScoringStrategy = ScoringStrategy.LEAST_ALLOCATED,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.server = ApiServer(loop.time, seed=0)
-        PodScheduler(self.server, loop)
+        PodScheduler(self.server, loop, strategy)
         Kubelet(self.server, loop, fate_of or (lambda _: Fate(10.0, 0, 1.0)))
         PodGarbageCollector(self.server, loop)
         JobController(self.server, loop)
@@ -157,6 +162,19 @@ def test_pods_spread_and_wait_for_room() -> None:
 
         assert nodes == ["n1", "n2", "n1", "n2", None]
         assert cluster.phase("p4") == "Running"
+
+    simulated(work)
+
+
+def test_pods_pack_where_the_scheduler_is_told_to() -> None:
+    async def work() -> None:
+        cluster = Cluster(strategy=ScoringStrategy.MOST_ALLOCATED)
+        for name in ("a", "b", "c"):
+            cluster.pod(name)
+        await asyncio.sleep(1)
+        nodes = [cluster.get(name)["spec"]["nodeName"] for name in ("a", "b", "c")]
+
+        assert nodes == ["n1", "n1", "n2"]
 
     simulated(work)
 

@@ -1,9 +1,9 @@
 """kube-scheduler: Pods onto nodes, by selector, taints and what is free; or a sentence why not.
 
 Modelled are nodeSelector, taints of effect NoSchedule, requests of cpu and memory, the number of
-Pods, and the default scoring's wish to spread (the node with the largest share of CPU left). Pods
-are taken in the order in which they were created or lost their scheduling gates; one that fits
-nowhere stops no other.
+Pods, and the default scoring's wish to spread (the node with the largest share of CPU left) or, if
+a scenario has it so, to pack. Pods are taken in the order in which they were created or lost their
+scheduling gates; one that fits nowhere stops no other.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.quantity import memory_bytes, milli_cpu
 from batch_operator.cluster.client import NODES, PODS
+from batch_operator.simulator.scenario import ScoringStrategy
 from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
@@ -93,9 +94,15 @@ def _container(container: Mapping[str, Any]) -> Request:
 class PodScheduler:
     """Binds Pods; says of those that it cannot bind why."""
 
-    def __init__(self, server: ApiServer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        loop: asyncio.AbstractEventLoop,
+        strategy: ScoringStrategy = ScoringStrategy.LEAST_ALLOCATED,
+    ) -> None:
         self._server = server
         self._loop = loop
+        self._packs = strategy is ScoringStrategy.MOST_ALLOCATED
         self._nodes: dict[str, _Node] = {}
         self._waiting: dict[str, tuple[str, str]] = {}
         self._bound: dict[str, str] = {}
@@ -176,7 +183,7 @@ class PodScheduler:
             self._explain(pod, failed[kind])
 
     def _choose(self, spec: Mapping[str, Any], request: Request) -> tuple[str | None, str]:
-        """The node with the largest share of CPU left, or why there is none."""
+        """The node with the largest share of CPU left, or the smallest; or why there is none."""
         reasons: Counter[str] = Counter()
         best: tuple[float, str] | None = None
         for name, node in self._nodes.items():
@@ -185,8 +192,9 @@ class PodScheduler:
                 reasons.update(problems)
                 continue
             share = (node.used_milli_cpu + request.milli_cpu) / node.milli_cpu
-            if best is None or (share, name) < best:
-                best = (share, name)
+            score = -share if self._packs else share
+            if best is None or (score, name) < best:
+                best = (score, name)
         if best is not None:
             return best[1], ""
         if not self._nodes:

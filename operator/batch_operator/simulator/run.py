@@ -168,7 +168,7 @@ class _Simulation:
             server.subscribe(listener)
         self._nodes = Nodes(server, loop, scenario.spec.nodes)
         self._cloud = Cloud(scenario.spec.pools, loop.time)
-        self._scheduler = PodScheduler(server, loop)
+        self._scheduler = PodScheduler(server, loop, scenario.spec.scoring_strategy)
         self._kubelet = Kubelet(server, loop, self._fate)
         self._controllers = (
             self._nodes,

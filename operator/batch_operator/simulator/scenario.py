@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -228,6 +229,13 @@ class Event(_Strict):
         return self
 
 
+class ScoringStrategy(StrEnum):
+    """Which node kube-scheduler likes best (`NodeResourcesFit`): the emptiest, or the fullest."""
+
+    LEAST_ALLOCATED = "LeastAllocated"
+    MOST_ALLOCATED = "MostAllocated"
+
+
 class ScenarioSpec(_Strict):
     """The world around the manifests."""
 
@@ -236,6 +244,7 @@ class ScenarioSpec(_Strict):
     pools: tuple[PoolBehavior, ...] = ()
     behaviors: tuple[Behavior, ...] = ()
     events: tuple[Event, ...] = ()
+    scoring_strategy: ScoringStrategy = ScoringStrategy.LEAST_ALLOCATED
 
 
 class _ScenarioMetadata(_Strict):
