@@ -101,6 +101,12 @@ def test_nodes_come_for_an_array_and_go_with_it_and_an_interruption_costs_one_tr
 
     wait_for("no node to be wanted and one to be lost", lambda: pools() == [(0, 1)])
 
+    def is_told() -> bool:
+        text = kube("describe", "computeenvironment", name)
+        return all(one in text for one in ("ScaledUp", "NodesLost", "1 node of fake (spot)"))
+
+    wait_for("Events of nodes that came and of the one that was lost", is_told)
+
     assert status["array"]["statusSummary"]["SUCCEEDED"] == CHILDREN
     again = kube.items("pods", "-l", "batch-operator.io/attempt=2")
     assert 0 < len(again) <= VCPUS  # those that ran on the interrupted node

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.play import play
+from support.managed import elastic, play_elastic
+from support.play import batch_job, play
 from support.simulated import ROOT, run
 
 SINGLES, CHILDREN = 60, 500
@@ -37,3 +38,21 @@ def test_a_large_array_with_failures_stays_small_and_cheap() -> None:
     assert outcome.writes <= 2.4 * attempts
     assert array["bytes"] <= outcome.summary["largestObjectBytes"] < ARRAY_BYTES_MAX
     assert outcome.summary["writes"]["Pod"] == {"create": attempts, "patch": attempts}
+
+
+def test_events_of_an_environment_are_few_however_often_its_nodes_change() -> None:
+    """At most one of a kind in half a minute; orders are of 20 nodes one by one, and all go."""
+    events = [{"at": f"{10 * n}s", "apply": batch_job(f"j{n}")} for n in range(20)]
+    one_by_one = elastic(instanceTypes=[{"name": "one", "vcpus": 1, "memory": "4Gi"}])
+    played = play_elastic({}, one_by_one, events=events, runtime="1m", until="1h")
+    writes = played.outcome.summary["writes"]
+
+    assert writes["Node"]["create"] == writes["Node"]["delete"] > 3
+    assert 2 <= writes["Event"]["create"] <= 20
+    assert 2 * writes["Event"]["create"] < writes["ComputeEnvironment"]["status"]
+
+
+def test_of_an_environment_whose_nodes_are_there_already_there_are_no_events() -> None:
+    played = play({f"j{n}": {} for n in range(5)})
+
+    assert "Event" not in played.outcome.summary["writes"]

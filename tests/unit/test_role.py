@@ -43,6 +43,7 @@ SWITCHES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "provisioners.karpenter.enabled": {
         "karpenter.sh/nodepools": ["get", "list", "create", "patch", "delete"],
         "karpenter.sh/nodeclaims": ["list"],
+        "events": ["list"],  # in namespace default
     },
     "provisioners.none.enabled": {
         "autoscaling.x-k8s.io/provisioningrequests": ["list", "create", "delete"],
@@ -85,6 +86,13 @@ def allowed(found: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
 
 def test_the_role_allows_exactly_what_the_operator_does() -> None:
     assert allowed(rules()) == BASE
+
+
+def test_events_are_written_where_those_about_environments_belong_and_nowhere_else() -> None:
+    [role] = [one for one in documents() if one["kind"] == "Role"]
+
+    assert role["metadata"]["namespace"] == "default"
+    assert allowed(role["rules"]) == {"events.k8s.io/events": ["create", "patch"]}
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

@@ -33,6 +33,7 @@ from batch_operator.cluster.client import (
     PODS,
     SCHEDULING_POLICIES,
 )
+from batch_operator.cluster.events import EventWriter
 from batch_operator.cluster.reflector import Reflector
 from batch_operator.cluster.statuses import StatusTarget, StatusWriter
 from batch_operator.scheduling.cycle import CycleResult, run_cycle
@@ -96,6 +97,7 @@ class Engine:
         self._new_backoff = new_backoff
         self._decide = decide
         self._memo = Memo()
+        self._events = EventWriter(client, clock)
         jobs = decoding.job_decoder()
         jobs.reuse(cache.jobs.items)
         self.administrators: Mapping[Resource, tuple[Table[Any], decoding.Decoder[Any, Any]]] = {
@@ -116,7 +118,7 @@ class Engine:
                     *self.administrators.items(),
                 )
             },
-            wrote=observer.status_written,
+            wrote=self._wrote,
             wake=self.wake.set,
             touch=cache.touch,
         )
@@ -137,6 +139,11 @@ class Engine:
                 f"{meta.LABEL_MANAGED_BY}={meta.MANAGED_BY}",
             ),
         )
+
+    def _wrote(self, write: WriteStatus, before: Any, after: Any) -> None:
+        self._observer.status_written(write, before, after)
+        if write.kind == COMPUTE_ENVIRONMENTS.kind:
+            self._events.tell(before, after)
 
     def _saw_node(self, raw: bytes) -> None:
         self.cache.nodes.upsert(decoding.node(raw))

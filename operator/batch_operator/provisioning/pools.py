@@ -29,6 +29,10 @@ class PoolKey(NamedTuple):
     instance_type: str
     capacity_type: CapacityType
 
+    @property
+    def in_words(self) -> str:
+        return f"{self.instance_type} ({self.capacity_type})"
+
 
 @dataclass(frozen=True, slots=True)
 class Space:

@@ -144,7 +144,7 @@ def _coming(known: Capacity, keys: Iterable[PoolKey]) -> list[str]:
         since = f", ordered at {min(times):%H:%M:%S}Z" if times else ""
         takes = f" (they take about {history.ready_seconds} s)" if history.ready_seconds else ""
         what = "a node of" if count == 1 else f"one of {count} nodes of"
-        found.append(f"{what} {_name(key)}{since}{takes}")
+        found.append(f"{what} {key.in_words}{since}{takes}")
     return found
 
 
@@ -175,7 +175,7 @@ def _closed_hold(environment: Environment) -> Hold:
 def _refused_hold(known: Capacity, keys: Sequence[PoolKey], environment: Environment) -> Hold:
     histories = [(one, known.history(one)) for one in keys]
     told = [
-        f"{_name(key)} until {history.refused_until:%H:%M:%S}Z"
+        f"{key.in_words} until {history.refused_until:%H:%M:%S}Z"
         + (f" ({history.message})" if history.message else "")
         for key, history in histories
     ]
@@ -186,7 +186,3 @@ def _refused_hold(known: Capacity, keys: Sequence[PoolKey], environment: Environ
         blocked_by=(environment.name,),
         status_reason=capacity_reason(", ".join([*types][:NAMED_MAX])),
     )
-
-
-def _name(key: PoolKey) -> str:
-    return f"{key.instance_type} ({key.capacity_type})"
