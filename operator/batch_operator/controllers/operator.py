@@ -143,6 +143,7 @@ class Operator:
         self._metrics.set_unowned(self._engine.cache.unowned_nodes())
         self._metrics.statuses_waiting.set(self._engine.statuses.waiting)
         self._metrics.costs.set_running(self._engine.running_costs())
+        self._metrics.environments.show(self._engine.cache.environments.items.values())
         for one in self._engine.reflectors:
             self._metrics.watch_silence.labels(one.resource.plural).set(one.silence_s)
             self._metrics.relists.labels(one.resource.plural).set(one.relists)
@@ -164,12 +165,13 @@ class Teller:
             _LOG.error("%s cannot be seen to", fault.name, exc_info=fault.error)
 
     def status_written(self, write: WriteStatus, before: Any, after: Any) -> None:
-        """Tell of a job's new state, and of costs, now that they are durable."""
+        """Tell of a job's new state, of costs and of nodes, now that they are durable."""
         costs = self._metrics.costs
         if write.kind == "JobQueue":
             costs.count_queue(write.name, before.status.cost, after.status.cost)
         elif write.kind == "ComputeEnvironment":
             costs.count_environment(write.name, before.status.cost, after.status.cost)
+            self._metrics.environments.written(write.name, before.status, after.status)
         elif write.kind == "BatchJob":
             self._job_written(before, after)
 

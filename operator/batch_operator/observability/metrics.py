@@ -1,4 +1,4 @@
-"""Prometheus metrics. Labels are bounded: queues, states, verbs; never a job's name or uid."""
+"""Prometheus metrics. Labels are bounded: queues, pools, verbs; never a job's name or uid."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from batch_operator.observability.costs import CostMetrics
+from batch_operator.observability.environments import EnvironmentMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.costs = CostMetrics(self.registry)
+        self.environments = EnvironmentMetrics(self.registry)
         self.cycle_seconds = Histogram(
             "batch_operator_cycle_seconds",
             "Time that one scheduling cycle took to decide.",
