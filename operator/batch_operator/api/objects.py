@@ -6,7 +6,7 @@ decoder at native speed, which is most of what makes a watch event cheap.
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003  # msgspec reads the annotations at run time
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -22,6 +22,10 @@ class OwnerReference(_Struct, frozen=True):
     controller: bool = False
 
 
+_GRACE_MAX_S = 2**31
+"""More than that no calendar can count."""
+
+
 class Metadata(_Struct, frozen=True):
     name: str
     uid: str
@@ -30,10 +34,19 @@ class Metadata(_Struct, frozen=True):
     generation: int = 0
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    """When the object will be gone at the latest: a grace period lies before it."""
+    deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     finalizers: list[str] = []
     owner_references: list[OwnerReference] = []
+
+    @property
+    def deletion_requested_at(self) -> datetime | None:
+        if self.deletion_timestamp is None:
+            return None
+        grace_s = min(self.deletion_grace_period_seconds or 0, _GRACE_MAX_S)
+        return self.deletion_timestamp - timedelta(seconds=grace_s)
 
 
 class ContainerStateTerminated(_Struct, frozen=True):

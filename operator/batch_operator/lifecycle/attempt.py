@@ -210,7 +210,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     stopped_at = (
         stopped_at
         or _disrupted_at(pod)
-        or pod.metadata.deletion_timestamp
+        or pod.metadata.deletion_requested_at
         or pod.status.start_time
         or pod.metadata.creation_timestamp
     )

@@ -18,6 +18,7 @@ from batch_operator.api.job import JobState
 from batch_operator.lifecycle.array_parameters import RecordedLines, recorded_lines
 from batch_operator.lifecycle.attempt import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
 from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
+from batch_operator.lifecycle.clocks import later
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
 from batch_operator.lifecycle.endings import ending_of
 from batch_operator.lifecycle.gang import (
@@ -507,4 +508,4 @@ def _expires_at(job: Job) -> datetime | None:
     ttl_s = job.spec.ttl_seconds_after_finished
     if ttl_s is None or job.deleting:
         return None
-    return (job.status.stopped_at or job.created_at) + timedelta(seconds=ttl_s)
+    return later(job.status.stopped_at or job.created_at, timedelta(seconds=ttl_s))

@@ -17,6 +17,7 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.api.job_queue import ANY_REASON, TimeLimitAction
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.clocks import later
 from batch_operator.lifecycle.holds import AWS_CODES, CAPACITY, Reason
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def unknown_reason(rules: Iterable[JobStateTimeLimitAction]) -> str | None:
 def due(limits: TimeLimits, stays: Iterable[Stay]) -> list[Due]:
     """When which rule applies to these stays, if they go on; the earliest first."""
     found = [
-        Due(stay.since + timedelta(seconds=rule.max_time_seconds), rule, stay)
+        Due(later(stay.since, timedelta(seconds=rule.max_time_seconds)), rule, stay)
         for rule in limits.rules
         for stay in stays
         if rule.state is stay.state and rule.reason in {ANY_REASON, *stay.words}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.job import JobState
 from batch_operator.api.job_queue import TimeLimitAction
 from batch_operator.lifecycle.attempt import FAILED_TO_START, MOVED, Phase
+from batch_operator.lifecycle.clocks import later
 from batch_operator.lifecycle.limits import (
     CANCELED,
     EXCEEDED,
@@ -186,7 +187,7 @@ def _deadline(attempt: PodAttempt, timeout: Timeout | None) -> datetime | None:
     """AWS: the clock of an attempt runs from when its containers started."""
     if timeout is None or attempt.started_at is None:
         return None
-    return attempt.started_at + timedelta(seconds=timeout.attempt_duration_seconds)
+    return later(attempt.started_at, timedelta(seconds=timeout.attempt_duration_seconds))
 
 
 def _is_hit(attempt: PodAttempt, stop: Stop | None) -> bool:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.lifecycle.array_parameters import read_of, source_of
+from batch_operator.lifecycle.clocks import plausible
 from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
 from batch_operator.lifecycle.evaluate import (
     Evaluation,
@@ -69,7 +70,7 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     if job is None:
         return _look_at_orphans(memo, uid, attempts, snapshot.now)
     # A Pod elsewhere that claims this job for its owner is somebody's mischief.
-    attempts = [one for one in attempts if one.namespace == job.namespace]
+    attempts = [plausible(one, snapshot.now) for one in attempts if one.namespace == job.namespace]
     mutations: list[Mutation] = []
     if job.status.state in FINAL:
         look = evaluate_final(job, attempts, snapshot.now)

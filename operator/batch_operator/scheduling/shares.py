@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ EPOCH_HALF_LIVES = 64
 _FRACTION_BITS = 20
 _FORGOTTEN = 1000.0  # milli-vCPU-seconds that nobody misses
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def half_life_s(policy: FairsharePolicy) -> float:
@@ -49,8 +50,8 @@ def half_life_s(policy: FairsharePolicy) -> float:
 
 
 def decayed(usage: float, age_s: float, half_life: float) -> float:
-    """What is left of a usage after a time."""
-    return usage * math.exp2(-age_s / half_life)
+    """What is left of a usage after a time; of what is still to come, all of it."""
+    return usage * math.exp2(-max(0.0, age_s) / half_life)
 
 
 def usage_of_run(milli_cpu: int, held_s: float, age_s: float, half_life: float) -> float:
@@ -122,6 +123,16 @@ class Charge:
     held: int = 0
     is_open: bool = True
 
+    def until(self, now: datetime) -> Charge:
+        """The same without times that are still to come, whatever clock has told of them."""
+        if self.over.at <= now and all(since <= now for since, _ in self.runs):
+            return self
+        return replace(
+            self,
+            over=replace(self.over, at=min(self.over.at, now)),
+            runs=tuple((min(since, now), milli_cpu) for since, milli_cpu in self.runs),
+        )
+
 
 class ShareBook:
     """What the shares of one queue have used and hold."""
@@ -132,6 +143,8 @@ class ShareBook:
         self.queue_uid = queue_uid
         """A queue that is deleted and applied again begins anew."""
         self._scale = Scale(WINDOW_MIN_S / 2, 0)
+        self._now = _LATEST
+        """The time of the cycle that uses it, once that is known."""
         self._charges: dict[str, Charge] = {}
         self._weighed: tuple[FairsharePolicy, list[str], dict[str, float]] | None = None
         self._clear()
@@ -146,7 +159,8 @@ class ShareBook:
         self.open_jobs: Counter[str] = Counter()
 
     def set(self, uid: str, charge: Charge | None) -> None:
-        """Make `charge` what the job adds."""
+        """Make `charge` what the job adds; times that are still to come are taken for now."""
+        charge = charge.until(self._now) if charge is not None else None
         before = self._charges.get(uid)
         if before == charge:
             return
@@ -225,7 +239,7 @@ class ShareBook:
 
     def at(self, now: datetime, half_life: float) -> ShareBook:
         """The book for a time; it is reckoned anew where the policy or the epoch has changed."""
-        scale = Scale.at(now, half_life)
+        self._now, scale = now, Scale.at(now, half_life)
         if scale != self._scale:
             self._scale = scale
             self._clear()
