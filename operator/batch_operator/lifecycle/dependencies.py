@@ -135,20 +135,24 @@ def _on_the_whole(dependency: Dependency) -> Dependency:
 
 
 def _ask_predecessors(own: Upstream) -> _Answer:
-    """SEQUENTIAL: the lowest child that has not succeeded may run; a failure dooms those after."""
+    """SEQUENTIAL: the lowest child that is not over may run; a failure dooms those after it.
+
+    A child may fail before its turn, by another dependency: those before it go on one by one.
+    """
     if not own.is_array:
         return _Answer(
             IndexSet(),
             hold=_invalid("type SEQUENTIAL orders an array's children, but this job is no array"),
         )
-    left = (own.members - own.succeeded).first(1)
     failed = next(iter(own.failed), None)
     waits = "the child before to succeed"
+    before = own.members if failed is None else own.members & IndexSet.range(failed + 1)
+    left = (before - own.succeeded - own.failed).first(1)
+    open_ = (own.succeeded | own.failed | IndexSet.of(left)) & before
     if failed is None:
-        return _Answer(own.succeeded | IndexSet.of(left), waits=waits)
-    before = IndexSet.range(failed + 1)
+        return _Answer(open_, waits=waits)
     doom = Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", f"child {failed} failed")
-    return _Answer(own.members & before, own.members - before, doom, waits)
+    return _Answer(open_, own.members - before, doom, waits)
 
 
 def _ask_same_index(dependency: Dependency, own: Upstream, upstream: Upstream) -> _Answer:

@@ -28,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from batch_operator.lifecycle.clocks import NEVER, SKEW
 from batch_operator.scheduling.walk import MANY
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ EPOCH_HALF_LIVES = 64
 _FRACTION_BITS = 20
 _FORGOTTEN = 1000.0  # milli-vCPU-seconds that nobody misses
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def half_life_s(policy: FairsharePolicy) -> float:
@@ -123,14 +123,14 @@ class Charge:
     held: int = 0
     is_open: bool = True
 
-    def until(self, now: datetime) -> Charge:
-        """The same without times that are still to come, whatever clock has told of them."""
-        if self.over.at <= now and all(since <= now for since, _ in self.runs):
+    def until(self, latest: datetime) -> Charge:
+        """The same without times that are later, whatever clock has told of them."""
+        if self.over.at <= latest and all(since <= latest for since, _ in self.runs):
             return self
         return replace(
             self,
-            over=replace(self.over, at=min(self.over.at, now)),
-            runs=tuple((min(since, now), milli_cpu) for since, milli_cpu in self.runs),
+            over=replace(self.over, at=min(self.over.at, latest)),
+            runs=tuple((min(since, latest), milli_cpu) for since, milli_cpu in self.runs),
         )
 
 
@@ -143,8 +143,8 @@ class ShareBook:
         self.queue_uid = queue_uid
         """A queue that is deleted and applied again begins anew."""
         self._scale = Scale(WINDOW_MIN_S / 2, 0)
-        self._now = _LATEST
-        """The time of the cycle that uses it, once that is known."""
+        self._latest = NEVER
+        """The latest time that is believed, once it is known when it is."""
         self._charges: dict[str, Charge] = {}
         self._weighed: tuple[FairsharePolicy, list[str], dict[str, float]] | None = None
         self._clear()
@@ -159,8 +159,8 @@ class ShareBook:
         self.open_jobs: Counter[str] = Counter()
 
     def set(self, uid: str, charge: Charge | None) -> None:
-        """Make `charge` what the job adds; times that are still to come are taken for now."""
-        charge = charge.until(self._now) if charge is not None else None
+        """Make `charge` what the job adds; no time is later than any clock may be ahead."""
+        charge = charge.until(self._latest) if charge is not None else None
         before = self._charges.get(uid)
         if before == charge:
             return
@@ -239,7 +239,7 @@ class ShareBook:
 
     def at(self, now: datetime, half_life: float) -> ShareBook:
         """The book for a time; it is reckoned anew where the policy or the epoch has changed."""
-        self._now, scale = now, Scale.at(now, half_life)
+        self._latest, scale = now + SKEW, Scale.at(now, half_life)
         if scale != self._scale:
             self._scale = scale
             self._clear()

@@ -199,6 +199,15 @@ CASES: dict[str, Case] = {
         doomed="2-3",
         status_reason=DEPENDENT_FAILED,
     ),
+    "one after the other: a child that another dependency has failed before its turn": Case(
+        [SEQUENTIAL],
+        {},
+        own=array(failed="2"),
+        open="0,2",
+        doomed="3",
+        waits="the child before to succeed",
+        status_reason=DEPENDENT_FAILED,
+    ),
     "one after the other: a failure among the indexes that are run again": Case(
         [SEQUENTIAL],
         {},
