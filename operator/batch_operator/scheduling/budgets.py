@@ -24,11 +24,13 @@ from batch_operator.api.cost import (
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.provisioning.prices import seconds_until
 from batch_operator.scheduling.environments import has_spot, usable_environments
+from batch_operator.scheduling.faults import kept_away
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from batch_operator.scheduling.conditions import Wanted
+    from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.ledger import Ledger
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Queue, Snapshot
@@ -102,22 +104,28 @@ def spent_of(budget: Budget, queue: str, ledger: Ledger, now: datetime) -> Spent
     return Spent(budget, amount, spent, window.ends_at, again_at)
 
 
-def review(snapshot: Snapshot, memo: Memo) -> set[str]:
+def review(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> set[str]:
     """See how all budgets stand; then, the jobs for which something else holds from now on."""
     turned: set[str] = set()
     for name in sorted(memo.ledger.spent.keys() | snapshot.queues.keys()):
-        queue = snapshot.queues.get(name)
-        before = memo.ledger.spent.pop(name, ())
-        budgets = queue.spec.budgets if queue is not None else []
-        if not budgets and not before:
-            continue
-        now = tuple(spent_of(one, name, memo.ledger, snapshot.now) for one in budgets)
-        if now:
-            memo.ledger.spent[name] = now
-        if _exceeded(before) != _exceeded(now):
-            turned |= memo.by_queue.get(name, set())
-            memo.touched_queues[name] = None
+        with kept_away(f"the budgets of queue {name}", faults):
+            turned |= _review(name, snapshot, memo)
     return turned
+
+
+def _review(name: str, snapshot: Snapshot, memo: Memo) -> set[str]:
+    queue = snapshot.queues.get(name)
+    before = memo.ledger.spent.get(name, ())
+    budgets = queue.spec.budgets if queue is not None else []
+    now = tuple(spent_of(one, name, memo.ledger, snapshot.now) for one in budgets)
+    if now:
+        memo.ledger.spent[name] = now
+    else:
+        memo.ledger.spent.pop(name, None)
+    if _exceeded(before) == _exceeded(now):
+        return set()
+    memo.touched_queues[name] = None
+    return memo.by_queue.get(name, set())
 
 
 def _exceeded(those: Sequence[Spent]) -> list[Budget]:

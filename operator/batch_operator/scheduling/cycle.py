@@ -24,7 +24,7 @@ from batch_operator.scheduling.catalogues import read_catalogues
 from batch_operator.scheduling.changed import LOOKS_MAX, look_again, to_look_at
 from batch_operator.scheduling.composition import job_status
 from batch_operator.scheduling.fallthrough import fall_through
-from batch_operator.scheduling.faults import Fault
+from batch_operator.scheduling.faults import Fault, kept_away
 from batch_operator.scheduling.forecast import look_ahead
 from batch_operator.scheduling.front import renew_fronts
 from batch_operator.scheduling.look import after_fault, look_at
@@ -62,13 +62,14 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     memo.terms.begin()
     run_times.recall(snapshot, memo)
     ledger.recall(snapshot, memo)
-    recall_rooms(snapshot, memo)
+    with kept_away("what is known of nodes from before", faults):
+        recall_rooms(snapshot, memo)
     looked = to_look_at(snapshot, memo)
     mutations += _look(snapshot, memo, looked, faults)
     if memo.to_look and not memo.is_surveyed:
         return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
     memo.is_surveyed = True
-    turned = look_again(memo, budgets.review(snapshot, memo))
+    turned = look_again(memo, budgets.review(snapshot, memo, faults))
     mutations += _look(snapshot, memo, turned, faults)
     forecast_at = look_ahead(snapshot, memo, faults)
     served = serve_queues(snapshot, memo, faults)
@@ -77,8 +78,10 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
     provided, provide_at, seen_to_at = provide(snapshot, memo, faults)
     reads, read_at = read_catalogues(snapshot)
-    mutations += [*provided, *reads, *fall_through(snapshot, memo)]
-    fronts_at = renew_fronts(snapshot, memo)
+    mutations += [*provided, *reads]
+    with kept_away("moves to other environments", faults):
+        mutations += fall_through(snapshot, memo)
+    fronts_at = renew_fronts(snapshot, memo, faults)
     mutations += administration.mutations(snapshot, memo, faults)
     has_more = bool(
         memo.to_look or memo.to_compose or memo.touched_queues or memo.touched_environments

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.job import EstimatedStart
 from batch_operator.api.job_queue import QueuedJob, StartTimes
 from batch_operator.lifecycle.holds import Reason
+from batch_operator.scheduling.faults import kept_away
 from batch_operator.scheduling.obstacles import capacity_hold
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.job import BatchJobStatus
+    from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.outlook import Estimate, Forecast
     from batch_operator.scheduling.snapshot import Queue, Snapshot
@@ -31,14 +33,15 @@ NEWS_PART = 0.2
 """An estimate that moves by less than a minute or this part of its distance is no news."""
 
 
-def renew_fronts(snapshot: Snapshot, memo: Memo) -> datetime | None:
+def renew_fronts(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> datetime | None:
     """Decide what to show of queues about which there is a new forecast, and when to go on."""
     outlook, rows = memo.outlook, 0
     while outlook.fronts_due and outlook.forecast is not None and rows < ROWS_PER_CYCLE:
         name = next(iter(outlook.fronts_due))
         del outlook.fronts_due[name]
         if queue := snapshot.queues.get(name):
-            outlook.fronts[name] = _decided(queue, snapshot, memo, outlook.forecast)
+            with kept_away(f"the front of queue {name}", faults):
+                outlook.fronts[name] = _decided(queue, snapshot, memo, outlook.forecast)
             memo.touched_queues[name] = None
             rows += 1 + len(outlook.forecast.fronts.get(name, ()))
     return snapshot.now if outlook.fronts_due else None

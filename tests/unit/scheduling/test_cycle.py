@@ -363,3 +363,39 @@ def test_index_sets_survive_their_notation(size: int) -> None:
     whole = IndexSet.range(size)
 
     assert IndexSet.parse(str(whole)) == whole
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ("cycle.recall_rooms", "what is known of nodes from before"),
+        ("budgets.spent_of", "the budgets of queue main"),
+        ("cycle.fall_through", "moves to other environments"),
+        ("front._decided", "the front of queue main"),
+    ],
+)
+def test_an_error_in_one_part_of_the_operator_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, part: str, named: str
+) -> None:
+    """It is told of, and jobs start: a process that dies does the same again after its restart."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("an error in this program")
+
+    world = World()
+    budget = {"name": "b", "amount": 1, "window": "DAY", "action": "NOTIFY"}
+    world.queues = [queue(budgets=[budget])]
+    world.restart()
+    for number in range(8):
+        world.submit(job(f"job-{number}"))
+    monkeypatch.setattr(f"batch_operator.scheduling.{part}", broken)
+    faults: set[str] = set()
+    started: list[Mutation] = []
+    for _ in range(5):
+        result = run_cycle(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
+        faults |= {one.name for one in result.faults}
+        started += [one for one in result.mutations if isinstance(one, StartAttempt)]
+        world.tick(60)
+
+    assert faults == {named}
+    assert started
