@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 HALF_LIFE = timedelta(hours=6)
 BACK_OFF = timedelta(seconds=30)
 BACK_OFF_MAX = timedelta(minutes=15)
+FOLLOWED_BACK_OFF_MAX = timedelta(minutes=3)
+"""Where an autoscaler follows Pods: what it was refused may have been for one Pod alone, that is
+bound to a zone, and Karpenter itself leaves an offering alone for no longer."""
 PATIENCE = timedelta(minutes=10)
 """A node that was ordered, or that is not ready, is waited for at least so long."""
 PATIENCE_FACTOR = 5
@@ -81,10 +84,10 @@ class History:
         until = self.refused_until
         return until is not None and timedelta(0) < until - now <= BACK_OFF_MAX
 
-    def refused(self, at: datetime, message: str) -> History:
+    def refused(self, at: datetime, message: str, most: timedelta = BACK_OFF_MAX) -> History:
         """One more refusal: the more in a row, the longer the pool is left alone."""
         at = at.replace(microsecond=0)
-        delay = min(BACK_OFF_MAX, BACK_OFF * 2 ** min(self.refused_in_a_row, 8))
+        delay = min(most, BACK_OFF * 2 ** min(self.refused_in_a_row, 8))
         return replace(
             self,
             refusals=round(decayed(self.refusals, self.refused_at, at) + 1, _COUNT_DIGITS),

@@ -181,7 +181,7 @@ def _see_to(
     refusals = snapshot.refused_pools.get(name, {})
     made, attempts = attempts, [one for one in attempts if not one.phase.ended]
     load = _load(attempts)
-    learn(known, spec, nodes.values(), refusals, load, now, may_go_idle=is_follower)
+    learn(known, spec, nodes.values(), refusals, load, now, is_follower=is_follower)
     before = known.plan
     turnover = (
         dissolved(nodes) if environment.deleting else updated(spec, nodes, load, known.update, now)

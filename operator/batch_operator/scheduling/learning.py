@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.provisioning.history import BACK_OFF_MAX, FOLLOWED_BACK_OFF_MAX
 from batch_operator.provisioning.nodes import is_interruption
 
 if TYPE_CHECKING:
@@ -27,19 +28,20 @@ def learn(
     busy: Collection[str],
     now: datetime,
     *,
-    may_go_idle: bool = False,
+    is_follower: bool = False,
 ) -> None:
     """Bring what is known of pools up to date, before the next plan is made of it.
 
-    `busy` are the names of nodes that attempts have. Where others remove idle nodes, `may_go_idle`,
-    one that is gone was lost only if it was in use.
+    `busy` are the names of nodes that attempts have. Where an autoscaler follows Pods it removes
+    idle nodes, so one that is gone was lost only if it was in use.
     """
     by_uid = {one.uid: one for one in nodes}
     _learn_of_arrivals(known, by_uid, now)
     _learn_of_orders(known, spec, now)
-    idle = known.plan.idle_since if may_go_idle and known.plan is not None else {}
+    idle = known.plan.idle_since if is_follower and known.plan is not None else {}
     _learn_of_losses(known, by_uid, busy, idle, now)
-    _learn_of_refusals(known, refusals, now)
+    most = FOLLOWED_BACK_OFF_MAX if is_follower else BACK_OFF_MAX
+    _learn_of_refusals(known, refusals, now, most)
     _learn_sizes(known, spec, by_uid.values(), now)
     draining = (one.name for one in by_uid.values() if one.draining_since)
     known.cordons = {name: known.cordons.get(name, now) for name in draining}
@@ -121,7 +123,7 @@ def _learn_of_losses(
 
 
 def _learn_of_refusals(
-    known: Capacity, refusals: Mapping[PoolKey, PoolRefusal], now: datetime
+    known: Capacity, refusals: Mapping[PoolKey, PoolRefusal], now: datetime, most: timedelta
 ) -> None:
     """What was refused counts as ordered no more.
 
@@ -131,7 +133,7 @@ def _learn_of_refusals(
         history = known.history(pool)
         at = refusal.at.replace(microsecond=0)
         if at <= now and (history.refused_at is None or at > history.refused_at):
-            known.histories[pool] = history.refused(at, refusal.message)
+            known.histories[pool] = history.refused(at, refusal.message, most)
             known.to_come[pool] = 0
 
 

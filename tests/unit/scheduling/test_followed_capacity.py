@@ -151,6 +151,17 @@ def test_what_is_on_its_way_is_desired_and_a_problem_is_in_the_condition() -> No
     ]
 
 
+def test_a_pool_is_left_alone_for_three_minutes_at_most() -> None:
+    """One Pod that is bound to a zone may be all that its cloud has no capacity for."""
+    cycles = Cycles()
+    for seconds in range(0, 3600, 60):
+        told = {SMALL: PoolRefusal(START + timedelta(seconds=seconds), "no capacity")}
+        cycles.at(seconds, refused=told)
+    [row] = cycles.status().pools
+
+    assert row.refused_until == START + timedelta(seconds=3540, minutes=3)
+
+
 def test_a_refusal_that_is_told_again_counts_once() -> None:
     cycles = Cycles()
     for seconds in (0, 10, 20):
