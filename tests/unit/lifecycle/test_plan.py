@@ -371,7 +371,9 @@ def test_ten_thousand_indexes_are_accepted() -> None:
 # Revisions
 
 
-def kept(revisions: dict[int, str], *, latest: int, observed: bool = True, **spec: Any) -> Any:
+def kept(
+    revisions: dict[int, str], *, latest: int | None, observed: bool = True, **spec: Any
+) -> Any:
     """A definition whose revisions differ in their image."""
     specs = {
         number: definition_spec(podTemplate=pod_template(image=image))
@@ -439,6 +441,14 @@ HELD: dict[str, tuple[str, Definition | None, int | None, str, str, bool]] = {
         None,
         "JobDefinitionInactive",
         "revision 1 of JobDefinition work is INACTIVE",
+        True,
+    ),
+    "every revision is inactive": (
+        "work",
+        kept(TWO, latest=None, inactiveRevisions=[1, 2]),
+        None,
+        "JobDefinitionInactive",
+        "every revision of JobDefinition work is INACTIVE",
         True,
     ),
     "the revision does not exist": (
