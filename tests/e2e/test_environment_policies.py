@@ -87,6 +87,68 @@ def test_the_operator_changes_finalizers_of_an_environment_and_nothing_else(
     assert sentence in environment.run(*patch, spec).stderr
 
 
+TENANT = "system:serviceaccount:default:tenant"
+TRACKED = {"batch-operator.io/tracked": "", "batch-operator.io/compute-environment": "local"}
+
+
+def pod(name: str, labels: dict[str, str]) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"containers": [{"name": "main", "image": "busybox:1"}], "nodeName": "nowhere"},
+        }
+    )
+
+
+@pytest.fixture
+def tenant(secured: Kube) -> Iterator[Kube]:
+    """Somebody who may do in the namespace what he likes, beside an attempt's Pod."""
+    role = ("rolebinding", "tenant", "--clusterrole=admin", "--serviceaccount=default:tenant")
+    secured("create", *role)
+    secured("apply", "-f", "-", stdin=pod("attempt", TRACKED))
+    yield secured
+    secured("delete", "pod", "attempt", "--force", "--ignore-not-found")
+    secured("delete", "rolebinding", "tenant")
+
+
+def test_a_tenant_makes_no_pods_that_pass_for_attempts(tenant: Kube) -> None:
+    """They would hold the vCPUs of an environment against everybody."""
+    create = ("create", "--as", TENANT, PROBE, "-f", "-")
+    wait_for(
+        "the policy",
+        lambda: (
+            "made by batch-operator alone" in tenant.run(*create, stdin=pod("a", TRACKED)).stderr
+        ),
+    )
+    own = tenant.run(*create, stdin=pod("a", {"app": "mine"}))
+
+    assert own.returncode == 0, own.stderr
+
+
+@pytest.mark.parametrize(
+    ("label", "is_refused"),
+    [
+        ("batch-operator.io/tracked-", True),
+        ("batch-operator.io/compute-environment=other", True),
+        ("batch-operator.io/job-name=other", True),
+        ("team=blue", False),
+    ],
+)
+def test_a_tenant_does_not_say_whose_an_attempt_is(
+    tenant: Kube, label: str, *, is_refused: bool
+) -> None:
+    change = ("label", "pod", "attempt", "--overwrite", "--as", TENANT, PROBE)
+    sentence = "are not changed by hand"
+    first = "batch-operator.io/tracked-"
+    wait_for("the policy", lambda: sentence in tenant.run(*change, first).stderr)
+    done = tenant.run(*change, label)
+
+    assert (sentence in done.stderr) == is_refused
+    assert (done.returncode != 0) == is_refused
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [

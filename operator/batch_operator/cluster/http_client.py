@@ -66,6 +66,9 @@ class _Status(msgspec.Struct, rename="camel"):
     details: _StatusDetails | None = None
 
 
+RETRY_AFTER_MAX_S = 60.0
+"""Whoever asks to be left alone for longer may not know what waits for an answer: a page for times
+of maintenance in front of the API server says an hour, and is gone after a minute."""
 _LIST = msgspec.json.Decoder(_List)
 _EVENT = msgspec.json.Decoder(_Event)
 _STATUS = msgspec.json.Decoder(_Status)
@@ -80,7 +83,7 @@ def status_error(raw: bytes | msgspec.Raw, http_status: int = 0) -> ApiError:
         text = bytes(raw)[:200].decode(errors="replace")
         return ApiError(http_status, "Unreadable", f"no Kubernetes reply: {text!r}")
     details = status.details
-    retry_after_s = details.retry_after_seconds if details else 0
+    retry_after_s = min(details.retry_after_seconds, RETRY_AFTER_MAX_S) if details else 0
     return ApiError(
         status.code or http_status, status.reason, status.message, retry_after_s or None
     )
@@ -279,7 +282,7 @@ def _refusal(reply: aiohttp.ClientResponse, body: bytes) -> ApiError:
     error = status_error(body, reply.status)
     header = reply.headers.get("Retry-After", "")
     if error.retry_after_s is None and header.isdecimal():
-        error.retry_after_s = float(header)
+        error.retry_after_s = min(float(header), RETRY_AFTER_MAX_S)
     return error
 
 

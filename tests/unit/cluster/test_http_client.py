@@ -277,6 +277,12 @@ async def test_a_body_is_sent_again_with_every_try(wire: Line) -> None:
         pytest.param(fails(429, retryAfterSeconds=3), 3, id="the Status"),
         pytest.param(fails(503, retryAfterSeconds=2), 2, id="the Status of another failure"),
         pytest.param(
+            says(503, "maintenance", Retry_After="3600"), 60, id="a page for times of maintenance",
+        ),
+        pytest.param(
+            says(429, status(429, retryAfterSeconds=86400)), 60, id="a whole day",
+        ),
+        pytest.param(
             says(429, status(429, retryAfterSeconds=3), Retry_After="1"), 3, id="both",
         ),
     ],
