@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batch_operator.api.common import RetryStrategy
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.lifecycle.retry import is_retried
+from batch_operator.lifecycle.retry import is_retried, memory_factor, with_grown_memory
 from support.builders import attempt
 from support.strategies import failures
 
@@ -169,3 +169,32 @@ def test_rules_are_tried_in_order_and_the_first_match_decides(name: str) -> None
     rules, failure, expected = RULES[name]
 
     assert retried(1, 2, rules, failure) is expected
+
+
+def test_after_an_out_of_memory_every_container_gets_more_up_to_the_cap_and_never_less() -> None:
+    """Beyond AWS Batch: retryStrategy.onOutOfMemory; after two losses four times as much."""
+    strategy = RetryStrategy.model_validate(
+        {"attempts": 3, "onOutOfMemory": {"factor": 2, "maxMemory": "6Gi"}}
+    )
+    rule = strategy.on_out_of_memory
+    both = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
+    large = {"limits": {"memory": "8192Mi"}}
+    spec = {
+        "containers": [{"name": "main", "resources": both}, {"name": "large", "resources": large}],
+        "initContainers": [{"name": "init"}],
+    }
+
+    assert rule is not None
+    assert with_grown_memory({"spec": spec}, memory_factor(strategy, 2), rule)["spec"] == {
+        "containers": [
+            {
+                "name": "main",
+                "resources": {
+                    "requests": {"cpu": "1", "memory": "4096Mi"},
+                    "limits": {"memory": "6144Mi"},
+                },
+            },
+            {"name": "large", "resources": large},
+        ],
+        "initContainers": [{"name": "init"}],
+    }
