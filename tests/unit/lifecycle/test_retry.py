@@ -75,6 +75,11 @@ RULES: dict[str, tuple[list[dict[str, Any]], Failure, bool]] = {
         (137, None, EXITED),
         False,
     ),
+    "a prefix is compared up to its end": (
+        [{"action": "EXIT", "onExitCode": "13*"}],
+        (127, None, EXITED),
+        True,
+    ),
     "a prefix that is the whole exit code": (
         [{"action": "EXIT", "onExitCode": "137*"}],
         (137, None, EXITED),
