@@ -10,12 +10,14 @@ from bisect import bisect_left
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same jobs
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-from batch_operator.cluster import engine
 from batch_operator.scheduling.cycle import run_cycle
+from batch_operator.simulator import process
 from support.audit import Audit
 from support.play import Played, batch_job, play, written
 
@@ -222,11 +224,8 @@ def audited() -> Iterator[Audit]:
         audit.see(snapshot, memo, result)
         return result
 
-    engine.run_cycle = decide
-    try:
+    with patch.object(process, "Engine", partial(process.Engine, decide=decide)):
         yield audit
-    finally:
-        engine.run_cycle = run_cycle
 
 
 @dataclass(frozen=True, slots=True)
