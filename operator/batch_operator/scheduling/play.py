@@ -64,8 +64,8 @@ _GRAIN = 0.02
 _KINDS_PER_STEP = 3
 _SKIPPED_PER_STEP = 10
 """Queues for which there is no room: so many are as quick as one step."""
-_ATTEMPTS_PER_STEP = 2
-"""Of what runs."""
+_JOBS_PER_STEP, _LOTS_PER_STEP, _ATTEMPTS_PER_STEP = 10, 3, 2
+"""Of what plays are told, at once of jobs and then of what waits and of what runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,10 +391,11 @@ class Play:
 
 def take_in(beginning: Beginning, plays: Sequence[Play]) -> Iterator[int]:
     """Tell the plays what waits and what runs, and let go of what has been told."""
+    yield len(beginning.jobs) // _JOBS_PER_STEP
     for waiting in beginning.queues:
         for play in plays:
             play.queues[waiting.stored.name] = PlayedQueue.of(waiting)
-        yield 1
+        yield 1 + len(waiting.lots) // _LOTS_PER_STEP
     attempts = 0
     while beginning.live:
         look = beginning.live.popleft()
