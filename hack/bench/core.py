@@ -30,7 +30,8 @@ from batch_operator.api.names import pod_name
 from batch_operator.cluster import decoding
 from batch_operator.cluster.cache import Cache
 from batch_operator.controllers.garbage import confine_collector, undisturbed
-from batch_operator.lifecycle.attempt import EXITED, Phase, PodAttempt
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.outcomes import EXITED
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.names import pod_name
-from batch_operator.lifecycle.attempt import EXITED, FAILED_TO_START, Phase, PodAttempt
+from batch_operator.lifecycle.attempt import Phase, PodAttempt
+from batch_operator.lifecycle.outcomes import EXITED, FAILED_TO_START
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.mutations import (

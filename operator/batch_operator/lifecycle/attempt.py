@@ -1,9 +1,4 @@
-"""What one Pod tells about one attempt: its phase, and once it has ended, how and why.
-
-The words of an outcome are AWS Batch's own, because users match them in `evaluateOnExit`
-(`Host EC2*`, `CannotPullContainerError*`): `statusReason` says why the attempt is over, `reason`
-carries the container's detail.
-"""
+"""What one Pod tells about one attempt: its phase, its times, what it holds, why it waits."""
 
 from __future__ import annotations
 
@@ -17,24 +12,30 @@ from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, Capacity
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.names import gang_job_suffix, pod_suffix
 from batch_operator.api.quantity import LARGEST, memory_bytes, milli_cpu, total_request
+from batch_operator.lifecycle.outcomes import (
+    CANNOT_START,
+    FAILED_TO_START,
+    HOST_LOST,
+    MOVED,
+    OUT_OF_MEMORY,
+    PREEMPTED,
+    REASON_LENGTH_MAX,
+    Outcome,
+    disruption_of,
+    outcome_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.objects import (
-        Condition,
         ContainerStatus,
         Job,
         Metadata,
         Pod,
         PodSpec,
     )
-
-EXITED = "Essential container in task exited"
-FAILED_TO_START = "Task failed to start"
-OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
-HOST_LOST = "Host EC2"
 
 # Reasons for which kubelet keeps a container waiting although it cannot start as it stands, and
 # AWS's word for each. Those in _HOPELESS cannot be mended by waiting for a registry or a secret.
@@ -47,23 +48,12 @@ _START_ERRORS = {
     "ImagePullBackOff": "CannotPullContainerError",
     "InvalidImageName": "CannotPullContainerError",
     "RegistryUnavailable": "CannotPullContainerError",
-    "RunContainerError": "CannotStartContainerError",
+    "RunContainerError": CANNOT_START,
 }
-_NEVER_STARTED = frozenset({"ContainerCannotRun", "StartError"})
-"""With these a runtime ends a container whose program it could not even begin; the exit code is
-the runtime's own."""
 _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
-# Pod-level reasons with which kubelet or the control plane says that the node was the cause.
-_HOST_REASONS = frozenset(
-    {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
-)
-PREEMPTED = "Preempted"
-MOVED = "Moved to the next compute environment"
 STOP_DEADLINE_S = 1
 """A running Pod is stopped by this `activeDeadlineSeconds`: unlike a deletion it leaves the Pod and
 its log to be read. The kubelet sends SIGTERM and, when the grace period is over, SIGKILL."""
-REASON_LENGTH_MAX = 255
-"""AWS's bound on a container's `reason`."""
 LABEL_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 """Kubernetes' own, on the Pods of an Indexed Job."""
 REQUEUED_LENGTH_MAX = 1024
@@ -203,7 +193,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     job_uid = _owner(pod, array_index, number) if group is None else _gang_owner(pod, number)
     is_gated = any(one.name == meta.GATE_GANG for one in pod.spec.scheduling_gates)
     phase = _phase(pod)
-    outcome = _outcome(pod, phase) if phase.ended else _Outcome()
+    outcome = outcome_of(pod) if phase.ended else Outcome()
     holds = requested(pod.spec)
     started_at, stopped_at = _times(pod.status.container_statuses)
     # A Pod that ran no container (deleted unbound, refused by its node) has no end of its own.
@@ -255,11 +245,6 @@ def _requeued(pod: Pod) -> str | None:
     """Our mark; what somebody else may have written there in its place is none."""
     mark = pod.metadata.annotations.get(meta.ANNOTATION_REQUEUED, "")
     return mark[:REQUEUED_LENGTH_MAX] if mark.startswith((PREEMPTED, MOVED, HOST_LOST)) else None
-
-
-def host_lost(node_name: str | None) -> str:
-    """What AWS says of it, and users match by `Host EC2*`; here a node is the instance."""
-    return f"{HOST_LOST} (instance {node_name or 'unknown'}) terminated."
 
 
 def observed_group(job: Job) -> PodAttempt:
@@ -389,13 +374,6 @@ def _where(spec: PodSpec) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    exit_code: int | None = None
-    reason: str | None = None
-    status_reason: str | None = None
-
-
 def _phase(pod: Pod) -> Phase:
     match pod.status.phase:
         case "Succeeded":
@@ -410,63 +388,9 @@ def _phase(pod: Pod) -> Phase:
     return Phase.FAILED if pod.metadata.deletion_timestamp else Phase.UNBOUND
 
 
-def _outcome(pod: Pod, phase: Phase) -> _Outcome:
-    if phase is Phase.SUCCEEDED:
-        return _Outcome(exit_code=0, status_reason=EXITED)
-    told = _cut(pod.status.message or pod.status.reason)
-    if not pod.spec.node_name:  # it had no host to lose, whoever evicted it
-        why = told or _told_by(_disruption(pod)) or "Pod was deleted before it started"
-        return _Outcome(reason=why, status_reason=FAILED_TO_START)
-    exit_code, reason = _first_failure(pod)
-    if _host_lost(pod):
-        return _Outcome(exit_code, told or reason, host_lost(pod.spec.node_name))
-    if exit_code is None:
-        return _Outcome(None, reason or told, FAILED_TO_START)
-    if reason is None and pod.metadata.deletion_timestamp:
-        reason = "Pod was deleted"
-    return _Outcome(exit_code, reason, EXITED)
-
-
-def _first_failure(pod: Pod) -> tuple[int | None, str | None]:
-    """Exit code and reason of the container that failed the Pod.
-
-    The job's own containers are asked first: when an init container failed, none of them has
-    ended; and a sidecar, which counts among the init containers, is killed after they have. When
-    no container reports a failure (the kubelet refused the Pod, say), there is no exit code.
-    """
-    for container in (*pod.status.container_statuses, *pod.status.init_container_statuses):
-        ended = container.state.terminated
-        if ended is None or ended.exit_code == 0:
-            continue
-        if ended.reason == "OOMKilled":
-            return ended.exit_code, OUT_OF_MEMORY
-        if ended.reason in {"Error", ""}:
-            return ended.exit_code, None
-        if ended.reason in _NEVER_STARTED:
-            return None, _cut(f"{_START_ERRORS['RunContainerError']}: {ended.message}".rstrip(": "))
-        return ended.exit_code, _cut(f"{ended.reason}: {ended.message}".rstrip(": "))
-    return None, None
-
-
-def _host_lost(pod: Pod) -> bool:
-    return pod.status.reason in _HOST_REASONS or _disruption(pod) is not None
-
-
-def _disruption(pod: Pod) -> Condition | None:
-    """The condition with which the control plane ends a Pod (eviction, a lost node)."""
-    conditions = pod.status.conditions
-    return next(
-        (one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None
-    )
-
-
-def _told_by(condition: Condition | None) -> str | None:
-    return _cut(condition.message or condition.reason) if condition is not None else None
-
-
 def _disrupted_at(pod: Pod) -> datetime | None:
     """When its node was given up; nobody is left there who could say when its containers ended."""
-    condition = _disruption(pod)
+    condition = disruption_of(pod)
     return condition.last_transition_time if condition is not None else None
 
 
@@ -513,7 +437,3 @@ def _unschedulable(pod: Pod) -> str | None:
             told = condition.message.partition(" no new claims")[0].partition(" preemption:")[0]
             return told or condition.reason
     return None
-
-
-def _cut(text: str) -> str | None:
-    return text[:REASON_LENGTH_MAX] or None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.attempt import EXITED
 from batch_operator.lifecycle.limits import EXCEEDED, is_of_limit
+from batch_operator.lifecycle.outcomes import EXITED
 from batch_operator.lifecycle.stops import TIMED_OUT
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.lifecycle.array_parameters import RecordedLines, recorded_lines
-from batch_operator.lifecycle.attempt import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
 from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
 from batch_operator.lifecycle.clocks import later
 from batch_operator.lifecycle.dependencies import Doom, Gate, Upstream
@@ -44,6 +43,7 @@ from batch_operator.lifecycle.limits import (
     waits_of,
 )
 from batch_operator.lifecycle.members import awaited_array, members_of
+from batch_operator.lifecycle.outcomes import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.stops import Policy, Stop, review, stop_by_limit, stop_of
 from batch_operator.lifecycle.surroundings import NOWHERE

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
-from batch_operator.lifecycle.attempt import FAILED_TO_START, Phase
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.outcomes import FAILED_TO_START
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batch_operator.lifecycle.attempt import host_lost
+from batch_operator.lifecycle.outcomes import host_lost
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

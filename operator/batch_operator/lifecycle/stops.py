@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.job import JobState
 from batch_operator.api.job_queue import TimeLimitAction
-from batch_operator.lifecycle.attempt import FAILED_TO_START, MOVED, Phase
+from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.clocks import later
 from batch_operator.lifecycle.limits import (
     CANCELED,
@@ -27,6 +27,7 @@ from batch_operator.lifecycle.limits import (
     moves_on_at,
     stays_due,
 )
+from batch_operator.lifecycle.outcomes import FAILED_TO_START, MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

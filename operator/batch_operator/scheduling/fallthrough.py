@@ -17,8 +17,9 @@ from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from batch_operator.lifecycle.attempt import MOVED, Phase
+from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
+from batch_operator.lifecycle.outcomes import MOVED
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.scheduling.awaited import is_planned
 from batch_operator.scheduling.environments import (

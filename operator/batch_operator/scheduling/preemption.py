@@ -15,8 +15,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from batch_operator.lifecycle.attempt import PREEMPTED, Phase
+from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
+from batch_operator.lifecycle.outcomes import PREEMPTED
 from batch_operator.scheduling.environments import capacity_milli
 from batch_operator.scheduling.mutations import StopPod
 

@@ -114,7 +114,22 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
         failed(ended(0, "Completed", "a"), ended(4, name="b"), ended(0, "Completed", "c")),
         (Phase.FAILED, 4, None, EXITED),
     ),
-    "fails in several containers: the first of the template counts": (
+    "fails in several containers: the one that failed first counts": (
+        failed(
+            ended(137, name="a", finishedAt="2026-01-01T00:01:00Z"),
+            ended(3, name="b", finishedAt="2026-01-01T00:00:20Z"),
+            ended(0, name="c", finishedAt="2026-01-01T00:00:10Z"),
+        ),
+        (Phase.FAILED, 3, None, EXITED),
+    ),
+    "fails in several containers, and of some nobody says when": (
+        failed(
+            ended(6, name="a"),
+            ended(7, name="b", finishedAt="2026-01-01T00:01:00Z"),
+        ),
+        (Phase.FAILED, 7, None, EXITED),
+    ),
+    "fails in several containers at once: the first of the template counts": (
         failed(ended(6, name="a"), ended(7, name="b")),
         (Phase.FAILED, 6, None, EXITED),
     ),

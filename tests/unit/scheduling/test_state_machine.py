@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.attempt import FAILED_TO_START, Phase, PodAttempt, StartError
+from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
+from batch_operator.lifecycle.outcomes import FAILED_TO_START
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo

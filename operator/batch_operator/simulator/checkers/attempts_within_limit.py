@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import BATCH_JOBS, PODS
-from batch_operator.lifecycle.attempt import MOVED, PREEMPTED
+from batch_operator.lifecycle.outcomes import MOVED, PREEMPTED
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
     End,
