@@ -7,6 +7,7 @@ container's detail.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -38,6 +39,15 @@ the runtime's own."""
 _HOST_REASONS = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Preempting", "Shutdown", "Terminated"}
 )
+# Kubelet evicts a Pod for two causes, and only its message tells which. These are the Pod's own:
+# `Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. `, `Container main
+# exceeded its local ephemeral storage limit "1Gi". `, `Usage of EmptyDir volume "x" exceeds the
+# limit "1Gi". `. The node's is `The node was low on resource: memory. … Container main was using
+# 5Gi, request is 1Gi, has larger consumption of memory. `, for one.
+_OWN_LIMIT = re.compile(
+    r"(Pod ephemeral local storage usage|Usage of EmptyDir volume .*) exceeds the |"
+    r"Container .* exceeded its local ephemeral storage limit "
+)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -59,6 +69,8 @@ def outcome_of(pod: Pod) -> Outcome:
         why = told or _told_by(disruption_of(pod)) or "Pod was deleted before it started"
         return Outcome(reason=why, status_reason=FAILED_TO_START)
     exit_code, reason = _first_failure(pod)
+    if pod.status.reason == "Evicted" and _OWN_LIMIT.match(pod.status.message):
+        return Outcome(exit_code, told, EXITED)
     if _host_lost(pod):
         return Outcome(exit_code, told or reason, host_lost(pod.spec.node_name))
     if exit_code is None:

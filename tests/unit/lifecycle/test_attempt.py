@@ -145,6 +145,35 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
         failed(reason="Evicted", message="The node had condition: [DiskPressure]."),
         (Phase.FAILED, None, "The node had condition: [DiskPressure].", LOST),
     ),
+    **{
+        f"is evicted for a limit of its own: {message}": (
+            failed(
+                ended(137),
+                reason="Evicted",
+                message=message,
+                conditions=[condition("DisruptionTarget", reason="TerminationByKubelet")],
+            ),
+            (Phase.FAILED, 137, message, EXITED),
+        )
+        for message in (
+            "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+            'Container main exceeded its local ephemeral storage limit "1Gi". ',
+            'Usage of EmptyDir volume "scratch" exceeds the limit "1Gi". ',
+        )
+    },
+    "is evicted for its share in what the node lacks": (
+        failed(
+            ended(137),
+            reason="Evicted",
+            message="The node was low on resource: memory. Container main exceeds the limit …",
+        ),
+        (
+            Phase.FAILED,
+            137,
+            "The node was low on resource: memory. Container main exceeds the limit …",
+            LOST,
+        ),
+    ),
     "loses its spot node": (
         failed(
             ended(143),
