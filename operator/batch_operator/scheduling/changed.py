@@ -71,10 +71,10 @@ def _dependents(snapshot: Snapshot, memo: Memo) -> set[str]:
     found: set[str] = set()
     for uid in snapshot.changes.jobs | snapshot.changes.statuses:
         job = snapshot.jobs.get(uid)
-        if job is not None and job.key in memo.dependents:
-            found |= _told(memo, job.key, outcome_of(job))
+        if job is not None and memo.upstreams.is_awaited(job.key):
+            found |= _told(memo, job.key, job)
     for key in snapshot.changes.removed_jobs:
-        if key in memo.dependents and key not in snapshot.job_uids:
+        if memo.upstreams.is_awaited(key) and key not in snapshot.job_uids:
             found |= _told(memo, key, None)
     return found
 
@@ -137,21 +137,11 @@ def _changed_queues(snapshot: Snapshot) -> set[str]:
     return queues
 
 
-def _told(memo: Memo, key: Key, outcome: tuple[object, ...] | None) -> set[str]:
-    """Those who depend on a job, if what they depend on has changed."""
-    if key in memo.outcomes and memo.outcomes[key] == outcome:
-        return set()
-    if memo.outcomes.get(key) is None or outcome is None:
+def _told(memo: Memo, key: Key, job: Job | None) -> set[str]:
+    """Those who depend on a job, and for whom something has changed with it."""
+    if memo.upstreams.is_other(key, job):
         memo.proven.pop(key[0], None)  # a name appeared or went: circles may have, too
-    memo.outcomes[key] = outcome
-    return memo.dependents[key]
-
-
-def outcome_of(job: Job) -> tuple[object, ...]:
-    """All that a job which depends on this one can see of it."""
-    array = job.status.array
-    indexes = (array.indexes.succeeded, array.indexes.failed) if array else ()
-    return (job.uid, job.status.state, *indexes)
+    return memo.upstreams.tell(key, job)
 
 
 def _order(job: Job | None, uid: str) -> tuple[float, str]:

@@ -27,7 +27,6 @@ from batch_operator.lifecycle.surroundings import Surroundings
 from batch_operator.scheduling import ledger, run_times
 from batch_operator.scheduling.awaited import gets_nodes
 from batch_operator.scheduling.budgets import budget_hold, is_spot_only
-from batch_operator.scheduling.changed import outcome_of
 from batch_operator.scheduling.charges import charge
 from batch_operator.scheduling.composition import write_job
 from batch_operator.scheduling.consumables import consumable_hold
@@ -119,7 +118,7 @@ def _last_things(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutat
         mutations.append(write_job(job, status_of(look, None, snapshot.now), Urgency.NORMAL))
     if look.expired:
         again_at = None
-        if memo.dependents.get(job.key):
+        if memo.upstreams.is_awaited(job.key):
             # Those who wait for it and for others would take it for one that never was.
             again_at = snapshot.now + timedelta(seconds=DEPENDENT_TTL_S)
         else:
@@ -254,10 +253,8 @@ def _gate(snapshot: Snapshot, memo: Memo, job: Job) -> Gate:
     uids = {name: snapshot.job_uids.get((job.namespace, name)) for name in names}
     found = {name: snapshot.jobs[uid] for name, uid in uids.items() if uid is not None}
     for name in names:
-        memo.outcomes.setdefault(
-            (job.namespace, name), outcome_of(found[name]) if name in found else None
-        )
-    upstreams = {name: upstream_of(one) for name, one in found.items()}
+        memo.upstreams.note((job.namespace, name), found.get(name))
+    upstreams = {name: memo.upstreams.read(one) for name, one in found.items()}
     if rerun:
         return rerun_gate(rerun, upstreams.get(rerun))
     return gate(job.spec, own, passed, upstreams)

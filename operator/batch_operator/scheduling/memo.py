@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from batch_operator.api.job import JobState
-from batch_operator.lifecycle.dependencies import names_of
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.scheduling.backlog import Backlog
 from batch_operator.scheduling.ledger import Ledger
@@ -23,6 +22,7 @@ from batch_operator.scheduling.nodes_memo import NodesMemo
 from batch_operator.scheduling.outlook import Outlook
 from batch_operator.scheduling.run_times import RunTimes
 from batch_operator.scheduling.terms import TermsOfCycle
+from batch_operator.scheduling.upstreams import Upstreams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,9 +74,7 @@ class Memo:
         """By queue that has a scheduling policy."""
         self.ledger = Ledger()
         self._charged_in: dict[str, str] = {}  # by job: the queue in whose book it is
-        self.dependents: dict[Key, set[str]] = defaultdict(set)
-        self.outcomes: dict[Key, tuple[object, ...] | None] = {}
-        """What those who depend on a job were last told of it."""
+        self.upstreams = Upstreams()
         self.proven: dict[str, set[str]] = defaultdict(set)
         """By namespace: jobs from which no circle of dependencies can be reached."""
         self.by_queue: dict[str, set[str]] = defaultdict(set)
@@ -151,8 +149,7 @@ class Memo:
         self.by_queue[job.spec.job_queue].add(job.uid)
         definition = job.spec.job_definition.partition(":")[0]
         self.by_definition[job.namespace, definition].add(job.uid)
-        for name in names_of(job.spec):
-            self.dependents[job.namespace, name].add(job.uid)
+        self.upstreams.meet(job)
 
     def forget(self, uid: str, usage: Mapping[str, int]) -> None:
         """Drop a job that is over or gone; `usage` is what Pods of it that still run hold."""
@@ -174,10 +171,7 @@ class Memo:
         _discard(self.by_queue, job.spec.job_queue, uid)
         definition = job.spec.job_definition.partition(":")[0]
         _discard(self.by_definition, (job.namespace, definition), uid)
-        for name in names_of(job.spec):
-            _discard(self.dependents, (job.namespace, name), uid)
-            if (job.namespace, name) not in self.dependents:
-                self.outcomes.pop((job.namespace, name), None)
+        self.upstreams.forget(job)
 
     def blocked_as(self, job: Job) -> Blocked | None:
         """What the last cycle found in the way of a job that is not just behind others."""
