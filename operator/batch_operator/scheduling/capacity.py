@@ -13,23 +13,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
-from batch_operator.api.amounts import Amounts
 from batch_operator.api.compute_environment import EnvironmentState
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.provisioning.daemons import Daemons, taken_by_daemons
 from batch_operator.provisioning.followers import WAITED_FOR_EVERY, expected_capacity
-from batch_operator.provisioning.history import histories_of
-from batch_operator.provisioning.packing import Place, demand_of
 from batch_operator.provisioning.plan import View, plan_capacity
-from batch_operator.provisioning.pools import PoolKey, Space, is_managed
-from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.provisioning.turnover import dissolved, updated
 from batch_operator.scheduling.awaited import outlook_of
+from batch_operator.scheduling.demand import demands_of, load_of, places_of
+from batch_operator.scheduling.environments import has_nodes
 from batch_operator.scheduling.faults import kept_away
 from batch_operator.scheduling.learning import learn, note_orders
 from batch_operator.scheduling.misfits import NODES_MAX, note_misfits
 from batch_operator.scheduling.mutations import CordonNode, Mutation, Provide
-from batch_operator.scheduling.nodes_memo import Capacity
+from batch_operator.scheduling.nodes_memo import Capacity, recalled
+from batch_operator.scheduling.rooms import daemons_of, learn_rooms
 from batch_operator.scheduling.whole_gangs import whole_gangs
 
 if TYPE_CHECKING:
@@ -38,14 +35,10 @@ if TYPE_CHECKING:
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
-    from batch_operator.provisioning.packing import Demand
     from batch_operator.provisioning.plan import CapacityPlan
-    from batch_operator.provisioning.pools import Pool
     from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
-    from batch_operator.scheduling.misfits import Misfit
     from batch_operator.scheduling.snapshot import Environment, Snapshot
-    from batch_operator.scheduling.suitability import Rooms
 
 EVERY = timedelta(seconds=1)
 SEEN_TO_EVERY = timedelta(seconds=30)
@@ -60,7 +53,7 @@ def provide(
     An environment whose plan cannot be made keeps the last one, and is tried again with the next
     change, or when all is seen to.
     """
-    managed = {name: one for name, one in snapshot.environments.items() if _has_nodes(one)}
+    managed = {name: one for name, one in snapshot.environments.items() if has_nodes(one)}
     for name, known in list(memo.nodes.capacities.items()):
         if name not in managed or known.uid != managed[name].uid:
             memo.nodes.forget(name)  # gone, or made anew under its name
@@ -75,32 +68,6 @@ def provide(
     dues = [at for name in managed if (at := _due_at(name, memo)) is not None]
     rounds = (_seen_to_at(name, memo) for name in managed)
     return mutations, min(dues, default=None), min(rounds, default=None)
-
-
-def recall_rooms(snapshot: Snapshot, memo: Memo) -> None:
-    """How large nodes are of environments of which no plan has been made yet, by their statuses.
-
-    An operator that has just been started places nothing that it would not have placed before.
-    """
-    for name, environment in snapshot.environments.items():
-        if name in memo.nodes.capacities or not _has_nodes(environment):
-            continue
-        nodes = snapshot.nodes.get(name, {})
-        known = _recalled(environment, nodes.values())
-        view = View(
-            spec=environment.spec,
-            nodes=list(nodes.values()),
-            now=snapshot.now,
-            daemons=_daemons(environment, known, nodes, snapshot, memo),
-            histories=known.histories,
-        )
-        pools = memo.nodes.suits.pools(environment)
-        memo.nodes.suits.learn(environment, _rooms(view, pools))
-
-
-def _has_nodes(environment: Environment) -> bool:
-    """Whether there are nodes to see to: where each Pod brings its capacity there are none."""
-    return is_managed(environment.spec) and serverless_of(environment.spec) is None
 
 
 def _is_due(name: str, environment: Environment, snapshot: Snapshot, memo: Memo) -> bool:
@@ -154,7 +121,7 @@ def _begin(environment: Environment, snapshot: Snapshot, memo: Memo) -> Capacity
     known = memo.nodes.capacities.get(name)
     if known is None:
         nodes = snapshot.nodes.get(name, {})
-        known = memo.nodes.capacities[name] = _recalled(environment, nodes.values())
+        known = memo.nodes.capacities[name] = recalled(environment, nodes.values())
     if known.generation != environment.generation:
         known.generation = environment.generation
         known.histories = {pool: one.tried_anew() for pool, one in known.histories.items()}
@@ -180,19 +147,19 @@ def _see_to(
     is_follower = spec.provisioner is not None and spec.provisioner.type in snapshot.followers
     refusals = snapshot.refused_pools.get(name, {})
     made, attempts = attempts, [one for one in attempts if not one.phase.ended]
-    load = _load(attempts)
+    load = load_of(attempts)
     learn(known, spec, nodes.values(), refusals, load, now, is_follower=is_follower)
     before = known.plan
     turnover = (
         dissolved(nodes) if environment.deleting else updated(spec, nodes, load, known.update, now)
     )
     known.update, known.turnover_at, nodes = turnover.update, turnover.look_again_at, turnover.nodes
-    daemons = _daemons(environment, known, nodes, snapshot, memo)
+    daemons = daemons_of(environment, known, nodes, snapshot, memo)
     if not is_follower:
-        places = _places(nodes.values(), daemons, load)
+        places = places_of(nodes.values(), daemons, load)
         turned, known.misfits_at = note_misfits(known.misfits, attempts, places, now)
         memo.to_look.update(dict.fromkeys(sorted(turned)))
-    demand = _demand(made, known.misfits)
+    demand = demands_of(made, known.misfits)
     view = View(
         spec=spec.model_copy(update={"min_vcpus": 0}) if environment.deleting else spec,
         nodes=[nodes[one] for one in sorted(nodes)],
@@ -207,8 +174,7 @@ def _see_to(
         histories=known.histories,
         is_enabled=spec.state is EnvironmentState.ENABLED and not environment.deleting,
     )
-    if memo.nodes.suits.learn(environment, _rooms(view, memo.nodes.suits.pools(environment))):
-        _have_looked_at(environment, snapshot, memo)
+    learn_rooms(environment, view, snapshot, memo)
     plan = (
         expected_capacity(view, report.coming, report.refused_gangs)
         if is_follower
@@ -245,29 +211,6 @@ def _tell(known: Capacity, attempts: Iterable[PodAttempt], memo: Memo, now: date
         memo.to_look.update(dict.fromkeys(sorted(waiting)))
 
 
-def _rooms(view: View, pools: Iterable[Pool]) -> Rooms:
-    """What nodes of each pool give to Pods of jobs: new ones, and those that are there and stay."""
-    found: dict[PoolKey, set[Amounts]] = {}
-    for pool in pools:
-        spaces = [one.offers.at_most(pool.offers) for one in view.nodes if _tells(one, pool)]
-        taken = view.daemons.get(pool.key, Space())
-        rooms = [view.room_of_new(pool), *(one - taken for one in spaces)]
-        found[pool.key] = {one.amounts for one in rooms}
-    return found
-
-
-def _tells(node: Node, pool: Pool) -> bool:
-    return node.pool == pool.key and node.ready and node.stays
-
-
-def _have_looked_at(environment: Environment, snapshot: Snapshot, memo: Memo) -> None:
-    """What waits may have nodes in an environment now, or no more."""
-    for name, queue in sorted(snapshot.queues.items()):
-        order = queue.spec.compute_environment_order
-        if any(one.compute_environment == environment.name for one in order):
-            memo.to_look.update(dict.fromkeys(sorted(memo.by_queue.get(name, ()))))
-
-
 def _is_last(environment: Environment, snapshot: Snapshot, *, is_used: bool) -> bool:
     """Whether nothing stands in the way of an environment's end any more.
 
@@ -280,42 +223,6 @@ def _is_last(environment: Environment, snapshot: Snapshot, *, is_used: bool) -> 
         and not snapshot.stray_nodes.get(environment.name)
         and not is_used
     )
-
-
-def _recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
-    """What the status of an environment remembers: what was desired and is not there is to come."""
-    there = Counter(one.pool for one in nodes if one.stays)
-    missing = {
-        PoolKey(row.instance_type, row.capacity_type): row.desired
-        for row in environment.status.pools
-    }
-    to_come = {key: count - there[key] for key, count in missing.items() if count > there[key]}
-    status = environment.status
-    return Capacity(
-        histories_of(status),
-        to_come,
-        uid=environment.uid,
-        generation=status.observed_generation,
-        update=status.update,
-    )
-
-
-def _daemons(
-    environment: Environment,
-    known: Capacity,
-    nodes: Mapping[str, Node],
-    snapshot: Snapshot,
-    memo: Memo,
-) -> Mapping[PoolKey | None, Space]:
-    """What DaemonSets take of a node of each pool; found out anew when one of them changes."""
-    offers: dict[PoolKey | None, Space | None] = {one.pool: None for one in nodes.values()}
-    for one in memo.nodes.suits.pools(environment):
-        offers[one.key] = known.history(one.key).expected(one.offers)
-    last, there = known.daemons, snapshot.daemon_sets
-    if last is None or last.of is not there or last.offers != offers:
-        spaces = taken_by_daemons(there, environment.name, offers)
-        last = known.daemons = Daemons(there, offers, spaces)
-    return last.spaces
 
 
 def _is_to_be_provided(known: Capacity, now: datetime, wait: timedelta) -> bool:
@@ -331,66 +238,6 @@ def _is_as_planned(plan: CapacityPlan, nodes: Mapping[str, Node]) -> bool:
         if one.pool is not None and (one.stays or one.uid in called)
     )
     return not plan.remove and dict(there) == dict(plan.desired)
-
-
-def _load(attempts: Iterable[PodAttempt]) -> dict[str, Space]:
-    """What attempts hold, by node; summed up in numbers, for there may be 10,000 of them."""
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    for one in attempts:
-        if one.node_name is not None and not one.is_job:
-            held = sums[one.node_name]
-            held[0] += one.milli_cpu
-            held[1] += one.memory
-            held[2] += one.gpus
-            held[3] += 1
-    return {
-        name: Space(Amounts(milli_cpu, memory, gpus), pods)
-        for name, (milli_cpu, memory, gpus, pods) in sums.items()
-    }
-
-
-def _places(
-    nodes: Iterable[Node],
-    daemons: Mapping[PoolKey | None, Space],
-    load: Mapping[str, Space],
-) -> list[Place]:
-    """The nodes that take Pods, and what is left on them."""
-    places: list[Place] = []
-    for one in nodes:
-        if one.takes_pods and not one.draining_since:
-            taken = daemons.get(one.pool, Space()) + load.get(one.name, Space())
-            places.append(Place(one.pool, 0, one.offers - taken, one))
-    return places
-
-
-def _demand(attempts: Iterable[PodAttempt], misfits: Mapping[str, Misfit]) -> list[Demand]:
-    """What attempts ask for that have no node yet, and nodes of gangs that are still to be made.
-
-    Of a gang's Pods those that have ended were made, too. Of a gang that is only asked for it is
-    not known yet what each of its Pods asks for.
-    """
-    refused_by = {uid: frozenset(one.refused_by) for uid, one in misfits.items()}
-    counts: Counter[Demand] = Counter()
-    made: Counter[tuple[str, int, int | None]] = Counter()
-    stand_ins: list[PodAttempt] = []
-
-    def ask(one: PodAttempt, count: int) -> None:
-        counts[replace(demand_of(one), refused_by=refused_by.get(one.job_uid, frozenset()))] += (
-            count
-        )
-
-    for one in attempts:
-        if one.is_job:
-            stand_ins += [] if one.is_on_its_way else [one]
-            continue
-        made[one.job_uid, one.number, one.node_group] += 1
-        if one.node_name is None and not one.phase.ended:
-            ask(one, 1)
-    for one in stand_ins:
-        missing = one.members - made[one.job_uid, one.number, one.node_group]
-        if missing > 0:
-            ask(one, missing)
-    return [replace(one, count=count) for one, count in counts.items()]
 
 
 def _set_ceiling(

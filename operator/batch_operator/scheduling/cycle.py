@@ -19,7 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling import administration, budgets, ledger, run_times
-from batch_operator.scheduling.capacity import provide, recall_rooms
+from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.catalogues import read_catalogues
 from batch_operator.scheduling.changed import LOOKS_MAX, look_again, to_look_at
 from batch_operator.scheduling.composition import job_status
@@ -29,6 +29,7 @@ from batch_operator.scheduling.forecast import look_ahead
 from batch_operator.scheduling.front import renew_fronts
 from batch_operator.scheduling.look import after_fault, look_at
 from batch_operator.scheduling.queues import serve_queues
+from batch_operator.scheduling.rooms import recall_rooms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

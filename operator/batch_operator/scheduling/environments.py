@@ -75,6 +75,11 @@ def _targets(environment: Environment) -> set[tuple[str, str, str, str]]:
     }
 
 
+def has_nodes(environment: Environment) -> bool:
+    """Whether there are nodes to see to: where each Pod brings its capacity there are none."""
+    return is_managed(environment.spec) and serverless_of(environment.spec) is None
+
+
 def has_spot(environment: Environment) -> bool:
     return CapacityType.SPOT in environment.spec.capacity_types
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from batch_operator.provisioning.history import history_of
+from batch_operator.provisioning.history import histories_of, history_of
+from batch_operator.provisioning.pools import PoolKey
 from batch_operator.scheduling.snapshot import ProvisionerReport
 from batch_operator.scheduling.suitability import Suitability
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from batch_operator.api.compute_environment import EnvironmentUpdate
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.history import History
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.plan import CapacityPlan
-    from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.awaited import Outlook
     from batch_operator.scheduling.misfits import Misfit
+    from batch_operator.scheduling.snapshot import Environment
 
 
 @dataclass(slots=True)
@@ -95,3 +97,21 @@ class NodesMemo:
         self.capacities.pop(name, None)
         self.ceilings.pop(name, None)
         self.unplanned.discard(name)
+
+
+def recalled(environment: Environment, nodes: Iterable[Node]) -> Capacity:
+    """What the status of an environment remembers: what was desired and is not there is to come."""
+    there = Counter(one.pool for one in nodes if one.stays)
+    missing = {
+        PoolKey(row.instance_type, row.capacity_type): row.desired
+        for row in environment.status.pools
+    }
+    to_come = {key: count - there[key] for key, count in missing.items() if count > there[key]}
+    status = environment.status
+    return Capacity(
+        histories_of(status),
+        to_come,
+        uid=environment.uid,
+        generation=status.observed_generation,
+        update=status.update,
+    )

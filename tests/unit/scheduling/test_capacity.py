@@ -20,11 +20,12 @@ from batch_operator.provisioning.daemons import DaemonSet
 from batch_operator.provisioning.history import History
 from batch_operator.provisioning.packing import Demand, demand_of
 from batch_operator.provisioning.pools import Space
-from batch_operator.scheduling.capacity import provide, recall_rooms
+from batch_operator.scheduling.capacity import provide
 from batch_operator.scheduling.environment_status import environment_status
 from batch_operator.scheduling.faults import Fault
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import CordonNode, Provide
+from batch_operator.scheduling.rooms import recall_rooms
 from batch_operator.scheduling.snapshot import Changes, PoolRefusal, Snapshot
 from support.builders import (
     attempt,
