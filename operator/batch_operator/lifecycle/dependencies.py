@@ -109,7 +109,7 @@ def gate(
         doomed |= answer.doomed
     doomed -= passed
     open_ = (open_ - doomed) | passed
-    doom = next((one.doom for one in answers if one.doom and one.doomed - passed), None)
+    doom = next((one.doom for one in answers if one.doomed - passed), None)
     return Gate(open_, doomed, doom, _hold(spec, own, answers, upstreams))
 
 

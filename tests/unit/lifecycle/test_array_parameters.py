@@ -103,6 +103,12 @@ def test_every_combination_of_a_matrix_is_one_child(lengths: list[int]) -> None:
     assert sorted(set(found)) == found
 
 
+def test_a_sparse_array_may_take_a_few_of_more_combinations_than_an_array_may_have() -> None:
+    one = array_of(matrix(("a", list("01") * 100), ("b", list("xy") * 100)), indexes="0,39999")
+
+    assert values(one, 39999) == [{"a": "1", "b": "y"}]
+
+
 def test_a_line_of_a_config_map_is_one_value_whatever_is_in_it() -> None:
     one = array_of({"configMap": CONFIG_MAP}, 2)
 

@@ -181,6 +181,20 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
         ),
         (Phase.FAILED, 143, None, LOST),
     ),
+    "is evicted before it has a node, without a sentence": (
+        {
+            "node": "",
+            "status": {
+                "conditions": [condition("DisruptionTarget", reason="EvictionByEvictionAPI")]
+            },
+            **DELETED,
+        },
+        (Phase.FAILED, None, "EvictionByEvictionAPI", NOT_STARTED),
+    ),
+    "has other conditions, as every Pod has": (
+        failed(ended(1), conditions=[condition("PodScheduled"), condition("Initialized")]),
+        (Phase.FAILED, 1, None, EXITED),
+    ),
     "was no disruption target after all": (
         failed(ended(1), conditions=[condition("DisruptionTarget", "False")]),
         (Phase.FAILED, 1, None, EXITED),

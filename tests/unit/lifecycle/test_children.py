@@ -514,6 +514,12 @@ def test_beyond_a_bound_an_attempt_that_made_room_counts_like_any_failure() -> N
     assert children_of(before, [forged], RetryStrategy(attempts=1), {}).counted.failed
 
 
+def test_an_attempt_that_was_to_make_room_and_was_terminated_is_not_followed_by_another() -> None:
+    stopped = attempt(Phase.FAILED, status_reason="Preempted: made room for job b", retryable=False)
+
+    assert children_of(Counted(IndexSet.range(1)), [stopped], RetryStrategy(), {}).counted.failed
+
+
 def test_a_move_is_counted_apart_from_making_room() -> None:
     moved = attempt(Phase.FAILED, status_reason="Moved to the next compute environment: too slow")
     counted = children_of(Counted(IndexSet.range(1)), [moved], RetryStrategy(), {}).counted
