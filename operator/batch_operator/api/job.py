@@ -437,7 +437,8 @@ class ArrayStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     preempted: list[IndexEvents] = _events(
-        "made room for others, by how often: these attempts cost them no try."
+        "made room for others, or were rejected by a node that had none for them, by how often: "
+        "these attempts cost them no try."
     )
     moved: list[IndexEvents] = _events(
         "were moved to another compute environment, by how often: these attempts cost them no try."
@@ -490,8 +491,8 @@ class BatchJobStatus(Model):
     attempts: list[Attempt] = Field(
         default=[],
         max_length=20,
-        description="The job's attempts, oldest first; empty for arrays. Those that were preempted "
-        "or moved are among them, and cost no try.",
+        description="The job's attempts, oldest first; empty for arrays. Those that were "
+        "preempted, moved or rejected by their node are among them, and cost no try.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     pending: Pending | None = Field(default=None, description="Why the job is not running.")

@@ -20,6 +20,7 @@ from batch_operator.lifecycle.outcomes import (
     OUT_OF_MEMORY,
     PREEMPTED,
     REASON_LENGTH_MAX,
+    REJECTED,
     Outcome,
     disruption_of,
     outcome_of,
@@ -173,6 +174,10 @@ class PodAttempt:
     @property
     def was_preempted(self) -> bool:
         return (self.status_reason or "").startswith(PREEMPTED)
+
+    @property
+    def was_rejected(self) -> bool:
+        return (self.reason or "").startswith(REJECTED)
 
     @property
     def was_moved(self) -> bool:

@@ -43,13 +43,13 @@ from batch_operator.lifecycle.limits import (
     waits_of,
 )
 from batch_operator.lifecycle.members import awaited_array, members_of
-from batch_operator.lifecycle.outcomes import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED
+from batch_operator.lifecycle.outcomes import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED, REJECTED
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.stops import Policy, Stop, review, stop_by_limit, stop_of
 from batch_operator.lifecycle.surroundings import NOWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.array_rows import IndexEvents
@@ -188,19 +188,23 @@ def _counted_rows(status: BatchJobStatus, members: IndexSet) -> Counted:
     ended = [row for row in status.attempts if row.stopped_at is not None]
     if not ended:
         return Counted(members=members)
-    why = [row.status_reason for row in ended]
+    why = [row.status_reason or "" for row in ended]
+    details = [row.reason or "" for row in ended]
 
-    def times(word: str, said: Sequence[str | None] = why) -> dict[int, IndexSet]:
-        count = sum((one or "").startswith(word) for one in said)
+    def times(events: Iterable[bool]) -> dict[int, IndexSet]:
+        count = sum(events)
         return {count: members} if count else {}
 
     return Counted(
         members=members,
         attempts={len(ended): members},
-        out_of_memory=times(OUT_OF_MEMORY, [row.reason for row in ended]),
-        hosts_lost=times(HOST_LOST),
-        preempted=times(PREEMPTED),
-        moved=times(MOVED),
+        out_of_memory=times(one.startswith(OUT_OF_MEMORY) for one in details),
+        hosts_lost=times(one.startswith(HOST_LOST) for one in why),
+        preempted=times(
+            one.startswith(PREEMPTED) or detail.startswith(REJECTED)
+            for one, detail in zip(why, details, strict=True)
+        ),
+        moved=times(one.startswith(MOVED) for one in why),
     )
 
 

@@ -29,6 +29,7 @@ HOST_LOST = "Host EC2"
 CANNOT_START = "CannotStartContainerError"
 PREEMPTED = "Preempted"
 MOVED = "Moved to the next compute environment"
+REJECTED = "Rejected by its node"
 REASON_LENGTH_MAX = 255
 """AWS's bound on a container's `reason`."""
 
@@ -47,6 +48,12 @@ _HOST_REASONS = frozenset(
 _OWN_LIMIT = re.compile(
     r"(Pod ephemeral local storage usage|Usage of EmptyDir volume .*) exceeds the |"
     r"Container .* exceeded its local ephemeral storage limit "
+)
+# Pod-level reasons with which kubelet turns a Pod away that has just been bound to its node, which
+# is not (or not yet again) what the scheduler took it for. `OutOfcpu` and its like are such, too.
+_OUT_OF = "OutOf"
+_REJECTIONS = frozenset(
+    {"NodeAffinity", "NodePorts", "TopologyAffinityError", "UnexpectedAdmissionError"}
 )
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -74,6 +81,9 @@ def outcome_of(pod: Pod) -> Outcome:
     if _host_lost(pod):
         return Outcome(exit_code, told or reason, host_lost(pod.spec.node_name))
     if exit_code is None:
+        if _is_rejected(pod):
+            detail = pod.status.message.removeprefix("Pod was rejected: ")
+            told = _cut(f"{REJECTED}: {pod.status.reason}: {detail}".rstrip(": "))
         return Outcome(None, reason or told, FAILED_TO_START)
     if reason is None and pod.metadata.deletion_timestamp:
         reason = "Pod was deleted"
@@ -121,6 +131,15 @@ def _failures(containers: Iterable[ContainerStatus]) -> list[ContainerStateTermi
 
 def _host_lost(pod: Pod) -> bool:
     return pod.status.reason in _HOST_REASONS or disruption_of(pod) is not None
+
+
+def _is_rejected(pod: Pod) -> bool:
+    """Whether the kubelet would not have the Pod: no container of it has begun."""
+    status = pod.status
+    states = (one.state for one in (*status.init_container_statuses, *status.container_statuses))
+    if any(one.running or one.terminated for one in states):
+        return False
+    return status.reason.startswith(_OUT_OF) or status.reason in _REJECTIONS
 
 
 def _told_by(condition: Condition | None) -> str | None:

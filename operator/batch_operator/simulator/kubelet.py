@@ -44,6 +44,10 @@ _NO_START = frozenset(
     }
 )
 """Reasons with which a container waits for ever instead of running."""
+REJECTIONS = frozenset(
+    {"NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods", "UnexpectedAdmissionError"}
+)
+"""Reasons with which a kubelet will not have a Pod that was bound to its node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Fate:
     """What a Pod's containers do. The first container exits with `exit_code`, the others with 0.
 
     `reason` is the container's: `OOMKilled` and the like for one that ends, or, for one that never
-    starts, the reason for which it waits (`ErrImagePull` …).
+    starts, the reason for which it waits (`ErrImagePull` …), or for which its node rejects the Pod.
     """
 
     runtime_s: float
@@ -184,9 +188,13 @@ class Kubelet:
 
     def _admit(self, pod: Json) -> None:
         now = timestamp(self._loop.time())
+        fate = self._fates[pod["metadata"]["uid"]]
+        if fate.reason in REJECTIONS:
+            message = "Pod was rejected: simulated"
+            self._write(pod, phase="Failed", reason=fate.reason, message=message, startTime=now)
+            return
         waiting = {"waiting": {"reason": "ContainerCreating"}}
         self._write(pod, startTime=now, containerStatuses=_containers(pod, waiting, waiting))
-        fate = self._fates[pod["metadata"]["uid"]]
         self._later(fate.pull_s, self._fail_to_start if fate.never_starts else self._run, pod)
 
     def _fail_to_start(self, pod: Json) -> None:

@@ -287,21 +287,49 @@ OUTCOMES: dict[str, tuple[dict[str, Any], Outcome]] = {
         (
             Phase.FAILED,
             None,
-            "Pod was rejected: Node didn't have enough resource: cpu",
+            "Rejected by its node: OutOfcpu: Node didn't have enough resource: cpu",
             NOT_STARTED,
         ),
     ),
     "is refused by its node for a device": (
         failed(reason="UnexpectedAdmissionError", message="Allocate failed: no GPU left"),
-        (Phase.FAILED, None, "Allocate failed: no GPU left", NOT_STARTED),
+        (
+            Phase.FAILED,
+            None,
+            "Rejected by its node: UnexpectedAdmissionError: Allocate failed: no GPU left",
+            NOT_STARTED,
+        ),
     ),
     "is refused by its node without a message": (
         failed(reason="NodeAffinity"),
+        (Phase.FAILED, None, "Rejected by its node: NodeAffinity", NOT_STARTED),
+    ),
+    **{
+        f"is refused by its node with {reason}": (
+            failed(reason=reason),
+            (Phase.FAILED, None, f"Rejected by its node: {reason}", NOT_STARTED),
+        )
+        for reason in ("NodePorts", "OutOfpods", "TopologyAffinityError")
+    },
+    "may never run as it was written": (
+        failed(reason="SysctlForbidden", message="forbidden sysctl: kernel.sem"),
+        (Phase.FAILED, None, "forbidden sysctl: kernel.sem", NOT_STARTED),
+    ),
+    "is refused by its node when no container has begun": (
+        failed(waiting("ContainerCreating"), reason="NodeAffinity"),
+        (Phase.FAILED, None, "Rejected by its node: NodeAffinity", NOT_STARTED),
+    ),
+    "had begun with a container when its node refused it": (
+        failed(running(), reason="NodeAffinity"),
+        (Phase.FAILED, None, "NodeAffinity", NOT_STARTED),
+    ),
+    "had begun with an init container when its node refused it": (
+        failed(initContainerStatuses=[ended(0, name="fetch")], reason="NodeAffinity"),
         (Phase.FAILED, None, "NodeAffinity", NOT_STARTED),
     ),
     "fails, and nobody says why": (failed(), (Phase.FAILED, None, None, NOT_STARTED)),
     "ends with more words than AWS allows": (
-        failed(reason="OutOfpods", message="x" * 300),
+        failed(reason="DeadlineExceeded", message="x" * 300),
         (Phase.FAILED, None, "x" * 255, NOT_STARTED),
     ),
 }

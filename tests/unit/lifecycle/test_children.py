@@ -520,6 +520,21 @@ def test_an_attempt_that_was_to_make_room_and_was_terminated_is_not_followed_by_
     assert children_of(Counted(IndexSet.range(1)), [stopped], RetryStrategy(), {}).counted.failed
 
 
+def test_an_attempt_that_its_node_rejected_costs_no_try_within_the_same_bound() -> None:
+    """Such as OutOfcpu: the scheduler took the node to be free already."""
+    only = IndexSet.range(1)
+    rejected = attempt(
+        Phase.FAILED, status_reason="Task failed to start", reason="Rejected by its node: OutOfcpu"
+    )
+    once = children_of(Counted(only), [rejected], RetryStrategy(attempts=1), {}).counted
+    assert not once.failed
+    assert once.preempted == {1: only}
+
+    full = Counted(only, attempts={REQUEUES_MAX: only}, preempted={REQUEUES_MAX: only})
+    last = replace(rejected, number=REQUEUES_MAX + 1)
+    assert children_of(full, [last], RetryStrategy(attempts=1), {}).counted.failed == only
+
+
 def test_a_move_is_counted_apart_from_making_room() -> None:
     moved = attempt(Phase.FAILED, status_reason="Moved to the next compute environment: too slow")
     counted = children_of(Counted(IndexSet.range(1)), [moved], RetryStrategy(), {}).counted

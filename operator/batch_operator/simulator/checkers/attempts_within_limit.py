@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import BATCH_JOBS, PODS
-from batch_operator.lifecycle.outcomes import MOVED, PREEMPTED
+from batch_operator.lifecycle.outcomes import MOVED, PREEMPTED, REJECTED
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
     End,
@@ -16,6 +16,7 @@ from batch_operator.simulator.checkers.checker import (
     attempt_pod,
     title,
 )
+from batch_operator.simulator.kubelet import REJECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +52,8 @@ class AttemptsWithinLimit:
             pod = attempt_pod(value)
             if pod is None or pod.job_uid not in self._jobs:
                 return
-            if meta.ANNOTATION_REQUEUED in value["metadata"].get("annotations", {}):
+            is_requeued = meta.ANNOTATION_REQUEUED in value["metadata"].get("annotations", {})
+            if is_requeued or value.get("status", {}).get("reason") in REJECTIONS:
                 self._requeued[pod.child].add(pod.name)
             if write.is_creation:
                 yield from self._started(pod, value)
@@ -88,8 +90,12 @@ def _used(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
 
 def _requeues(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
     """Index and number of attempts that cost no try, likewise."""
-    why = (row.get("statusReason", "") for row in status.get("attempts", ()))
-    if requeued := sum(one.startswith((PREEMPTED, MOVED)) for one in why):
+    rows = status.get("attempts", ())
+    if requeued := sum(
+        row.get("statusReason", "").startswith((PREEMPTED, MOVED))
+        or row.get("reason", "").startswith(REJECTED)
+        for row in rows
+    ):
         yield 0, requeued
     times: Counter[int] = Counter()
     array = status.get("array") or {}
