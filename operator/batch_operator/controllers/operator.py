@@ -25,7 +25,7 @@ from batch_operator.lifecycle.limits import is_over_time
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.observability.metrics import Metrics
 from batch_operator.observability.server import serve
-from batch_operator.provisioners.catalogue import provisioners
+from batch_operator.provisioners.by_type import provisioners
 from batch_operator.scheduling.cycle import run_cycle
 
 if TYPE_CHECKING:

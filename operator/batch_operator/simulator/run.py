@@ -27,7 +27,7 @@ from batch_operator.cluster.client import (
     ApiError,
 )
 from batch_operator.lifecycle.stops import Policy
-from batch_operator.provisioners.catalogue import simulated_provisioners
+from batch_operator.provisioners.by_type import simulated_provisioners
 from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.carried import Attempt, carry_on
