@@ -117,6 +117,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         'supported values: "N_TO_N"',
     ),
     "name too long": (job("b" * 64, "d"), "metadata.name must be no more than 63 characters"),
+    "name with a dot": (job("train.v2", "d"), "metadata.name must not have dots"),
     "negative timeout": (
         job("bad", "d", timeout={"attemptDurationSeconds": -1}),
         "greater than or equal to 60",

@@ -31,11 +31,31 @@ Column = tuple[str, str, str] | tuple[str, str, str, int]
 
 _AGE: Column = ("Age", "date", ".metadata.creationTimestamp")
 _READY: Column = ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status")
-_NAME_RULE = {
-    "rule": "size(self.metadata.name) <= 63",
-    "message": "metadata.name must be no more than 63 characters: it becomes a label and a part "
-    "of Pod names",
-}
+_NAME_LENGTH_MAX = 63
+_TOO_LONG = (
+    f"metadata.name must be no more than {_NAME_LENGTH_MAX} characters: it becomes a label and a "
+    "part of Pod names"
+)
+_HAS_DOTS = (
+    "metadata.name must not have dots: others could not refer to it, and it becomes a part of host "
+    "names"
+)
+_NAME_RULES: Sequence[Mapping[str, Any]] = (
+    {"rule": f"size(self.metadata.name) <= {_NAME_LENGTH_MAX}", "message": _TOO_LONG},
+    # What was stored before this rule goes on; a name cannot be changed.
+    {
+        "rule": "oldSelf.hasValue() || !self.metadata.name.contains('.')",
+        "optionalOldSelf": True,
+        "message": _HAS_DOTS,
+    },
+)
+
+
+def name_problem(name: str) -> str | None:
+    """What the rules above say of the name of a new object of ours."""
+    if len(name) > _NAME_LENGTH_MAX:
+        return _TOO_LONG
+    return _HAS_DOTS if "." in name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +270,7 @@ def _root(kind: Kind) -> dict[str, Any]:
             "spec": structural(kind.spec),
             "status": {**structural(kind.status), "default": fresh},
         },
-        "x-kubernetes-validations": [_NAME_RULE, *kind.rules],
+        "x-kubernetes-validations": [*_NAME_RULES, *kind.rules],
     }
 
 

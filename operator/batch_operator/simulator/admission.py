@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from batch_operator.api import meta
-from batch_operator.api.crd import KINDS, structural
+from batch_operator.api.crd import KINDS, name_problem, structural
 from batch_operator.cluster.client import NAMESPACES, ApiError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _LIMITED = {
 }
 """The states for which jobStateTimeLimitActions may have an action."""
 _KEPT_REQUESTS = ("cancel", "terminate")
-OWN_NAME_MAX, NAME_MAX, LABEL_MAX = 63, 253, 63
+NAME_MAX, LABEL_MAX = 253, 63
 
 
 def admitted(kind: str, body: Json, before: Json | None) -> Json:
@@ -91,8 +91,8 @@ def _metadata_problem(kind: str, metadata: Mapping[str, Any]) -> str | None:
         return "metadata.name: required"
     if len(name) > NAME_MAX or not _NAME.fullmatch(name):
         return "metadata.name: write lower case letters, digits, '-' and '.'"
-    if kind in _BY_KIND and (len(name) > OWN_NAME_MAX or "." in name):
-        return f"metadata.name: no more than {OWN_NAME_MAX} characters, and no dots"
+    if kind in _BY_KIND and (problem := name_problem(name)):
+        return problem
     for key, value in (metadata.get("labels") or {}).items():
         if not isinstance(value, str) or len(value) > LABEL_MAX or not _LABEL.fullmatch(value):
             return f"metadata.labels[{key}]: {value!r} is no label value"

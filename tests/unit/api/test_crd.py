@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from batch_operator.api.common import Model
-from batch_operator.api.crd import custom_resource_definitions, structural
+from batch_operator.api.crd import custom_resource_definitions, name_problem, structural
 from support.structural import Schema, flaws, nodes, problems
 
 CRDS = {one["spec"]["names"]["kind"]: one for one in custom_resource_definitions().values()}
@@ -98,6 +98,29 @@ def test_a_name_that_fits_into_no_label_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_name_with_a_dot_is_refused_of_new_objects_only(kind: str) -> None:
+    """Everything that refers to an object of ours takes names without; what is stored goes on."""
+    rules = [one for one in root(kind)["x-kubernetes-validations"] if "'.'" in one["rule"]]
+
+    assert [one["rule"] for one in rules] == [
+        "oldSelf.hasValue() || !self.metadata.name.contains('.')"
+    ]
+    assert all(one["optionalOldSelf"] for one in rules)
+
+
+@pytest.mark.parametrize("name", ["b" * 64, "train.v2"])
+def test_who_asks_about_a_name_gets_the_sentence_of_the_rule(name: str) -> None:
+    messages = [one["message"] for one in root("BatchJob")["x-kubernetes-validations"]]
+
+    assert name_problem(name) in messages
+
+
+@pytest.mark.parametrize("name", ["b" * 63, "train-v2"])
+def test_other_names_are_taken(name: str) -> None:
+    assert name_problem(name) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_column_shows_a_field_that_exists(kind: str) -> None:
     for column in CRDS[kind]["spec"]["versions"][0]["additionalPrinterColumns"]:
         node = at(root(kind), column["jsonPath"])
@@ -137,7 +160,8 @@ def test_every_rule_has_a_message_and_speaks_of_fields_that_exist(kind: str) -> 
         for rule in node.get("x-kubernetes-validations", ()):
             fields = [one for one in FIELD.findall(rule["rule"]) if "metadata" not in one]
 
-            assert rule.keys() == {"rule", "message"}, path
+            assert rule.keys() - {"optionalOldSelf"} == {"rule", "message"}, path
+            assert "optionalOldSelf" not in rule or "oldSelf.hasValue()" in rule["rule"]
             assert 10 < len(rule["message"]) <= 2048
             assert "\n" not in rule["message"]
             assert [one for one in fields if at(node, one) is None] == [], (path, rule["rule"])
