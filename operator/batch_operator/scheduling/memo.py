@@ -175,13 +175,9 @@ class Memo:
 
     def blocked_as(self, job: Job) -> Blocked | None:
         """What the last cycle found in the way of a job that is not just behind others."""
-        impasse = self.impasses.get(job.spec.job_queue)
-        found = impasse.blocked if impasse is not None else ()
-        own = next((one for one in found if one.uid == job.uid), None)
-        lot = self.backlogs[job.spec.job_queue].first(job.uid) if found and own is None else None
-        if lot is None:
-            return own
-        return next((one for one in found if one.stands_aside and one.ask == lot.ask), None)
+        queue = job.spec.job_queue
+        impasse = self.impasses.get(queue)
+        return impasse.found_for(job.uid, self.backlogs[queue]) if impasse is not None else None
 
     def set_aside(self, uid: str) -> None:
         """Start nothing of a job that could not be looked at."""

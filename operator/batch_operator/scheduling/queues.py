@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,21 @@ from batch_operator.scheduling.terms import offer_of
 from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from batch_operator.lifecycle.evaluate import Evaluation
-    from batch_operator.scheduling.backlog import Backlog
+    from batch_operator.scheduling.backlog import Ask, Backlog
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.mutations import StopPod
     from batch_operator.scheduling.preemption import Company, Preemption
-    from batch_operator.scheduling.snapshot import Queue, Snapshot
+    from batch_operator.scheduling.snapshot import Consumable, Queue, Snapshot
     from batch_operator.scheduling.starts import Start
     from batch_operator.scheduling.terms import Offer
+
+    Resources = Mapping[str, Consumable]
+    Stock = Mapping[str, tuple[Consumable | None, int]]
+    """Consumable resources by name, and what is free of them."""
 
 
 @dataclass(slots=True)
@@ -45,29 +49,53 @@ class Served:
     moved: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Impasse:
     """What stops a queue: the job at its front that does not fit, and who stands aside, by request.
 
-    `moves` and `offer` are what that followed from, with the room that there was.
+    `moves`, `offer` and `stock` are what that followed from, with the room that there was.
     """
 
-    blocked: Sequence[Blocked]
+    blocked: InitVar[Sequence[Blocked]]
     moves: int
     offer: Offer
     lasts: bool
-    """Whether the first job lacks nothing but room, so that it lasts as long as that does."""
+    """Whether the first job lacks nothing but room, and those aside nothing but what is used up:
+    then it lasts as long as that does."""
+    stock: Stock = field(default_factory=dict)
+    head: Blocked | None = field(init=False)
+    aside: Mapping[Ask, Blocked] = field(init=False)
+    _by_job: Mapping[str, Blocked] = field(init=False)
 
-    def stays(self, backlog: Backlog, offer: Offer, room: Room) -> bool:
+    def __post_init__(self, blocked: Sequence[Blocked]) -> None:
+        self.head = next((one for one in blocked if not one.stands_aside), None)
+        self.aside = {one.ask: one for one in blocked if one.stands_aside}
+        self._by_job = {one.uid: one for one in reversed(blocked)}
+
+    def stays(self, backlog: Backlog, offer: Offer, room: Room, resources: Resources) -> bool:
         """Whether it is known to be the same without serving the queue again."""
-        head = self.blocked[0]
         return (
             self.lasts
             and self.moves == backlog.moves
             and self.offer is offer
-            and all(room.free(one) == free for one, free in head.free)
-            and not room.suitable(head.ask, head.unsuited)
+            and self.stock == _stock(self.stock, room, resources)
+            and (self.head is None or _is_still_blocked(self.head, room))
         )
+
+    def found_for(self, uid: str, backlog: Backlog) -> Blocked | None:
+        """What is in the way of a job that is not just behind others."""
+        own = self._by_job.get(uid)
+        lot = backlog.first(uid) if own is None else None
+        return self.aside.get(lot.ask) if lot is not None else own
+
+
+def _is_still_blocked(head: Blocked, room: Room) -> bool:
+    is_as_full = all(room.free(one) == free for one, free in head.free)
+    return is_as_full and not room.suitable(head.ask, head.unsuited)
+
+
+def _stock(names: Iterable[str], room: Room, resources: Resources) -> Stock:
+    return {name: (resources.get(name), room.units.get(name, 0)) for name in names}
 
 
 def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
@@ -103,12 +131,15 @@ def _moved(backlog: Backlog, before: Impasse | None, after: Impasse | None) -> l
     """Jobs about whose waiting there is something else to say than after the last cycle."""
     if before is after:
         return []
-    was, is_ = (one.blocked if one is not None else () for one in (before, after))
-    heads = [[one.uid for one in those if not one.stands_aside] for those in (was, is_)]
-    found = [*heads[0], *heads[1]] if heads[0] != heads[1] else []
-    asides = [{one.ask: one.full for one in those if one.stands_aside} for those in (was, is_)]
-    for ask in dict.fromkeys((*asides[0], *asides[1])):
-        if any(ask not in those for those in asides) or asides[0][ask] != asides[1][ask]:
+    heads = [one.head.uid if one is not None and one.head else None for one in (before, after)]
+    found = [uid for uid in heads if uid is not None] if heads[0] != heads[1] else []
+    was, is_ = (one.aside if one is not None else {} for one in (before, after))
+    for ask, one in is_.items():
+        known = was.get(ask)
+        if known is None or known.full != one.full:
+            found += backlog.jobs_with(ask)
+    for ask in was:
+        if ask not in is_:
             found += backlog.jobs_with(ask)
     return found
 
@@ -142,8 +173,9 @@ def _serve(
 ) -> Impasse | None:
     offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
     known = memo.impasses.get(queue.name)
-    if known is not None and known.stays(backlog, offer, dispatch.room):
+    if known is not None and known.stays(backlog, offer, dispatch.room, dispatch.resources):
         return known
+    budget = dispatch.budget
     fair: FairStanding | None = None
     if offer.policy is not None and book is not None:
         fair = FairStanding(book, offer.policy, snapshot.now)
@@ -153,34 +185,36 @@ def _serve(
     reached = {one.ask for one in blocked}
     blocked += [
         one
-        for one in (known.blocked if known is not None else ())
-        if one.stands_aside and one.ask not in reached and backlog.jobs_with(one.ask)
+        for one in (known.aside.values() if known is not None else ())
+        if one.ask not in reached and backlog.jobs_with(one.ask)
         if dispatch.remains_aside(one, environments, usable)
     ]
-    head = next((one for one in blocked if not one.stands_aside), None)
+    if not blocked:
+        return None
+    depends_on_time = fair or queue.spec.backfill or queue.spec.preemption
+    starts_nothing = dispatch.budget == budget
+    lasts = not depends_on_time and starts_nothing and all(_lasts(one) for one in blocked)
+    names = {name for one in blocked for name, _ in one.ask.units} if lasts else ()
+    stock = _stock(names, dispatch.room, dispatch.resources)
+    impasse = Impasse(blocked, backlog.moves, offer, lasts, stock)
+    head = impasse.head
     if head is not None and queue.spec.preemption and queue.spec.preemption.enabled:
         found = _preempt(snapshot, memo, victims(), queue, fair, head)
         if found is not None:
             dispatch.room.keep(found.environment, head.ask.milli_in(found.environment))
             stops += found.stops
-    if not blocked:
-        return None
-    depends_on_time = fair or queue.spec.backfill or queue.spec.preemption
-    lasts = not depends_on_time and _lacks_room(blocked)
-    return Impasse(blocked, backlog.moves, offer, lasts)
+    return impasse
 
 
-def _lacks_room(blocked: Sequence[Blocked]) -> bool:
-    """Whether a queue's first job stops it, whatever is reserved for others, and only by its size.
+def _lasts(one: Blocked) -> bool:
+    """Whether the same is found as long as there is neither more room nor more of any resource.
 
-    (Nobody stands aside who was tried before it.)
+    Who stops its queue has to do so only by its size, whatever is reserved for others; who stands
+    aside, by what no other job of this cycle has to do with.
     """
-    head = blocked[0]
-    return (
-        len(blocked) == 1
-        and not (head.stands_aside or head.ask.units)
-        and all(free < head.ask.milli_in(one) for one, free in head.free)
-    )
+    if one.stands_aside:
+        return one.full is None and not one.unsuited
+    return not one.ask.units and all(free < one.ask.milli_in(where) for where, free in one.free)
 
 
 def _preempt(

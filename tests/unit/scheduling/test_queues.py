@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_operator.api.consumable_resource import ConsumableResourceStatus
 from batch_operator.api.job import StopRequest
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.stops import Policy
@@ -20,13 +22,11 @@ from batch_operator.scheduling.mutations import StartAttempt, WriteStatus
 from batch_operator.scheduling.queues import Impasse
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.terms import Offer
-from support.builders import environment, job, queue
+from support.builders import consumable, environment, job, queue
 from support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import pytest
 
     from batch_operator.scheduling.mutations import Mutation
 
@@ -152,8 +152,71 @@ def test_an_environment_whose_nodes_turn_out_to_be_large_enough_ends_a_stop() ->
     backlog, offer = Backlog(), Offer((first, second), None)
     head = Blocked("a", Ask(1000), ((first, 0),), (), unsuited=(second,))
     impasse = Impasse([head], backlog.moves, offer, lasts=True)
-    assert impasse.stays(backlog, offer, room)
+    assert impasse.stays(backlog, offer, room, {})
 
     no_nodes.clear()
 
-    assert not impasse.stays(backlog, offer, room)
+    assert not impasse.stays(backlog, offer, room, {})
+
+
+def waiting_for_tokens(count: int) -> World:
+    """Jobs of which each two ask for the same, and all for a resource that is used up."""
+    world = World(max_vcpus=4)
+    spent = consumable("token", 1, kind="NON_REPLENISHABLE", status={"spentQuantity": 1})
+    world.cache.consumables.replace([spent], 1)
+    for number in range(count):
+        wants = {"consumableResources": [{"name": "token", "quantity": 1}]}
+        world.submit(
+            job(f"j{number}", timeout={"attemptDurationSeconds": 60 + number // 2}, **wants)
+        )
+    world.settle()
+    return world
+
+
+@pytest.mark.parametrize("head", [0, 1])
+def test_who_stands_aside_is_not_asked_again_while_what_he_lacks_is_gone(
+    head: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where a job behind them all stops the queue."""
+    world = waiting_for_tokens(10)
+    for number in range(2 * head):
+        world.submit(sized(f"large{number}", 3, 9))
+    world.settle()
+    tried: list[object] = []
+    original = Room.take
+
+    def listening(*args: Any) -> Any:
+        tried.append(args[1])
+        return original(*args)
+
+    monkeypatch.setattr(Room, "take", listening)
+    world.memo.outlook.making = None
+    world.cycle()
+    assert tried == []
+
+    token = world.cache.snapshot(world.now, Policy(), 1000).consumables["token"]
+    more = token.spec.model_copy(update={"total_quantity": 2})
+    world.cache.consumables.upsert(replace(token, spec=more, generation=2, resource_version=9999))
+    asked = world.cycle()
+    assert [
+        [grant.job_uid for grant in one.status.grants]
+        for one in asked
+        if isinstance(one, WriteStatus) and isinstance(one.status, ConsumableResourceStatus)
+    ] == [["uid-j0"]]
+
+
+def test_who_stands_aside_is_found_by_what_he_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, compared = waiting_for_tokens(50), []
+    original = Ask.__eq__
+
+    def counted(self: Ask, other: object) -> bool:
+        compared.append(self)
+        return original(self, other)
+
+    monkeypatch.setattr(Ask, "__eq__", counted)
+    found = [world.memo.blocked_as(one) for one in world.jobs.values()]
+
+    assert [one and one.uid for one in found] == [
+        f"uid-j{number - number % 2}" for number in range(50)
+    ]
+    assert len(compared) <= len(found)
