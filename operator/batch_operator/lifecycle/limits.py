@@ -147,7 +147,7 @@ def leaves(limits: TimeLimits, attempt: PodAttempt) -> bool:
 
 
 def _waits_for_node(attempt: PodAttempt) -> bool:
-    return attempt.phase is Phase.UNBOUND and not (attempt.is_job or attempt.gated)
+    return attempt.phase is Phase.UNBOUND and not attempt.gated
 
 
 def unknown_reason(rules: Iterable[JobStateTimeLimitAction]) -> str | None:

@@ -635,6 +635,11 @@ ENDINGS: dict[str, tuple[dict[str, Any], list[PodAttempt], tuple[str, str, str] 
         ("FAILED", "Invalid job: no CPU", "InvalidJob"),
     ),
     "it can never run again, but runs": ({"of": Invalid("no CPU")}, [attempt(RUNNING)], None),
+    "it can never run again, and what ran has failed": (
+        {"of": Invalid("no CPU")},
+        [attempt(FAILED)],
+        ("FAILED", EXITED, "AttemptFailed"),
+    ),
 }
 
 
@@ -726,6 +731,15 @@ def test_an_attempt_that_is_asked_for_in_part_holds_what_is_still_missing() -> N
 
     assert look.to_complete == (1,)
     assert (look.usage, look.held) == ({"local": 3000}, {"licence": 3})
+
+
+def test_what_is_missing_is_not_asked_for_before_a_refusal_has_passed() -> None:
+    refused = Refusal("exceeded quota", retry_at=after_s(130), final=False)
+    early, late = (
+        looked(group_job(0), of=gang_plan(), refusal=refused, at_s=at_s) for at_s in (129, 130)
+    )
+
+    assert (early.to_complete, late.to_complete) == ((), (1,))
 
 
 WAITING_GANG = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -174,6 +175,17 @@ def test_a_notice_is_that_of_the_first_rule_whichever_was_due_first() -> None:
         f"RUNNABLE for longer than {seconds} s ({CAPACITY})" for seconds in (300, 900)
     ]
     assert [one and one.token for one in told[1:]] == ["InsufficientCapacity"] * 2
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_who_waits_for_a_node_that_will_be_made_lacks_no_capacity(*, is_served: bool) -> None:
+    """Where the operator plans the nodes, that none has room now says nothing."""
+    waits = attempt(Phase.UNBOUND, unschedulable="0/3 nodes are available", created_at=START)
+    known = replace(
+        limits(limit("RUNNABLE", reason=CAPACITY)), served={"local"} if is_served else frozenset()
+    )
+
+    assert bool(stays_due(known, [waits])) is not is_served
 
 
 @pytest.mark.parametrize(
