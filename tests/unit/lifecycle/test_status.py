@@ -262,19 +262,38 @@ def test_an_array_is_pending_until_all_of_its_children_are_over(name: str) -> No
     assert (found.pending and found.pending.reason) == reason
 
 
+@pytest.mark.parametrize(
+    "news",
+    [
+        {"pod_name": "another"},
+        {"pod_uid": "another"},
+        {"node_name": "another"},
+        {"started_at": START + timedelta(seconds=11)},
+        {"environment": "another"},
+    ],
+)
+def test_what_becomes_known_of_an_attempt_that_lives_is_told(news: dict[str, Any]) -> None:
+    before = attempt(RUNNING)
+    after = replace(before, **news)
+    told = [status(after, before=seen).attempts for seen in (status(before), None)]
+
+    assert told[0] == told[1] != status(before).attempts
+
+
 def test_an_array_says_how_far_it_is_and_what_holds_the_rest() -> None:
     found = status(
         attempt(SUCCEEDED, index=0),
         attempt(RUNNING, index=1),
         attempt(STARTING, index=2),
         attempt(UNBOUND, index=3, unschedulable="0/1 nodes"),
-        array={"size": 6},
+        attempt(FAILED, index=4, retryable=False),
+        array={"size": 7},
         hold=NO_ROOM,
     )
 
     assert found.pending is not None
     assert found.pending.message == (
-        "1 of 6 children have ended, 1 running, 1 starting, 3 runnable; needs 2 vCPUs; "
+        "2 of 7 children have ended, 1 running, 1 starting, 3 runnable; needs 2 vCPUs; "
         "index 3: 0/1 nodes"
     )
     assert found.pending.blocked_by == ["local"]
