@@ -152,6 +152,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "typo in the pod template": (template(comand=["true"]), "unknown field"),
     "no image": (template(image=""), "image"),
     "restart policy": (pod(restartPolicy="Always"), 'supported values: "Never"'),
+    "grace of years": (
+        pod(terminationGracePeriodSeconds=10**9), "should be less than or equal to 3600",
+    ),
     "no containers": (pod(containers=[]), "at least 1 items"),
     "definition without a template": (
         {**definition("bad", "true"), "spec": {"type": "container"}},

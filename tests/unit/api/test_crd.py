@@ -120,6 +120,19 @@ def test_other_names_are_taken(name: str) -> None:
     assert name_problem(name) is None
 
 
+def test_what_stops_a_job_waits_for_an_hour_at_most() -> None:
+    """Or a template could sit out its timeout, terminate, preemption and its queue's limits."""
+    graces = [
+        one
+        for path, one in nodes(root("JobDefinition"), "")
+        if path.endswith(".terminationGracePeriodSeconds")
+    ]
+
+    assert graces
+    assert all(one["maximum"] == 3600 for one in graces)
+    assert all("3600 at most" in one["description"] for one in graces)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_column_shows_a_field_that_exists(kind: str) -> None:
     for column in CRDS[kind]["spec"]["versions"][0]["additionalPrinterColumns"]:
