@@ -261,7 +261,10 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
     if state is JobState.STARTING:
         if attempt.start_error:
             return Hold(Reason.CONTAINERS_STARTING, attempt.start_error.message)
-        message = f"node {attempt.node_name} pulls images and starts containers"
+        message = (
+            f"node {attempt.node_name} mounts volumes, pulls images and starts containers; if that "
+            f"lasts, `kubectl describe pod {attempt.pod_name}` says what it waits for"
+        )
         return Hold(Reason.CONTAINERS_STARTING, message)
     return None
 

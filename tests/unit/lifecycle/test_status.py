@@ -154,7 +154,11 @@ MESSAGES: dict[str, tuple[list[PodAttempt], str]] = {
         [attempt(UNBOUND, unschedulable="0/1 nodes are available: 1 Insufficient cpu.")],
         "Pod job-0-1 fits on no node: 0/1 nodes are available: 1 Insufficient cpu.",
     ),
-    "its images are pulled": ([PULLING], "node node pulls images and starts containers"),
+    "its node prepares it": (
+        [PULLING],
+        "node node mounts volumes, pulls images and starts containers; if that lasts, "
+        "`kubectl describe pod job-0-1` says what it waits for",
+    ),
     "its image cannot be pulled": (
         [replace(PULLING, start_error=ERROR)],
         "container main: ErrImagePull: x",
