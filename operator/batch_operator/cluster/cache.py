@@ -210,6 +210,10 @@ class Cache:
             start_budget=start_budget,
         )
 
+    @property
+    def queue_names(self) -> AbstractSet[str]:
+        return self._queues.keys()
+
     def touch(self, uid: str) -> None:
         """Have an object of any kind looked at again although nothing about it changed."""
         if definition := self.definitions.items.get(uid):

@@ -29,7 +29,7 @@ from batch_operator.provisioners.by_type import provisioners
 from batch_operator.scheduling.cycle import run_cycle
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.credentials import Credentials
@@ -64,7 +64,7 @@ async def run(settings: Settings) -> None:
             client,
             clock,
             settings.policy,
-            Teller(metrics),
+            Teller(metrics, lambda: engine.cache.queue_names),
             provisioners,
             decide=undisturbed(run_cycle),
         )
@@ -152,8 +152,9 @@ class Operator:
 class Teller:
     """Turns what the engine did into metrics and log lines."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, queue_names: Callable[[], Collection[str]]) -> None:
         self._metrics = metrics
+        self._queue_names = queue_names
 
     def cycle_done(self, result: CycleResult, seconds: float) -> None:
         self._metrics.cycle_seconds.observe(seconds)
@@ -176,7 +177,9 @@ class Teller:
             self._job_written(before, after)
 
     def _job_written(self, before: Any, after: Any) -> None:
-        status, queue = after.status, after.spec.job_queue
+        status, named = after.status, after.spec.job_queue
+        # Who submits names any queue that he likes: what does not exist makes no series of its own.
+        queue = named if named in self._queue_names() else ""
         if is_over_time(status) and not is_over_time(before.status):
             self._metrics.over_time.labels(queue).inc()
         if before.status.state is status.state:

@@ -41,7 +41,7 @@ class Metrics:
         )
         self.transitions = self._counter(
             "job_transitions",
-            "Changes of state written to jobs, by queue and new state.",
+            "Changes of state written to jobs, by queue (empty: there is none) and new state.",
             "queue",
             "state",
         )

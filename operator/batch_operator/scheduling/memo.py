@@ -63,6 +63,8 @@ class Memo:
         self.impasses: dict[str, Impasse] = {}
         """By queue that something stops."""
         self.backlogs: dict[str, Backlog] = defaultdict(Backlog)
+        """By queue, as the totals below: of queues that open jobs name, whether they exist or not,
+        and of no others."""
         self.used_milli: Counter[str] = Counter()
         """By compute environment, what live attempts hold."""
         self.used_units: Counter[str] = Counter()
@@ -172,6 +174,9 @@ class Memo:
         definition = job.spec.job_definition.partition(":")[0]
         _discard(self.by_definition, (job.namespace, definition), uid)
         self.upstreams.forget(job)
+        if job.spec.job_queue not in self.by_queue:
+            for known in (self.backlogs, self.impasses, self.queue_totals):
+                known.pop(job.spec.job_queue, None)
 
     def blocked_as(self, job: Job) -> Blocked | None:
         """What the last cycle found in the way of a job that is not just behind others."""

@@ -119,7 +119,8 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
             memo.impasses[queue.name] = impasse
         elif before is not None:
             del memo.impasses[queue.name]
-        served.moved += _moved(memo.backlogs[queue.name], before, impasse)
+        if backlog is not None:
+            served.moved += _moved(backlog, before, impasse)
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)

@@ -12,7 +12,7 @@ from batch_operator.api.job_queue import JobQueueStatus
 from batch_operator.controllers.operator import Teller
 from batch_operator.observability.metrics import Metrics
 from batch_operator.scheduling.mutations import WriteStatus
-from support.builders import environment, job, queue
+from support.builders import START, environment, job, queue
 
 NOTICE = {
     "type": "TimeLimitExceeded",
@@ -28,7 +28,7 @@ def written(metrics: Metrics, before: dict[str, Any], after: dict[str, Any]) -> 
         replace(one, status=BatchJobStatus.model_validate(status)) for status in (before, after)
     )
     write = WriteStatus("BatchJob", "default", "job", one.uid, 1, stored.status)
-    Teller(metrics).status_written(write, known, stored)
+    Teller(metrics, lambda: {"main"}).status_written(write, known, stored)
 
 
 def test_a_change_of_state_is_counted_by_queue_and_state() -> None:
@@ -38,6 +38,26 @@ def test_a_change_of_state_is_counted_by_queue_and_state() -> None:
     labels = {"queue": "main", "state": "RUNNABLE"}
 
     assert metrics.registry.get_sample_value("batch_operator_job_transitions_total", labels) == 1
+
+
+def test_queues_that_do_not_exist_are_counted_as_one() -> None:
+    metrics, notice = Metrics(), {"conditions": [NOTICE]}
+    for number in range(20):
+        one = job(jobQueue=f"invented-{number}")
+        running = BatchJobStatus.model_validate({"state": "RUNNING", "startedAt": START, **notice})
+        after = replace(one, status=running)
+        write = WriteStatus("BatchJob", "default", "job", one.uid, 1, after.status)
+        Teller(metrics, lambda: {"main"}).status_written(write, one, after)
+    queues = {
+        sample.labels["queue"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if family.name.startswith("batch_operator_job_") and "queue" in sample.labels
+    }
+    labels = {"queue": "", "state": "RUNNING"}
+
+    assert queues == {""}
+    assert metrics.registry.get_sample_value("batch_operator_job_transitions_total", labels) == 20
 
 
 def test_a_notice_of_a_time_limit_is_counted_once() -> None:
@@ -59,7 +79,7 @@ def test_costs_of_a_queue_are_counted_as_they_grow() -> None:
     ]
     write = WriteStatus("JobQueue", "", "main", one.uid, 1, states[-1].status)
     for before, after in itertools.pairwise(states):
-        Teller(metrics).status_written(write, before, after)
+        Teller(metrics, lambda: {"main"}).status_written(write, before, after)
 
     assert _cost(metrics, "queue", "used", queue="main") == 2
     assert _cost(metrics, "queue", "wasted", queue="main") == 0.25
@@ -79,7 +99,7 @@ def test_costs_of_an_environment_are_counted_by_kind_and_of_nodes_by_capacity_ty
     cost = {"since": at, "settledAt": at, **said, "pools": [pool]}
     after = replace(one, status=ComputeEnvironmentStatus.model_validate({"cost": cost}))
     write = WriteStatus("ComputeEnvironment", "", "local", one.uid, 1, after.status)
-    Teller(metrics).status_written(write, one, after)
+    Teller(metrics, lambda: {"main"}).status_written(write, one, after)
     kinds = {
         kind: _cost(metrics, "environment", kind, environment="local")
         for kind in ("used", "idle", "wasted", "spot_savings")

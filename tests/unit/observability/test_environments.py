@@ -36,7 +36,7 @@ def cloud(pool: dict[str, Any] | None = None, name: str = "cloud", **status: Any
 
 def written(metrics: Metrics, before: Environment, after: Environment) -> None:
     write = WriteStatus("ComputeEnvironment", "", after.name, after.uid, 1, after.status)
-    Teller(metrics).status_written(write, before, after)
+    Teller(metrics, lambda: {"main"}).status_written(write, before, after)
 
 
 def sample(metrics: Metrics, name: str, labels: dict[str, str]) -> float | None:

@@ -220,3 +220,21 @@ def test_who_stands_aside_is_found_by_what_he_asks_for(monkeypatch: pytest.Monke
         f"uid-j{number - number % 2}" for number in range(50)
     ]
     assert len(compared) <= len(found)
+
+
+def test_nothing_is_kept_of_queues_that_only_jobs_of_the_past_have_named() -> None:
+    world = shared_world(2)
+    names = [f"invented-{number}" for number in range(20)]
+    for name in ("urgent", *names):
+        world.submit(sized(f"in-{name}", 1, queue=name))
+    world.settle()
+    assert world.memo.backlogs.keys() == {"urgent", *names}
+
+    for uid in [uid for uid, one in world.jobs.items() if one.name != "in-urgent"]:
+        world.cache.jobs.remove(world.jobs.pop(uid))
+    world.settle()
+
+    memo = world.memo
+    known = {*memo.backlogs, *memo.queue_totals, *memo.impasses, *memo.by_queue}
+    assert known | memo.touched_queues.keys() == {"urgent"}
+    assert not {*names} & {*memo.ledger.queues, *memo.ledger.shares, *memo.books}
