@@ -55,9 +55,10 @@ def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:
         found |= memo.by_definition.get(definition, set())
     for consumable in changes.consumables:
         found |= memo.by_consumable.get(consumable, set())
-    for name in _changed_queues(snapshot):
+    queues = _changed_queues(snapshot)
+    found |= never_charged(snapshot, memo, queues)
+    for name in queues:
         found |= memo.by_queue.get(name, set())
-        found |= never_charged(snapshot, memo, name)
     if changes.namespaces:
         found |= _in_changed_namespaces(snapshot, memo)
     for uid in changes.statuses - found:

@@ -9,6 +9,8 @@ from batch_operator.scheduling.shares import Charge, ShareBook, Usage, half_life
 from batch_operator.scheduling.terms import offer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.memo import Memo
@@ -98,12 +100,19 @@ def book_of(snapshot: Snapshot, memo: Memo, queue: Queue) -> ShareBook | None:
     return book.at(snapshot.now, book.half_life if policy is None else half_life_s(policy))
 
 
-def never_charged(snapshot: Snapshot, memo: Memo, name: str) -> set[str]:
-    """Jobs of a queue that shares are reckoned in only now; those that are over count, too."""
-    queue, book = snapshot.queues.get(name), memo.books.get(name)
-    if book is not None and (queue is None or queue.uid != book.queue_uid):
-        book = None
-        del memo.books[name]
-    if queue is None or book is not None or queue.spec.scheduling_policy is None:
-        return set()
-    return {uid for uid, job in snapshot.jobs.items() if job.spec.job_queue == name}
+def never_charged(snapshot: Snapshot, memo: Memo, names: Iterable[str]) -> set[str]:
+    """Jobs of queues that shares are reckoned in only now; those that are over count, too.
+
+    Their books are made here, though they may stay empty: so nobody is sought for them again.
+    """
+    fresh: set[str] = set()
+    for name in names:
+        queue, book = snapshot.queues.get(name), memo.books.get(name)
+        if book is not None and (queue is None or queue.uid != book.queue_uid):
+            book = None
+            del memo.books[name]
+        if queue is not None and book is None and book_of(snapshot, memo, queue) is not None:
+            fresh.add(name)
+    if not fresh:
+        return fresh
+    return {uid for uid, job in snapshot.jobs.items() if job.spec.job_queue in fresh}

@@ -10,6 +10,7 @@ import pytest
 from batch_operator.lifecycle.attempt import Phase, StartError
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.charges import book_of
+from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.shares import usage_of_run
 from support.builders import definition, job, multi_node_spec, queue, scheduling_policy
 from support.world import World
@@ -279,6 +280,37 @@ def test_a_queue_that_is_applied_again_begins_with_the_jobs_that_there_are() -> 
 
     assert agreed(world) == 0
     assert agreed(world, "blue") == pytest.approx(worth(100), abs=0.01)
+
+
+class CountedWalks(dict[str, Any]):
+    """Jobs that know how often all of them have been gone through."""
+
+    walks = 0
+
+    def items(self) -> Any:
+        self.walks += 1
+        return super().items()
+
+
+def test_queues_that_nobody_uses_have_no_jobs_sought_for_them_again() -> None:
+    """However many of them share an environment that changes."""
+    world = fair_world()
+    world.queues += [queue(f"idle-{number}", schedulingPolicy="fair") for number in range(20)]
+    world.restart()
+    for number in range(5):
+        submit(world, f"j{number}")
+    world.settle()
+    walks = []
+    for times in range(1, 3):
+        one = world.environments[0]
+        changed = replace(one, generation=1 + times, resource_version=10**6 + times)
+        world.cache.environments.upsert(changed)
+        snapshot = world.cache.snapshot(world.now, Policy(), 1000)
+        jobs = CountedWalks(snapshot.jobs)
+        looked = run_cycle(replace(snapshot, jobs=jobs), world.memo).looked_at
+        walks.append((jobs.walks, looked))
+
+    assert walks == [(1, 5), (0, 5)]
 
 
 def test_new_weights_of_a_live_policy_count_at_once() -> None:
