@@ -79,16 +79,10 @@ class Workload:
 
 
 WORKLOADS = (
-    Workload("100 queues of 1,000 jobs, 10 classes", 100, 1000),
+    *(Workload(f"100 queues of {jobs:,} jobs, 10 classes", 100, jobs) for jobs in (10, 100, 1000)),
     Workload("100 queues of 1,000 jobs, 1,000 classes", 100, 1000, classes=1000),
-    Workload("1,000 queues of 100 jobs", 1000, 100),
-    Workload("100 arrays of 10,000", 100, 1, size=10_000),
-)
-GROWTH = (
-    *(Workload(f"100 queues of {jobs} jobs, 10 classes", 100, jobs) for jobs in (10, 100)),
-    WORKLOADS[0],
-    *(Workload(f"100 arrays of {size:,}", 100, 1, size=size) for size in (100, 1000)),
-    WORKLOADS[-1],
+    *(Workload(f"1,000 queues of {jobs} jobs", 1000, jobs) for jobs in (10, 100)),
+    *(Workload(f"100 arrays of {size:,}", 100, 1, size=size) for size in (100, 1000, 10_000)),
 )
 
 
@@ -366,7 +360,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="show where the time goes as well")
     arguments = parser.parse_args()
     if arguments.only:
-        workload = next(one for one in (*WORKLOADS, *GROWTH) if one.name == arguments.only)
+        workload = next(one for one in WORKLOADS if one.name == arguments.only)
         found = measure(
             workload,
             arguments.cycles,
@@ -375,9 +369,7 @@ def main() -> None:
         )
         print("" if arguments.profile else json.dumps(asdict(found)))
         return
-    figures = {one: _apart(one, arguments) for one in dict.fromkeys((*WORKLOADS, *GROWTH))}
-    _print([figures[one] for one in WORKLOADS])
-    _print_growth([figures[one] for one in GROWTH])
+    _print([_apart(one, arguments) for one in WORKLOADS])
 
 
 def _print(rows: Sequence[Figures]) -> None:
@@ -394,14 +386,6 @@ def _print(rows: Sequence[Figures]) -> None:
             f"{row.peak / 2**20:,.0f}",
         )
         print(f"| {' | '.join(cells)} |")
-
-
-def _print_growth(rows: Sequence[Figures]) -> None:
-    print("\n| waiting | as | p50 ms | p99 ms | starts/s |")
-    print("| --: | --- | --: | --: | --: |")
-    for row in rows:
-        times = f"{row.milliseconds(50)} | {row.milliseconds(99)}"
-        print(f"| {row.waiting:,} | {row.name} | {times} | {row.starts_per_s:,.0f} |")
 
 
 if __name__ == "__main__":
