@@ -251,22 +251,3 @@ def test_a_preempted_job_goes_back_to_runnable_and_loses_no_try() -> None:
     world.settle()
 
     assert world.state("a") == "FAILED"
-
-
-@rule("states.preempted")
-def test_a_job_that_its_node_rejects_goes_back_to_runnable_and_loses_no_try() -> None:
-    """Job states: a Pod that is turned away, of a job and of a child of an array."""
-    rejected = {"reason": "OutOfcpu"}
-    played = play(
-        {"once": {}, "always": {}, "array": {"arrayProperties": {"size": 2}}},
-        behaviors=[
-            {"job": "once", "attempt": 1, **rejected},
-            {"job": "array", "index": 1, "attempt": 1, **rejected},
-            {"job": "always", **rejected},
-        ],
-    )
-
-    assert [played.state(name) for name in ("once", "array")] == ["SUCCEEDED", "SUCCEEDED"]
-    assert played.attempts("once") == 2
-    assert (played.state("always"), played.attempts("always")) == ("FAILED", 11)
-    assert played.reason("always") == "Task failed to start"

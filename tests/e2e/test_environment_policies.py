@@ -127,6 +127,20 @@ def test_a_tenant_makes_no_pods_that_pass_for_attempts(tenant: Kube) -> None:
     assert own.returncode == 0, own.stderr
 
 
+def test_the_job_controller_makes_the_pods_of_a_gang(tenant: Kube, kube: Kube) -> None:
+    """They carry the label as well, and it is neither the operator nor everybody's master."""
+    wait_for(
+        "the policy",
+        lambda: "alone" in tenant.run(
+            "create", "--as", TENANT, PROBE, "-f", "-", stdin=pod("a", TRACKED)
+        ).stderr,
+    )  # fmt: skip
+    kube("apply", "-f", str(ROOT / "examples/00-queue.yaml"))
+    kube("apply", "-f", str(ROOT / "examples/40-multi-node.yaml"))
+
+    kube.wait_for_state("gather", "SUCCEEDED")
+
+
 @pytest.mark.parametrize(
     ("label", "is_refused"),
     [

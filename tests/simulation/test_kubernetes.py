@@ -322,3 +322,21 @@ def _index(pod: Json) -> int:
 
 def _fails(pod: Json, index: int) -> Fate:
     return Fate(3.0, 1 if _index(pod) == index else 0, 1.0)
+
+
+def test_a_job_that_its_node_rejects_goes_back_to_runnable_and_loses_no_try() -> None:
+    """A Pod that is turned away by a kubelet, of a job and of a child of an array."""
+    rejected = {"reason": "OutOfcpu"}
+    played = play(
+        {"once": {}, "always": {}, "array": {"arrayProperties": {"size": 2}}},
+        behaviors=[
+            {"job": "once", "attempt": 1, **rejected},
+            {"job": "array", "index": 1, "attempt": 1, **rejected},
+            {"job": "always", **rejected},
+        ],
+    )
+
+    assert [played.state(name) for name in ("once", "array")] == ["SUCCEEDED", "SUCCEEDED"]
+    assert played.attempts("once") == 2
+    assert (played.state("always"), played.attempts("always")) == ("FAILED", 11)
+    assert played.reason("always") == "Task failed to start"

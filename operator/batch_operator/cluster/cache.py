@@ -19,6 +19,7 @@ from batch_operator.lifecycle.plan import Definition
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.provisioning.prices import priced
 from batch_operator.scheduling.catalogues import catalogue_of
+from batch_operator.scheduling.environments import is_invalid
 from batch_operator.scheduling.snapshot import Changes, ProvisionerReport, Snapshot
 
 if TYPE_CHECKING:
@@ -398,7 +399,7 @@ class Cache:
             self.reports.pop(before.name, None)
         if before is not None and after is not None and before.generation != after.generation:
             self.reports.pop(after.name, None)  # it may work now
-        if before is not None and after is not None and before.status.status != after.status.status:
+        if before is not None and after is not None and is_invalid(before) != is_invalid(after):
             self._changed_environments.add(after.name)  # one that is INVALID takes no work
 
     def _namespace_changed(self, before: Namespace | None, after: Namespace | None) -> None:

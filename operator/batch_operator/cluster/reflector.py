@@ -210,8 +210,9 @@ class Reflector(Generic[T]):
     def _read(self, raw: msgspec.Raw) -> T | None:
         try:
             return self._decode(raw)
-        except Exception:  # noqa: BLE001  # whatever is wrong with one object must not stop the mirror
-            _LOG.exception("a %s cannot be read and is ignored", self.resource.kind)
+        except Exception as error:  # noqa: BLE001  # one object must not stop the mirror
+            # Whoever may make such objects can make many of them: a line is enough.
+            _LOG.warning("a %s cannot be read and is ignored: %r", self.resource.kind, error)
             return None
 
 

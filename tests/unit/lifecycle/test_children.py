@@ -439,7 +439,7 @@ SCRIPTS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     size=st.integers(1, 4),
     tries=st.integers(1, 3),

@@ -786,7 +786,7 @@ EVENTS = (
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     array=st.sampled_from(
         [None, {"size": 2}, {"size": 5, "maxParallel": 2}, {"size": 5, "maxFailedIndexes": 1}]

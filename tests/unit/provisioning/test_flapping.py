@@ -314,7 +314,7 @@ class World:
             assert plan.vcpus >= self.spec.min_vcpus
 
 
-@settings(max_examples=EXAMPLES or 100, derandomize=not EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES or 100, derandomize=not EXAMPLES)
 @given(told=SPECS, story=st.lists(STEPS, max_size=12))
 def test_no_story_makes_a_pool_flap(
     told: tuple[ComputeEnvironmentSpec, int], story: list[Submit | Wait | Interrupt | Refuse]
@@ -324,7 +324,7 @@ def test_no_story_makes_a_pool_flap(
         world.tell(step)
 
 
-@settings(max_examples=EXAMPLES or 40, derandomize=not EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES or 40, derandomize=not EXAMPLES)
 @given(told=SPECS, story=st.lists(STEPS, max_size=8))
 def test_demand_that_stays_comes_to_a_rest(
     told: tuple[ComputeEnvironmentSpec, int], story: list[Submit | Wait | Interrupt | Refuse]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_operator.api.compute_environment import CapacityType
@@ -341,7 +341,6 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(deadline=None)
 def test_what_jobs_bear_and_what_is_idle_is_what_nodes_cost(
     steps: list[tuple[str, int, int]],
 ) -> None:

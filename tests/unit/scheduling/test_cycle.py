@@ -288,7 +288,7 @@ def test_dying_before_any_write_changes_no_outcome_and_runs_nothing_twice() -> N
     assert swept == calm.writes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     jobs=st.lists(
         st.tuples(

@@ -85,7 +85,7 @@ def live_on(world: World, seconds: float, fails: set[int]) -> None:
             world.move(pod, Phase.FAILED if number in fails else Phase.SUCCEEDED)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     JOBS,
     st.sampled_from((0, 50, 90)),

@@ -61,7 +61,7 @@ def starts(mutations: Iterable[Mutation]) -> list[tuple[str, str]]:
     return [(one.job.name, one.environment) for one in mutations if isinstance(one, StartAttempt)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     jobs=st.lists(
         st.tuples(st.integers(0, 6), st.integers(1, 3), st.sampled_from(QUEUES)),

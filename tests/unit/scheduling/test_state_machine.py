@@ -388,7 +388,6 @@ TestStory = Story.TestCase
 TestStory.settings = settings(
     max_examples=EXAMPLES or 100,
     stateful_step_count=50,
-    deadline=None,
     derandomize=not EXAMPLES,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
