@@ -15,6 +15,7 @@ from batch_operator.simulator.nodes import POD_GC_S, PodGarbageCollector, node
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.scenario import ScoringStrategy
 from batch_operator.simulator.virtual_time import VirtualTimeLoop
+from support.play import play
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
