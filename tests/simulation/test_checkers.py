@@ -374,6 +374,23 @@ def test_a_step_that_is_not_in_the_graph(stage: Stage) -> None:
     assert stage.broken == {"legal_transitions"}
 
 
+@pytest.mark.parametrize(
+    ("reason", "broken"),
+    [("nothing failed in a: nothing to run again", set()), (None, {"legal_transitions"})],
+)
+def test_only_a_rerun_of_nothing_succeeds_at_once(
+    stage: Stage, reason: str | None, broken: set[str]
+) -> None:
+    before, after = JobState.SUBMITTED, JobState.SUCCEEDED
+    stage.panel.see_transition(
+        Transition(
+            0, "default", "again", "uid", None, None, before, after, reason, None, is_parent=True
+        )
+    )
+
+    assert stage.broken == broken
+
+
 def test_a_parent_runs(stage: Stage) -> None:
     stage.job(arrayProperties={"size": 2})
     stage.status(state="RUNNING", array=_array({"runnable": "0-1"}))

@@ -25,15 +25,19 @@ class Transition:
 
 
 _CANCELED = "Canceled (or Terminated) by JobStateTimeLimit action …"
+_NOTHING_FAILED = "its rerunFailedOf is over and nothing failed in it"
+_NOTHING_TO_RERUN = "nothing failed in …: nothing to run again"
 _TERMINATED = "Terminated by JobStateTimeLimit action …"
 
 TRANSITIONS = (
     Transition(S.SUBMITTED, S.PENDING, "it has a dependency that is not over"),
     Transition(S.SUBMITTED, S.RUNNABLE, "it waits for no dependency"),
+    Transition(S.SUBMITTED, S.SUCCEEDED, _NOTHING_FAILED, _NOTHING_TO_RERUN),
     Transition(S.SUBMITTED, S.FAILED, "cancel or terminate", "the request's reason"),
     Transition(S.SUBMITTED, S.FAILED, "it can never run as it was written", "Invalid job: …"),
     Transition(S.SUBMITTED, S.FAILED, "a time limit of its queue", _CANCELED),
     Transition(S.PENDING, S.RUNNABLE, "its dependencies are met"),
+    Transition(S.PENDING, S.SUCCEEDED, _NOTHING_FAILED, _NOTHING_TO_RERUN),
     Transition(S.PENDING, S.FAILED, "a dependency failed", "Dependent Job failed"),
     Transition(S.PENDING, S.FAILED, "cancel or terminate", "the request's reason"),
     Transition(S.PENDING, S.FAILED, "a time limit of its queue", _CANCELED),

@@ -31,6 +31,8 @@ LEGAL_FOR_PARENTS: Mapping[JobState | None, AbstractSet[JobState]] = {
     _S.SUCCEEDED: set(),
     _S.FAILED: set(),
 }
+_NOTHING_TO_RERUN = "nothing failed in "
+"""So begins the status reason of a rerunFailedOf that has no children; it may end at once."""
 
 
 class LegalTransitions:
@@ -42,7 +44,10 @@ class LegalTransitions:
         if transition.node is not None:
             return  # a node's states follow its Pods, anew in each attempt of the job
         graph = LEGAL_FOR_PARENTS if transition.is_parent else LEGAL
-        if transition.after not in graph.get(transition.before, set()):
+        allowed = graph.get(transition.before, set())
+        if (transition.reason or "").startswith(_NOTHING_TO_RERUN) and transition.is_parent:
+            allowed = {_S.SUCCEEDED} if allowed else set()
+        if transition.after not in allowed:
             child = "" if transition.index is None else f" index {transition.index}"
             yield (
                 f"BatchJob {transition.namespace}/{transition.job}{child} went from "
