@@ -564,6 +564,11 @@ def test_fields_are_set_one_after_the_other_and_in_lists(answer: Callable[..., J
     assert said["after"]["makespan"] == near(2 * MINUTE_S)
 
 
+def started_in(year: int) -> Callable[[Json], object]:
+    times = {"startedAt": f"{year}-12-31T00:00:00Z"}
+    return lambda one: job_of(one, "frame-4")["status"].update(times)
+
+
 def broken_snapshots() -> Iterator[tuple[Callable[[Json], object], str]]:
     yield lambda one: one.update(items=[]), "nothing of batch-operator is in it: take `batch-op"
     yield lambda one: one.update(items=7), "items: write a list of objects"
@@ -587,6 +592,11 @@ def broken_snapshots() -> Iterator[tuple[Callable[[Json], object], str]]:
         lambda one: job_of(one, "frame-4")["status"].update(state="ASLEEP"),
         "BatchJob is invalid: status.state",
     )
+    for year in (2200, 9999):
+        yield (
+            started_in(year),
+            "BatchJob 'frame-4' has a time more than 100 years after the first in the snapshot",
+        )
 
 
 @pytest.mark.parametrize(("breaks", "sentence"), list(broken_snapshots()))

@@ -66,6 +66,8 @@ _CREATED = "creationTimestamp"
 _REQUIRED = ("name", "uid", _CREATED)
 _TO_COME = frozenset({"nextLookAt", "refusedUntil"})
 """The times in a status that lie in the future."""
+_SPAN_MAX_S = 100 * 366 * 24 * 3600.0
+"""So far apart the times of one snapshot may be; once moved, no calendar might hold them else."""
 _OVER = frozenset({"SUCCEEDED", "FAILED"})
 
 
@@ -113,7 +115,7 @@ def read_recorded(documents: Iterable[Any], where: str) -> Recorded:
     ours = [(resource, item) for item in items if (resource := _resource(item)) is not None]
     if not any(resource.group == meta.GROUP for resource, _ in ours):
         raise InvalidInputError(f"{where}: nothing of batch-operator is in it: take {HOW_TO_TAKE}")
-    moment_s = _moment_s(documents, items)
+    moment_s = _moment_s(documents, items, where)
     objects = [_object(resource, item, moment_s, where) for resource, item in ours]
     kept = [one for one in objects if one is not None]
     _check_identities(kept)
@@ -144,15 +146,25 @@ def _resource(item: Mapping[str, Any]) -> Resource | None:
     return resource if resource and resource.api_version == item.get("apiVersion") else None
 
 
-def _moment_s(documents: Iterable[Any], items: Iterable[Json]) -> float:
+def _moment_s(documents: Iterable[Any], items: Iterable[Json], where: str) -> float:
     """When the snapshot was taken: as it says itself, but not before the last time in it."""
-    moments = [0.0]
+    moments: list[tuple[float, str]] = []
     for one in documents:
         annotations = (one.get("metadata") or {}).get("annotations") or {}
-        moments += _times(annotations.get(meta.ANNOTATION_TAKEN_AT))
+        taken_at = _times(annotations.get(meta.ANNOTATION_TAKEN_AT))
+        moments += [(at_s, meta.ANNOTATION_TAKEN_AT) for at_s in taken_at]
     for item in items:
-        moments += _times([item.get("metadata"), item.get("status")])
-    return float(int(max(moments[1:], default=0.0)))
+        metadata = item.get("metadata") or {}
+        title = f"{item.get('kind')} {metadata.get('name')!r}"
+        moments += [(at_s, title) for at_s in _times([metadata, item.get("status")])]
+    first_s, _ = min(moments, default=(0.0, ""))
+    last_s, last = max(moments, default=(0.0, ""))
+    if last_s - first_s > _SPAN_MAX_S:
+        raise InvalidInputError(
+            f"{where}: {last} has a time more than 100 years after the first in the snapshot: some "
+            f"clock was wrong, so write the time that is meant"
+        )
+    return float(int(last_s))
 
 
 def _times(value: Any) -> Iterator[float]:
