@@ -217,6 +217,35 @@ def test_a_start_before_a_dependency(stage: Stage, dependency: Json, state: str)
     assert "dependencies_before_start" in stage.broken
 
 
+def test_a_status_that_is_past_a_dependency_too_early(stage: Stage) -> None:
+    stage.job("first")
+    stage.job(dependsOn=[{"job": "first"}])
+    stage.status(state="RUNNABLE")
+
+    assert stage.broken == {"dependencies_before_start"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "broken"), [("RUNNABLE", set()), ("PENDING", {"dependencies_before_start"})]
+)
+def test_a_dependency_that_is_over_and_is_applied_again(
+    stage: Stage, stored: str, broken: set[str]
+) -> None:
+    """What it let through before that starts rightly; nothing else does."""
+    stage.job("first")
+    uid = stage.job(dependsOn=[{"job": "first"}])
+    stage.server.update_status(
+        BATCH_JOBS, "default", "first", lambda old: {**old, "state": "SUCCEEDED"}, "hand"
+    )
+    stage.status(state=stored)
+    stage.server.delete(BATCH_JOBS, "default", "first", "user")
+    stage.job("first")
+    stage.panel.violations.clear()
+    stage.pod(uid)
+
+    assert stage.broken == broken
+
+
 def test_a_child_starts_before_its_predecessor(stage: Stage) -> None:
     uid = stage.job(arrayProperties={"size": 3}, dependsOn=[{"type": "SEQUENTIAL"}])
     stage.pod(uid, index=1)

@@ -25,7 +25,11 @@ _PAST = ("RUNNABLE", "STARTING", "RUNNING")
 
 
 class DependenciesBeforeStart:
-    """Reads the last stored status of every job, also of those that have been deleted since."""
+    """Reads the last stored status of every job, also of those that have been deleted since.
+
+    A child is judged once: when a stored status has it past its dependencies, or when its Pod is
+    made before that. What was let through stays so, whatever becomes of the dependency then.
+    """
 
     name = "dependencies_before_start"
 
@@ -33,22 +37,31 @@ class DependenciesBeforeStart:
         self._by_uid: dict[str, Mapping[str, Any]] = {}
         self._by_name: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._past: dict[str, IndexSet] = {}
-        """Children that were past their dependencies when the job came, with a past of its own."""
+        """Children that have been judged, or were past their dependencies when the job came."""
 
     def see(self, write: Write) -> Iterable[str]:
         value = write.object
         if write.resource is BATCH_JOBS:
             metadata = value["metadata"]
             self._by_uid[metadata["uid"]] = value
-            if write.is_creation:
-                self._past[metadata["uid"]] = _past(value.get("status", {}))
             self._by_name[metadata["namespace"], metadata["name"]] = value
+            past = _past(value.get("status", {}))
+            if write.is_creation:
+                self._past[metadata["uid"]] = past
+            yield from self._let_through(value, past)
         elif write.resource is PODS and write.is_creation:
             pod = attempt_pod(value)
             job = self._by_uid.get(pod.job_uid) if pod else None
-            if pod is not None and job is not None and pod.index not in self._past[pod.job_uid]:
-                for one in job["spec"].get("dependsOn", ()):
-                    yield from self._check(job, pod.index, one)
+            if pod is not None and job is not None:
+                yield from self._let_through(job, IndexSet.of([pod.index]))
+
+    def _let_through(self, job: Mapping[str, Any], indexes: IndexSet) -> Iterable[str]:
+        uid = job["metadata"]["uid"]
+        new = indexes - self._past[uid]
+        self._past[uid] |= new
+        for one in job["spec"].get("dependsOn", ()):
+            for index in new:
+                yield from self._check(job, index, one)
 
     def _check(
         self, job: Mapping[str, Any], index: int, dependency: Mapping[str, Any]
@@ -64,7 +77,7 @@ class DependenciesBeforeStart:
             namespace = job["metadata"]["namespace"]
             found = self._by_name.get((namespace, dependency["job"]))
             if found is None:
-                yield f"{title(job)} has started although {dependency['job']} does not exist"
+                yield f"{title(job)} may start although {dependency['job']} does not exist"
                 return
             target = found
             child = index if kind == "N_TO_N" else dependency.get("index")
@@ -72,7 +85,7 @@ class DependenciesBeforeStart:
         if state not in wanted:
             of = "" if child is None else f" index {child} of"
             yield (
-                f"{title(job)} index {index} has started, but{of} {title(target)} is {state}, "
+                f"{title(job)} index {index} may start, but{of} {title(target)} is {state}, "
                 f"not {' or '.join(sorted(wanted))}"
             )
 
