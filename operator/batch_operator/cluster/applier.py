@@ -8,6 +8,7 @@ a cycle's repeated wish does not become a second request.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from datetime import timedelta
@@ -149,7 +150,7 @@ class Applier:
         match mutation:
             case CreateRevision():
                 key = f"revision {mutation.definition_uid} {mutation.revision}"
-                self._begin(key, mutation.definition_uid, self._create_revision, mutation)
+                self._begin(key, mutation.definition_uid, self._record, mutation)
             case DeleteRevision():
                 self._delete_revision(mutation)
 
@@ -176,7 +177,7 @@ class Applier:
         except Exception as error:  # noqa: BLE001  # lost, it would never be decided again
             if not isinstance(error, ApiError):
                 _LOG.exception("%s failed, decided again in %.0f s", key, RETRY_S)
-            elif not (error.is_not_found or error.is_conflict or error.is_of_ended_namespace):
+            elif not error.is_overtaken:
                 _LOG.warning("%s failed, decided again in %.0f s: %s", key, RETRY_S, error)
             await asyncio.sleep(RETRY_S)
             self._cache.touch(uid)
@@ -394,23 +395,34 @@ class Applier:
     async def _delete_job(self, target: DeleteJob) -> None:
         await self._client.delete(BATCH_JOBS, target.namespace, target.name, uid=target.uid)
 
+    async def _record(self, create: CreateRevision) -> None:
+        """Keep a revision, or what keeps it from being kept: jobs and their owners wait for it."""
+        try:
+            await self._create_revision(create)
+        except ApiError as error:
+            if not error.is_overtaken:
+                self._cache.refuse_revision(create.definition_uid, error.message)
+            raise
+
     async def _create_revision(self, create: CreateRevision) -> None:
         """Keep a revision; one that exists is from a create whose reply was lost, or a leftover."""
         body = controller_revision(create)
+        name = body["metadata"]["name"]
+        kept: Revision | None = None
         try:
             reply = await self._client.create(CONTROLLER_REVISIONS, create.namespace, body)
+            kept = decoding.revision(reply)
         except ApiError as error:
             if not (error.is_conflict and error.reason == "AlreadyExists"):
                 raise
-            name = body["metadata"]["name"]
             reply = await self._client.get(CONTROLLER_REVISIONS, create.namespace, name)
-        kept = decoding.revision(reply)
-        if (kept.definition, kept.number, kept.spec) != (
+            with contextlib.suppress(KeyError, ValueError):  # not one of ours
+                kept = decoding.revision(reply)
+        if kept is None or (kept.definition, kept.number, kept.spec) != (
             create.definition,
             create.revision,
             create.spec,
         ):
-            name = body["metadata"]["name"]
             message = (
                 f"a ControllerRevision {name} exists that is not this JobDefinition's: delete it"
             )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from batch_operator.api.stored import Stored
+from batch_operator.cluster.echoes import is_echo, offered, succeeded
 from batch_operator.cluster.reflector import T
 from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.plan import Definition
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     DefinitionObject = Stored[JobDefinitionSpec, JobDefinitionStatus]
 
 
+_MESSAGE_MAX = 512
 SpecT = TypeVar("SpecT")
 StatusT = TypeVar("StatusT")
 Named = Stored[SpecT, StatusT]
@@ -266,6 +268,14 @@ class Cache:
         else:
             self.refusals.pop(job_uid, None)
 
+    def refuse_revision(self, definition_uid: str, message: str) -> None:
+        """Remember, until there is another one, that the API server would not keep a revision."""
+        known = self.definitions.items.get(definition_uid)
+        current = self._definitions.get(known.key) if known is not None else None
+        if known is not None and current is not None and current.object is known:
+            self._keep_definition(known.key, replace(current, refused=message[:_MESSAGE_MAX]))
+            self._changed_definitions.add(known.key)
+
     def keep_source(self, key: SourceKey, source: Source) -> None:
         """Remember what was read of a ConfigMap for as long as open jobs take parameters from it.
 
@@ -337,7 +347,7 @@ class Cache:
     def _job_changed(self, before: Job | None, after: Job | None) -> None:
         known = after or before
         assert known is not None  # a change has at least one side
-        changed = self._changed_statuses if _is_echo(before, after) else self._changed_jobs
+        changed = self._changed_statuses if is_echo(before, after) else self._changed_jobs
         changed.add(known.uid)
         self._use_source(known, is_open=after is not None and after.status.state not in FINAL)
         if after is not None:
@@ -373,10 +383,12 @@ class Cache:
         known = after or before
         assert known is not None  # a change has at least one side
         current = self._definitions.get(known.key, Definition(None, {}))
-        if _succeeded(known, current.object):
+        if succeeded(known, current.object):
             return
-        self._keep_definition(known.key, Definition(after, current.revisions))
-        if not _is_echo(before, after) or _offered(before) != _offered(after):
+        is_other = before is None or after is None or before.generation != after.generation
+        refused = None if is_other else current.refused
+        self._keep_definition(known.key, Definition(after, current.revisions, refused))
+        if not is_echo(before, after) or offered(before) != offered(after):
             self._changed_definitions.add(known.key)
 
     def _keep_definition(self, key: Key, definition: Definition) -> None:
@@ -464,45 +476,14 @@ def _keep(
     """Index an administrators' object by name; an echo of our own status write is no change."""
     known = after or before
     assert known is not None  # a change has at least one side
-    if _succeeded(known, index.get(known.name)):
+    if succeeded(known, index.get(known.name)):
         return
     if after is None:
         index.pop(known.name, None)
     else:
         index[after.name] = after
-    if not _is_echo(before, after):
+    if not is_echo(before, after):
         changed.add(known.name)
-
-
-def _is_echo(before: Named[Any, Any] | None, after: Named[Any, Any] | None) -> bool:
-    """Whether only the status has changed, which is our own."""
-    if before is None or after is None:
-        return False
-    return _written_by_others(before) == _written_by_others(after)
-
-
-def _written_by_others(one: Named[Any, Any]) -> tuple[object, ...]:
-    """All but the status. Of a finalizer of our own we want to hear too: it is waited for."""
-    return one.generation, one.deleting, one.finalizers
-
-
-def _offered(definition: DefinitionObject | None) -> tuple[int | None, int] | None:
-    """What jobs read of a definition's status: the revision that they get, and of what spec."""
-    if definition is None:
-        return None
-    return definition.status.latest_revision, definition.status.observed_generation
-
-
-def _succeeded(known: Named[Any, Any], current: Named[Any, Any] | None) -> bool:
-    """Whether this is late news of one that was deleted and applied again under its name.
-
-    kopf keeps the order of one uid's events, not that of different ones.
-    """
-    return (
-        current is not None
-        and current.uid != known.uid
-        and current.resource_version > known.resource_version
-    )
 
 
 def counts(cache: Cache) -> Mapping[str, int]:

@@ -108,6 +108,11 @@ class ApiError(Exception):
         return self.is_retryable and self.status != 429
 
     @property
+    def is_overtaken(self) -> bool:
+        """What was asked for has been overtaken by something that is, or soon will be, known."""
+        return self.is_not_found or self.is_conflict or self.is_of_ended_namespace
+
+    @property
     def is_of_ended_namespace(self) -> bool:
         """Nothing can be created any more where everything is being deleted."""
         return self.status == 403 and "is being terminated" in self.message

@@ -50,6 +50,8 @@ class Definition:
 
     object: Stored[JobDefinitionSpec, JobDefinitionStatus] | None
     revisions: Mapping[int, JobDefinitionSpec]
+    refused: str | None = None
+    """What the API server said when it would not keep the revision that is to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +230,12 @@ def _revision(
         if current.status.observed_generation != current.generation:
             # The revision of what was just applied is about to be recorded; an older one would
             # be the wrong one.
+            what = f"the latest revision of JobDefinition {name}"
+            refused = definition.refused if definition else None
             return Hold(
                 Reason.JOB_DEFINITION_NOT_READY,
-                f"the latest revision of JobDefinition {name} is being recorded",
+                f"{what} cannot be recorded: {refused}" if refused else f"{what} is being recorded",
+                stalled=refused is not None,
             )
         revision = current.status.latest_revision
         if revision is None:

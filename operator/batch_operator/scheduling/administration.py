@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from batch_operator.api.job import JobState
+    from batch_operator.api.job_definition import JobDefinitionSpec
+    from batch_operator.api.stored import Stored
     from batch_operator.lifecycle.plan import Definition
     from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
@@ -177,15 +179,14 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
     latest = max(definition.revisions, default=0)
     if not latest or definition.revisions[latest] != revisioned(stored.spec):
         # The status follows once the API server holds the revision.
-        return [
-            CreateRevision(
-                namespace=stored.namespace,
-                definition=stored.name,
-                definition_uid=stored.uid,
-                revision=latest + 1,
-                spec=revisioned(stored.spec),
-            )
-        ]
+        create = CreateRevision(
+            namespace=stored.namespace,
+            definition=stored.name,
+            definition_uid=stored.uid,
+            revision=latest + 1,
+            spec=revisioned(stored.spec),
+        )
+        return [create, *_refused(stored, latest + 1, definition.refused, now)]
     newest = latest_active(definition)
     learned = to_store(memo.run_times.estimate(key), stored.status.run_times)
     status = JobDefinitionStatus(
@@ -206,6 +207,21 @@ def _definition(key: Key, definition: Definition, memo: Memo, now: datetime) -> 
         *_superfluous(key, definition, memo, kept=1 + stored.spec.revision_history_limit),
         write_status("JobDefinition", stored, status, Urgency.LAZY if is_told else Urgency.COUNTED),
     ]
+
+
+def _refused(
+    stored: Stored[JobDefinitionSpec, JobDefinitionStatus],
+    revision: int,
+    refused: str | None,
+    now: datetime,
+) -> list[Mutation]:
+    """Say what keeps a revision from being recorded; what was observed is still the one before."""
+    if refused is None:
+        return []
+    problem = f"revision {revision} cannot be recorded: {refused}"
+    conditions = conditions_of(problem, "", stored.status.conditions, stored.generation, now)
+    status = stored.status.model_copy(update={"conditions": conditions})
+    return [write_status("JobDefinition", stored, status)]
 
 
 def _superfluous(key: Key, definition: Definition, memo: Memo, *, kept: int) -> list[Mutation]:

@@ -762,13 +762,62 @@ async def test_a_revision_that_exists_already_and_says_something_else_is_not_tak
     assert hand.cache._changed_definitions == {("default", "work")}, "it is decided again"
 
 
+def applied(hand: Hand, version: int = 40, **spec: Any) -> None:
+    """The definition is there, of generation `version`."""
+    one = definition(spec=definition_spec(**spec)).object
+    assert one is not None
+    hand.cache.definitions.upsert(replace(one, resource_version=version, generation=version))
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        pytest.param({"create": FORBIDDEN}, FORBIDDEN.message, id="a quota"),
+        pytest.param(
+            {"create": ALREADY_EXISTS, "get": _existing(metadata={"name": "work-1"})},
+            "a ControllerRevision work-1 exists that is not this JobDefinition's: delete it",
+            id="a stranger's without our label",
+        ),
+        pytest.param({"create": ApiError(409, "Conflict", "try again")}, None, id="overtaken"),
+        pytest.param({"create": ApiError(404, "NotFound", "gone")}, None, id="no namespace"),
+    ],
+)
+async def test_what_keeps_a_revision_from_being_kept_is_known_at_once(
+    answers: dict[str, ApiError | bytes], told: str | None
+) -> None:
+    hand = Hand()
+    applied(hand)
+    for verb, answer in answers.items():
+        hand.api.will(verb, answer)
+    hand.cache._changed_definitions.clear()
+    await hand.submit(REVISION, then_s=1)
+
+    assert hand.cache._definitions["default", "work"].refused == told
+    assert hand.cache._changed_definitions == ({("default", "work")} if told else set())
+
+
+@pytest.mark.parametrize("how", ["another spec", "it is kept after all"])
+async def test_a_refused_revision_is_forgotten_with_what_was_refused(how: str) -> None:
+    hand = Hand()
+    applied(hand)
+    hand.cache.refuse_revision("uid-work", "quota" * 1000)
+    applied(hand, version=40)
+    assert len(hand.cache._definitions["default", "work"].refused or "") == 512
+
+    if how == "another spec":
+        applied(hand, version=60, parameters={"a": "b"})
+    else:
+        hand.cache.revisions.upsert(KEPT)
+
+    assert hand.cache._definitions["default", "work"].refused is None
+
+
 async def test_a_revision_that_could_not_be_kept_is_decided_again_five_seconds_later() -> None:
     """Nothing else would ask for it again, and jobs wait for it."""
     hand = Hand()
     hand.api.will("create", BROKEN)
     await hand.submit(REVISION, then_s=4.9)
-
-    assert hand.cache._changed_definitions == set()
+    hand.cache._changed_definitions.clear()
     await asyncio.sleep(0.2)
 
     assert hand.cache._changed_definitions == {("default", "work")}

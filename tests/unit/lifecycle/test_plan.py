@@ -467,6 +467,14 @@ HELD: dict[str, tuple[str, Definition | None, int | None, str, str, bool]] = {
         "is being recorded",
         False,
     ),
+    "the latest revision cannot be recorded": (
+        "work",
+        replace(kept(TWO, latest=2, observed=False), refused="exceeded quota: few"),
+        None,
+        "JobDefinitionNotReady",
+        "the latest revision of JobDefinition work cannot be recorded: exceeded quota: few",
+        True,
+    ),
     "the revision it was given is gone": (
         "work",
         None,

@@ -117,6 +117,18 @@ def test_going_back_to_an_older_spec_is_a_new_revision_too() -> None:
     assert create.revision == 3
 
 
+def test_a_revision_that_cannot_be_recorded_is_told_and_tried_again() -> None:
+    fresh = replace(unrecorded(), refused="exceeded quota: few")
+    create, write = mutations(snapshot(fresh), Memo())
+
+    assert isinstance(create, CreateRevision)
+    assert isinstance(write, WriteStatus)
+    told = "revision 1 cannot be recorded: exceeded quota: few"
+    assert conditions(write.status) == [("Ready", "False", told), ("Stalled", "True", told)]
+    assert isinstance(write.status, JobDefinitionStatus)
+    assert write.status.observed_generation == -1, "it is not what jobs get"
+
+
 def test_the_status_of_a_definition_follows_once_the_revision_is_stored() -> None:
     kept = Definition(unrecorded().object, {1: definition_spec()})
     [write] = mutations(snapshot(kept), Memo())
