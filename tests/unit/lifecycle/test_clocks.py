@@ -13,11 +13,12 @@ from support.world import World
 
 NOW = START + timedelta(minutes=1)
 BOUND = START + timedelta(seconds=5)
+FAR = datetime(9999, 12, 31, tzinfo=UTC)
 ODD = [
     pytest.param(datetime(1, 1, 1, tzinfo=UTC), id="year 1"),
     pytest.param(datetime(1970, 1, 1, tzinfo=UTC), id="a clock that was never set"),
     pytest.param(START + timedelta(days=5), id="five days ahead"),
-    pytest.param(datetime(9999, 12, 31, tzinfo=UTC), id="year 9999"),
+    pytest.param(FAR, id="year 9999"),
 ]
 
 
@@ -28,6 +29,31 @@ def test_what_lies_outside_of_a_pods_life_is_not_believed(odd: datetime) -> None
 
     assert (believed.bound_at, believed.started_at, believed.stopped_at) == (BOUND, BOUND, BOUND)
     assert plausible(believed, NOW + timedelta(days=1)) == believed
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        pytest.param({"started_at": None}, {"started_at": None}, id="it never started"),
+        pytest.param({"bound_at": None}, {"bound_at": None, "started_at": START}, id="never bound"),
+        pytest.param(
+            {"bound_at": None, "started_at": None},
+            {"bound_at": None, "started_at": None, "stopped_at": START},
+            id="neither",
+        ),
+        pytest.param(
+            {"started_at": BOUND + SKEW}, {"stopped_at": BOUND + SKEW}, id="only its end is odd"
+        ),
+        pytest.param({"bound_at": FAR}, {"bound_at": START, "started_at": START}, id="all is odd"),
+    ],
+)
+def test_what_is_known_stands_for_what_is_not(
+    told: dict[str, datetime | None], believed: dict[str, datetime | None]
+) -> None:
+    odd = {"created_at": START, "bound_at": BOUND, "started_at": FAR, "stopped_at": FAR}
+    found = plausible(attempt(Phase.FAILED, **{**odd, **told}), NOW)
+
+    assert {name: getattr(found, name) for name in believed} == believed
 
 
 def test_what_lies_within_is_told_as_it_is_and_so_is_a_clock_a_little_ahead() -> None:

@@ -134,6 +134,16 @@ def test_of_a_job_that_is_no_array_its_rows_tell_what_was_counted(name: str) -> 
     assert counted.used(0) == used
 
 
+def test_of_such_a_job_its_rows_tell_too_how_often_its_node_rejected_it() -> None:
+    """It costs no try, so it must be known after a restart."""
+    rejected = {**row(1, **OVER), "reason": "Rejected by its node: OutOfcpu"}
+    preempted = {**row(2, **OVER), "statusReason": "Preempted: made room for job b"}
+    status = {"state": "RUNNABLE", "attempts": [rejected, preempted, row(3, **OVER)]}
+    counted = counted_in(job(status=BatchJobStatus.model_validate(status)))
+
+    assert (counted.used(0), counted.times_requeued(0)) == (3, 2)
+
+
 COUNTED_ARRAY = {
     "state": "PENDING",
     "array": {

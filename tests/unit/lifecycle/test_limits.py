@@ -12,7 +12,7 @@ from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import BatchJobStatus, JobState
 from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.lifecycle.children import Counted
+from batch_operator.lifecycle.children import REQUEUES_MAX, Counted
 from batch_operator.lifecycle.holds import CAPACITY
 from batch_operator.lifecycle.limits import (
     Stay,
@@ -282,6 +282,15 @@ def test_a_pod_that_no_node_takes_moves_on_so_often_as_there_are_others(
     at = moves_on_at(limits_of(AROUND, counted), seen)
 
     assert at == (START + timedelta(seconds=30) if moves_on else None)
+
+
+def test_a_child_that_was_requeued_too_often_for_other_reasons_moves_no_more() -> None:
+    """Each move would cost it a try."""
+    only = IndexSet.range(1)
+    seen = attempt(Phase.UNBOUND, node_name=None, created_at=START)
+    counted = Counted(only, preempted={REQUEUES_MAX: only})
+
+    assert moves_on_at(limits_of(AROUND, counted), seen) is None
 
 
 def test_only_children_without_an_attempt_tell_of_a_limit_that_ended_their_job() -> None:
