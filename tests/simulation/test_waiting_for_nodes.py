@@ -181,3 +181,20 @@ def test_what_was_learned_of_nodes_outlives_them_and_the_operator() -> None:
     assert told(played, "b")["message"] == TOO_LARGE
     assert played.attempts("b") == 0
     assert played.environment("cloud")["nodes"]["desired"] == 0
+
+
+def test_a_time_limit_for_what_no_node_takes_ends_such_a_job() -> None:
+    """Though nodes could be had: none of them is any good to it."""
+    template = pod_template()
+    template["spec"]["nodeSelector"] = {"topology.kubernetes.io/zone": "nowhere"}
+    limit = {"reason": "Unschedulable", "state": "RUNNABLE", "maxTimeSeconds": 600}
+    played = waits(
+        {"a": {"jobDefinition": "nowhere"}},
+        start_up="60s",
+        definitions={"nowhere": {"podTemplate": template}},
+        queue={**QUEUE, "jobStateTimeLimitActions": [{**limit, "action": "TERMINATE"}]},
+        until="1h",
+    )
+
+    assert played.state("a") == "FAILED"
+    assert 600 <= played.at("FAILED", "a") < 1200

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from batch_operator.provisioning.nodes import Node
     from batch_operator.provisioning.pools import PoolKey
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.misfits import Misfit
     from batch_operator.scheduling.nodes_memo import Capacity
     from batch_operator.scheduling.snapshot import Environment, Snapshot
 
@@ -38,8 +39,7 @@ def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | Non
     known = memo.nodes.capacities.get(attempt.environment)
     if environment is None or known is None or not is_planned(environment):
         return None
-    misfit = known.misfits.get(attempt.job_uid)
-    if misfit is not None and misfit.is_given_up:
+    if (misfit := _given_up(known, attempt)) is not None:
         return misfit_hold(misfit, attempt)
     look, suits = memo.looks.get(attempt.job_uid), memo.nodes.suits
     needs = needs_of_attempt(attempt, look) if look is not None else (demand_of(attempt),)
@@ -48,6 +48,12 @@ def node_hold(snapshot: Snapshot, memo: Memo, attempt: PodAttempt) -> Hold | Non
     return _gang_hold(environment, known, attempt) or _hold(
         environment, known, attempt, memo, snapshot.now
     )
+
+
+def _given_up(known: Capacity, attempt: PodAttempt) -> Misfit | None:
+    """What is known of an attempt for which no more nodes are ordered, though there was room."""
+    misfit = known.misfits.get(attempt.job_uid)
+    return misfit if misfit is not None and misfit.is_given_up else None
 
 
 def _gang_hold(environment: Environment, known: Capacity, attempt: PodAttempt) -> Hold | None:
@@ -108,7 +114,8 @@ def gets_nodes(snapshot: Snapshot, memo: Memo, name: str, attempts: Iterable[Pod
     environment, known = snapshot.environments.get(name), memo.nodes.capacities.get(name)
     if environment is None or known is None or not is_planned(environment):
         return False
-    if any(one.environment == name and _refusal_of_gang(known, one) for one in attempts):
+    there = [one for one in attempts if one.environment == name]
+    if any(_refusal_of_gang(known, one) or _given_up(known, one) for one in there):
         return False
     keys = [one.key for one in memo.nodes.suits.pools(environment)]
     is_refused = all(known.history(one).is_refused(snapshot.now) for one in keys)
