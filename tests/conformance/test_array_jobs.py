@@ -17,9 +17,12 @@ def array(size: int = 3, **more: Any) -> dict[str, Any]:
 
 
 @rule("arrays.size")
-def test_an_array_has_two_to_ten_thousand_children() -> None:
+def test_an_array_has_one_to_ten_thousand_children() -> None:
     """Array jobs: ArrayProperties.size."""
-    sizes = {0: False, 1: False, 2: True, 10_000: True, 10_001: False}
+    alone = world_of(**array(1))
+    assert "AWS_BATCH_JOB_ARRAY_INDEX" in variables_of(pods_of(alone)[0])
+
+    sizes = {0: False, 1: True, 2: True, 10_000: True, 10_001: False}
 
     assert {size: refusal_of_job(**array(size)) is None for size in sizes} == sizes
 

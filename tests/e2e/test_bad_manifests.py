@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown field": (job("bad", "d", qeue="main"), 'unknown field "spec.qeue"'),
     "queue name with upper case": (job("bad", "d", queue="Main"), "spec.jobQueue"),
     "definition revision zero": (job("bad", "d:0"), "spec.jobDefinition"),
-    "array of one": (job("bad", "d", arrayProperties={"size": 1}), "greater than or equal to 2"),
+    "array of none": (job("bad", "d", arrayProperties={"size": 0}), "greater than or equal to 1"),
     "array too large": (
         job("bad", "d", arrayProperties={"size": 10_001}),
         "less than or equal to 10000",

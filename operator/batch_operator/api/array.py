@@ -157,9 +157,10 @@ class ArrayProperties(Model):
 
     size: int | None = Field(
         default=None,
-        ge=2,
+        ge=1,
         le=ARRAY_SIZE_MAX,
-        description="Number of children, 2 to 10000; their indexes are 0 to size-1.",
+        description="Number of children, 1 to 10000; their indexes are 0 to size-1. (AWS Batch: "
+        "2 at least.)",
     )
     indexes: str | None = Field(
         default=None,

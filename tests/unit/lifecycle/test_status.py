@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batch_operator.api.crd import structural
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import BatchJobStatus, JobState
+from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.dependencies import Doom, Gate
 from batch_operator.lifecycle.evaluate import (
@@ -29,6 +30,7 @@ from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.lifecycle.surroundings import NOWHERE, Surroundings
 from support.builders import START, attempt, job, plan
 from support.structural import problems
 
@@ -65,6 +67,7 @@ def looked(
     of: Plan | Hold | Invalid | None = None,
     gate: Gate | None = None,
     queue_hold: Hold | None = None,
+    around: Surroundings = NOWHERE,
 ) -> Evaluation:
     return evaluate(
         stored,
@@ -74,6 +77,7 @@ def looked(
         policy=Policy(),
         now=now,
         queue_hold=queue_hold,
+        around=around,
     )
 
 
@@ -311,6 +315,91 @@ def test_an_array_that_holds_itself_back_says_so() -> None:
     assert found.pending.message == (
         "0 of 3 children have ended, 1 running, 2 runnable (maxParallel 1)"
     )
+
+
+GATED = Gate(IndexSet.of([0]), hold=WAITS)
+"""Only the first child is past its dependencies."""
+ONE_AT_A_TIME = {"size": 3, "maxParallel": 1}
+TWO_AT_A_TIME = {"size": 3, "maxParallel": 2}
+SENTENCES: dict[str, tuple[list[PodAttempt], dict[str, Any], str]] = {
+    "it may start more": (
+        [attempt(RUNNING)],
+        {"array": TWO_AT_A_TIME},
+        "1 running, 2 runnable",
+    ),
+    "it may start more and has no room": (
+        [attempt(RUNNING)],
+        {"array": TWO_AT_A_TIME, "hold": NO_ROOM},
+        "1 running, 2 runnable; needs 2 vCPUs",
+    ),
+    "it holds itself back, whatever there is room for": (
+        [attempt(RUNNING)],
+        {"array": ONE_AT_A_TIME, "hold": NO_ROOM},
+        "1 running, 2 runnable; needs 2 vCPUs",
+    ),
+    "nothing of it waits": (
+        [attempt(RUNNING), attempt(RUNNING, index=1), attempt(RUNNING, index=2)],
+        {"array": {"size": 3, "maxParallel": 3}, "hold": NO_ROOM},
+        "3 running",
+    ),
+    "all that waits waits for dependencies": (
+        [attempt(RUNNING)],
+        {"array": ONE_AT_A_TIME, "gate": GATED},
+        "1 running, 2 pending; waits for a to succeed",
+    ),
+    "others are before it": (
+        [attempt(RUNNING)],
+        {"array": {"size": 3}, "hold": behind(7)},
+        "1 running, 2 runnable; others in its queue start first",
+    ),
+    "a Pod cannot start": (
+        [replace(PULLING, start_error=ERROR)],
+        {"array": {"size": 1}},
+        "1 starting; index 0: container main: ErrImagePull: x",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_an_array_says_what_holds_it_when(name: str) -> None:
+    attempts, world, expected = SENTENCES[name]
+    size = world["array"]["size"]
+    found = status(*attempts, **world)
+
+    assert found.pending is not None
+    assert found.pending.message == f"0 of {size} children have ended, {expected}"
+
+
+WAITING: dict[str, tuple[list[PodAttempt], dict[str, Any], list[tuple[str, str, int | None]]]] = {
+    "some for room and some for their dependencies": (
+        [],
+        {"array": {"size": 3}, "gate": GATED, "hold": NO_ROOM},
+        [("PENDING", "WaitingForDependencies", None), ("RUNNABLE", "InsufficientCapacity", 0)],
+    ),
+    "those that are tried again before the others": (
+        [attempt(FAILED, index=2)],
+        {"array": {"size": 3}, "hold": NO_ROOM},
+        [("RUNNABLE", "InsufficientCapacity", 2)],
+    ),
+    "nobody, for all have Pods": (
+        [attempt(RUNNING), attempt(UNBOUND, index=1)],
+        {"array": {"size": 2}, "hold": NO_ROOM},
+        [],
+    ),
+    "nobody, for nothing is in their way": ([], {"array": {"size": 2}}, []),
+}
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_of_an_arrays_children_that_have_no_pod_it_is_told_why_they_wait(name: str) -> None:
+    attempts, world, expected = WAITING[name]
+    limit = JobStateTimeLimitAction(
+        reason="*", state="PENDING", max_time_seconds=600, action="CANCEL"
+    )
+    found = status(*attempts, around=Surroundings(rules=(limit,)), **world)
+
+    assert found.array is not None
+    assert [(one.state, one.reason, one.index) for one in found.array.waiting] == expected
 
 
 def test_an_array_counts_its_children_by_state_and_names_them_by_interval() -> None:
