@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.cost import (
     DAYS_MAX,
     ENVIRONMENTS_MAX,
@@ -29,6 +28,7 @@ from batch_operator.api.cost import (
 )
 from batch_operator.api.sentences import listed
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.pools import PoolKey
 from batch_operator.provisioning.prices import Prices, cost_of
 from batch_operator.scheduling.catalogues import catalogue_of
@@ -167,7 +167,7 @@ class Tariffs:
         pool = _pool_of(row) or self._pool(one.environment, one.node_name)
         if pool is not None or prices.is_serverless:
             return prices.of_attempt(one.amounts, pool) or known
-        return known or prices.lowest(one.amounts, lambda pool: _suits(one, pool))
+        return known or prices.lowest(one.amounts, demand_of(one).suits)
 
     def _pool(self, environment: str, node_name: str) -> PoolKey | None:
         """The pool of a node, which of an environment with a nodeSelector may have no label."""
@@ -187,13 +187,6 @@ def _pool_of(row: Attempt | None) -> PoolKey | None:
     if row is None or row.instance_type is None or row.capacity_type is None:
         return None
     return PoolKey(row.instance_type, row.capacity_type)
-
-
-def _suits(one: PodAttempt, pool: PoolKey) -> bool:
-    """Whether its node selector allows nodes of a pool."""
-    is_spot = pool.capacity_type is CapacityType.SPOT
-    wrong = (one.on_demand and is_spot) or (one.spot and not is_spot)
-    return one.instance_type in {None, pool.instance_type} and not wrong
 
 
 def costs_of(look: Evaluation, tariffs: Tariffs, before: JobCosts | None) -> JobCosts | None:

@@ -74,9 +74,6 @@ class Misfit:
             yield one.since + UNTRIED_AFTER
 
 
-_NEW = Misfit()
-
-
 def note_misfits(
     misfits: dict[str, Misfit],
     attempts: Iterable[PodAttempt],
@@ -106,8 +103,8 @@ def note_misfits(
             del misfits[uid]
         if uid in waiting and is_tried_again:
             misfits[uid] = Misfit(times_given_up=misfit.times_given_up)
-    to_judge = (one for one in sorted(waiting) if not misfits.get(one, _NEW).is_given_up)
-    for uid in islice(to_judge, _JOBS_MAX):
+    given_up = {uid for uid, misfit in misfits.items() if misfit.is_given_up}
+    for uid in islice(sorted(waiting.keys() - given_up), _JOBS_MAX):
         misfit = misfits.setdefault(uid, Misfit())
         _note(misfit, waiting[uid], places, bound.get(uid, {}), last_bound, now)
         turned += [uid] if misfit.is_given_up else []

@@ -102,6 +102,17 @@ def first_node() -> Waiting:
     return those
 
 
+def second_node() -> Waiting:
+    """The first node was no place for the Pod, and the second is none either."""
+    those = first_node()
+    those.see(162)
+    those.add("b", 200)
+    those.see(201)
+    those.says(2)
+    those.see(322)
+    return those
+
+
 def test_a_node_that_does_not_get_the_pod_is_not_kept_for_it_and_another_is_ordered() -> None:
     those = first_node()
     those.see(160)
@@ -113,12 +124,7 @@ def test_a_node_that_does_not_get_the_pod_is_not_kept_for_it_and_another_is_orde
 
 
 def test_after_the_second_nothing_is_ordered_and_the_job_says_what_the_scheduler_says() -> None:
-    those = first_node()
-    those.see(162)
-    those.add("b", 200)
-    those.see(201)
-    those.says(2)
-    those.see(322)
+    those = second_node()
     hold = those.hold()
 
     assert those.kept == set()
@@ -139,12 +145,7 @@ def test_after_the_second_nothing_is_ordered_and_the_job_says_what_the_scheduler
 
 
 def test_half_an_hour_later_it_is_tried_again() -> None:
-    those = first_node()
-    those.see(162)
-    those.add("b", 200)
-    those.see(201)
-    those.says(2)
-    those.see(322)
+    those = second_node()
     those.nodes.clear()
     those.see(322 + 1800)
 
