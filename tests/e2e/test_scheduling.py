@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batch_operator.cluster import decoding
 from support.kube import Kube, definition, job, wait_for
 
 if TYPE_CHECKING:
@@ -76,6 +78,19 @@ def test_an_urgent_job_makes_a_running_one_give_way_and_it_loses_no_try(narrow: 
         "Preempted: made room for job urgent",
         "Essential container in task exited",
     ]
+
+
+def test_kube_scheduler_tells_a_request_that_no_node_could_meet_in_the_words_that_are_known(
+    narrow: Kube,
+) -> None:
+    """After a quarter of an hour such a Pod gives way: `scheduling.unplaced`, by these words."""
+    large = {"requests": {"cpu": "100m", "memory": "100Ti"}}
+    narrow.apply(definition("d", "true", resources=large), on("low", "too-large"))
+
+    narrow.wait_for_pending("too-large", "Unschedulable", "Insufficient memory")
+    (made,) = narrow.pods_of("too-large")
+
+    assert decoding.attempt(json.dumps(made).encode()).unplaceable
 
 
 def test_shares_take_turns_and_the_queue_shows_who_holds_what(narrow: Kube) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,11 @@ _START_ERRORS = {
     "RunContainerError": CANNOT_START,
 }
 _HOPELESS = frozenset({"ErrImageNeverPull", "InvalidImageName"})
+# With these words kube-scheduler says of each of 3 nodes that a Pod would not fit if others were
+# gone: `preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.`
+_NOTHING_HELPS = re.compile(
+    r"preemption: 0/(\d+) nodes are available: \1 Preemption is not helpful for scheduling"
+)
 STOP_DEADLINE_S = 1
 """A running Pod is stopped by this `activeDeadlineSeconds`: unlike a deletion it leaves the Pod and
 its log to be read. The kubelet sends SIGTERM and, when the grace period is over, SIGKILL."""
@@ -124,6 +130,9 @@ class PodAttempt:
     status_reason: str | None = None
     start_error: StartError | None = None
     unschedulable: str | None = None
+    unplaceable: bool = False
+    """kube-scheduler has tried it, and says of every node that nothing which could end there would
+    help: no node has what it asks for."""
     node_group: int | None = None
     """Of a multi-node job: which group of its nodes; 0 is the main node, alone in its group."""
     member: int = 0
@@ -209,6 +218,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         or pod.status.start_time
         or pod.metadata.creation_timestamp
     )
+    told = "" if pod.spec.node_name or is_gated else _told_by_scheduler(pod)
     return PodAttempt(
         namespace=pod.metadata.namespace,
         pod_name=pod.metadata.name,
@@ -234,7 +244,8 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         reason=outcome.reason,
         status_reason=outcome.status_reason,
         start_error=None if phase.ended else _start_error(pod),
-        unschedulable=None if pod.spec.node_name or is_gated else _unschedulable(pod),
+        unschedulable=_in_short(told) or None,
+        unplaceable=_NOTHING_HELPS.search(told) is not None,
         node_group=group,
         member=member,
         gated=is_gated,
@@ -434,11 +445,14 @@ def _start_error(pod: Pod) -> StartError | None:
     return None
 
 
-def _unschedulable(pod: Pod) -> str | None:
-    """What the scheduler says of a Pod that has no node."""
+def _told_by_scheduler(pod: Pod) -> str:
+    """What kube-scheduler says of a Pod that has no node."""
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled":
-            # What follows is the scheduler's account of claims and preemption, the same each time.
-            told = condition.message.partition(" no new claims")[0].partition(" preemption:")[0]
-            return told or condition.reason
-    return None
+            return condition.message or condition.reason
+    return ""
+
+
+def _in_short(told: str) -> str:
+    """Without the scheduler's account of claims and preemption."""
+    return told.partition(" no new claims")[0].partition(" preemption:")[0]

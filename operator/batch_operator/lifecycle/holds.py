@@ -22,6 +22,11 @@ AWS_CODES = frozenset(
     }
 )
 """The codes for which AWS Batch's time limits can ask, and one more that is used here."""
+REQUIREMENT_REASON = (
+    "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is "
+    "higher than that can be met by the CE(s) attached to the job queue."
+)
+"""AWS's statusReason for a job that none of its queue's environments has nodes for."""
 
 
 def capacity_reason(what: str) -> str:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.sentences import NAMED_MAX, listed
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.provisioning.packing import demand_of, gang_of
-from batch_operator.provisioning.pools import is_managed
-from batch_operator.scheduling.environments import is_invalid, takes_work
+from batch_operator.scheduling.environments import is_invalid, is_planned, takes_work
 from batch_operator.scheduling.misfits import misfit_hold
 from batch_operator.scheduling.obstacles import unsuited_hold
 from batch_operator.scheduling.starts import needs_of_attempt
@@ -99,11 +98,6 @@ def _hold(
         message = f"Pod {attempt.pod_name} fits on no node so far: {attempt.unschedulable}"
         return Hold(Reason.UNSCHEDULABLE, message)
     return None
-
-
-def is_planned(environment: Environment) -> bool:
-    """Whether it is known which nodes an environment may have."""
-    return is_managed(environment.spec) and bool(environment.spec.instance_types)
 
 
 def gets_nodes(snapshot: Snapshot, memo: Memo, name: str, attempts: Iterable[PodAttempt]) -> bool:

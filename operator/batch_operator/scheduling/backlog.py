@@ -46,6 +46,8 @@ class Ask:
     """What its Pods ask of a node: an environment without such nodes is passed over."""
     spot_only: bool = False
     """A budget lets it have spot capacity only."""
+    kept_out_of: frozenset[str] = frozenset()
+    """Compute environments of which no node took a Pod of it (see `scheduling.unplaced`)."""
 
     def milli_in(self, environment: Environment) -> int:
         """What one start holds of an environment, in milli-CPU."""

@@ -256,4 +256,10 @@ class Dispatch:
 
 
 def _allowed(ask: Ask, environments: Sequence[Environment]) -> Sequence[Environment]:
-    return [one for one in environments if has_spot(one)] if ask.spot_only else environments
+    if not (ask.spot_only or ask.kept_out_of):
+        return environments
+    return [
+        one
+        for one in environments
+        if one.name not in ask.kept_out_of and (has_spot(one) or not ask.spot_only)
+    ]

@@ -80,6 +80,11 @@ def has_nodes(environment: Environment) -> bool:
     return is_managed(environment.spec) and serverless_of(environment.spec) is None
 
 
+def is_planned(environment: Environment) -> bool:
+    """Whether it is known which nodes an environment may have."""
+    return is_managed(environment.spec) and bool(environment.spec.instance_types)
+
+
 def has_spot(environment: Environment) -> bool:
     return CapacityType.SPOT in environment.spec.capacity_types
 

@@ -21,10 +21,10 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.children import REQUEUES_MAX
 from batch_operator.lifecycle.outcomes import MOVED
 from batch_operator.provisioning.packing import demand_of
-from batch_operator.scheduling.awaited import is_planned
 from batch_operator.scheduling.environments import (
     capacity_milli,
     has_spot,
+    is_planned,
     large_enough,
     rotated,
     takes_work,

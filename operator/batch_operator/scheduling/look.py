@@ -49,6 +49,7 @@ from batch_operator.scheduling.mutations import (
 from batch_operator.scheduling.obstacles import never_fits_hold, share_hold
 from batch_operator.scheduling.starts import lots_of, needs_of_next, rest_of_gang
 from batch_operator.scheduling.terms import terms_of
+from batch_operator.scheduling.unplaced import kept_out_hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.holds import Hold
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Job, Queue, Snapshot
-    from batch_operator.scheduling.suitability import Needs
 
 DEPENDENT_TTL_S = 30.0
 
@@ -84,7 +84,9 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
         is_fair = queue is not None and queue.spec.scheduling_policy is not None
         share = job.spec.share_identifier
         spot_only = queue is not None and is_spot_only(queue, share, memo)
-        memo.remember(look, lots_of(look, is_fair=is_fair, spot_only=spot_only))
+        bars = memo.unplaced.kept_out_of(uid, snapshot.now)
+        memo.remember(look, lots_of(look, is_fair=is_fair, spot_only=spot_only, kept_out_of=bars))
+        _note_unplaced(snapshot, memo, look)
         charge(snapshot, memo, look, is_open=True)
         ledger.enter(memo, look)
         memo.to_compose[uid] = None
@@ -100,6 +102,13 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     if job.deleting:
         mutations += _let_go(attempts)
     return mutations
+
+
+def _note_unplaced(snapshot: Snapshot, memo: Memo, look: Evaluation) -> None:
+    capacities, now = memo.nodes.capacities, snapshot.now
+    at = memo.unplaced.note(look, snapshot.environments, capacities, now)
+    if at is not None:
+        memo.watch_deadline(look.job.uid, min(at, look.look_again_at or at))
 
 
 def _reads(look: Evaluation, hold: Hold) -> list[Mutation]:
@@ -158,6 +167,8 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
     plan = _plan(snapshot, memo, job, attempts)
     milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0
     needs = needs_of_next(job, plan) if isinstance(plan, Plan) else ()
+    large = large_enough(terms.environments, milli_cpu)
+    places = [one for one in large if memo.nodes.suits(one, needs)]
     if held is None and queue is not None:
         held = share_hold(queue, job.spec) or budget_hold(
             queue, job.spec.share_identifier, memo, snapshot.environments
@@ -167,6 +178,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
                 held
                 or never_fits_hold(queue, terms.environments, milli_cpu, needs, memo.nodes.suits)
                 or consumable_hold(plan.units, snapshot.consumables)
+                or kept_out_hold(memo.unplaced.kept_out_of(job.uid, snapshot.now), places)
             )
     return evaluate(
         job,
@@ -177,7 +189,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
         now=snapshot.now,
         queue_hold=held,
         refusal=snapshot.refusals.get(job.uid),
-        around=_around(snapshot, memo, queue, terms.environments, attempts, milli_cpu, needs),
+        around=_around(snapshot, memo, queue, places, attempts),
     )
 
 
@@ -185,12 +197,10 @@ def _around(
     snapshot: Snapshot,
     memo: Memo,
     queue: Queue | None,
-    usable: Sequence[Environment],
+    places: Sequence[Environment],
     attempts: list[PodAttempt],
-    milli_cpu: int,
-    needs: Needs,
 ) -> Surroundings:
-    places = [one for one in large_enough(usable, milli_cpu) if memo.nodes.suits(one, needs)]
+    """`places` are the environments that could ever run the job."""
     rules = time_limits(queue, places) if queue else ()
     names = {one.environment for one in attempts}
     closed = {

@@ -3,8 +3,9 @@
 A memo holds nothing that cannot be computed from a snapshot: a cycle with an empty memo, on a
 snapshot in which everything counts as changed, decides the same. It exists because a cycle's cost
 must follow what changed and what starts, not how many jobs there are. The exceptions are what was
-learned of run times, of which definitions' statuses hold the essence (see `run_times`), and what
-children of arrays cost on nodes that are gone, or of types that are listed no more (see `costs`).
+learned of run times, of which definitions' statuses hold the essence (see `run_times`), what
+children of arrays cost on nodes that are gone, or of types that are listed no more (see `costs`),
+and what no node took (see `misfits` and `unplaced`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from batch_operator.scheduling.nodes_memo import NodesMemo
 from batch_operator.scheduling.outlook import Outlook
 from batch_operator.scheduling.run_times import RunTimes
 from batch_operator.scheduling.terms import TermsOfCycle
+from batch_operator.scheduling.unplaced import Unplaced
 from batch_operator.scheduling.upstreams import Upstreams
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.api.job import BatchJobStatus
@@ -70,6 +72,7 @@ class Memo:
         self.used_units: Counter[str] = Counter()
         """By consumable resource, likewise."""
         self.nodes = NodesMemo()
+        self.unplaced = Unplaced()
         self.wishes: Wishes = {}
         """Units that the last cycle wants to have granted."""
         self.books: dict[str, ShareBook] = {}
@@ -142,7 +145,14 @@ class Memo:
 
     def live(self) -> list[Evaluation]:
         """The looks at jobs of which something runs, in order of submission."""
-        looks = (self.looks.get(uid) for uid in self._usage)
+        return self._live(self._usage)
+
+    def stranded(self) -> list[Evaluation]:
+        """Those of which something gives way since no node takes it, in the same order."""
+        return self._live(self.unplaced.by_job)
+
+    def _live(self, uids: Iterable[str]) -> list[Evaluation]:
+        looks = (self.looks.get(uid) for uid in uids)
         found = [look for look in looks if look is not None and look.children.live]
         return sorted(found, key=lambda look: (look.job.created_at, look.job.uid))
 
@@ -159,6 +169,7 @@ class Memo:
         self._set_held(uid, {})
         self.watch_deadline(uid, None)
         self.expected.pop(uid, None)
+        self.unplaced.forget(uid)
         plan = self.plans.pop(uid, None)
         for name, _ in plan.units if plan is not None else ():
             _discard(self.by_consumable, name, uid)

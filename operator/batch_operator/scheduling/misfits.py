@@ -133,12 +133,16 @@ def _note(
         is_tried = known.said != said or (last_bound is not None and last_bound > known.since)
         if now >= known.since + (REFUSED_AFTER if is_tried else UNTRIED_AFTER):
             misfit.refused_by[node.uid] = node.name
-            longer = LEFT_ALONE * 2 ** min(misfit.times_given_up, 8)
-            misfit.said, misfit.until = said, now + min(longer, LEFT_ALONE_MAX)
+            misfit.said, misfit.until = said, now + left_alone(misfit.times_given_up)
             misfit.times_given_up += misfit.is_given_up
         else:
             seen[node.uid] = known
     misfit.could_be_on = seen
+
+
+def left_alone(times: int) -> timedelta:
+    """For how long nothing is tried for a job that has been given up so many times before."""
+    return min(LEFT_ALONE * (1 << min(times, 8)), LEFT_ALONE_MAX)
 
 
 def misfit_hold(misfit: Misfit, attempt: PodAttempt) -> Hold:

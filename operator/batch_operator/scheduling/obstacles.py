@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.job_queue import QueueState
 from batch_operator.api.label_selector import selects
-from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
+from batch_operator.lifecycle.holds import REQUIREMENT_REASON, Hold, Reason, capacity_reason
 from batch_operator.scheduling.consumables import GRANTS_MAX, is_used_up
 from batch_operator.scheduling.environments import (
     capacity_milli,
@@ -139,8 +139,7 @@ def unsuited_hold(environments: Sequence[Environment], needs: Needs, suits: Suit
         Reason.JOB_RESOURCE_REQUIREMENT,
         why_unsuited(environments, needs, suits),
         stalled=True,
-        status_reason="MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement "
-        "(vCPU/memory/GPU) is higher than that can be met by the CE(s) attached to the job queue.",
+        status_reason=REQUIREMENT_REASON,
     )
 
 

@@ -1,9 +1,10 @@
-"""Which attempts make room for a job that may take capacity back.
+"""Which attempts make room for a job at the head of its queue.
 
-Opt-in, by `spec.preemption` of the queue whose job is blocked. Room is made by attempts of queues
-with a lower priority, and in a queue with fair share by those of shares that hold more than their
-part: only so much is taken from a share that it does not stand before the one that asks. Those go
-first whose stop loses least: vCPUs times the time that they have run.
+For any job what no node takes makes room (`scheduling.unplaced`). The rest is opt-in, by
+`spec.preemption` of the queue whose job is blocked: then room is made by attempts of queues with a
+lower priority, and in a queue with fair share by those of shares that hold more than their part:
+only so much is taken from a share that it does not stand before the one that asks. Those go first
+whose stop loses least: vCPUs times the time that they have run.
 
 A victim is requeued in front of its queue, and it costs it no try.
 """
@@ -22,7 +23,7 @@ from batch_operator.scheduling.environments import capacity_milli
 from batch_operator.scheduling.mutations import StopPod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 
 
 class Company(NamedTuple):
-    """Jobs of one queue and one share: whether they have to make room is the same for all."""
+    """Attempts of one queue and one share: whether they have to make room is the same for all."""
 
     queue: str
     share: str | None
+    is_unplaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,16 @@ class Victim:
     milli_cpu: int
     lost: float
     ran_s: float | None
+    is_unplaced: bool = False
 
     @property
-    def order(self) -> tuple[float, int, str]:
-        return self.lost, self.milli_cpu, self.attempt.pod_uid
+    def order(self) -> tuple[bool, float, int, str]:
+        return not self.is_unplaced, self.lost, self.milli_cpu, self.attempt.pod_uid
+
+    def mark(self, name: str) -> str:
+        """Why it is ended, where it makes room for the job of that name."""
+        why = "no node took it, and it " if self.is_unplaced else ""
+        return f"{PREEMPTED}: {why}made room for job {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,13 @@ class Preemption:
 class Victims:
     """The attempts of a cycle that could make room, gone through once for all who ask."""
 
-    def __init__(self, looks: Iterable[Evaluation], now: datetime) -> None:
+    def __init__(
+        self, looks: Iterable[Evaluation], unplaced: Mapping[str, Collection[str]], now: datetime
+    ) -> None:
+        """`unplaced` are, by job, the Pods that no node takes."""
         self.freed: Counter[str] = Counter()
         """Milli-CPU by environment of attempts that are being stopped."""
+        self._unplaced = unplaced
         self._by_environment: dict[str, dict[Company, list[Victim]]] = defaultdict(dict)
         for look in looks:
             for one in look.children.live:
@@ -84,13 +96,14 @@ class Victims:
 
     def _add(self, one: PodAttempt, look: Evaluation, now: datetime) -> None:
         held = _held(one, look)
+        is_unplaced = one.pod_uid in self._unplaced.get(one.job_uid, ())
         if one.requeued or one.stopping or one.deleting:
             self.freed[one.environment] += held
-        elif _can_be_stopped(one, look):
+        elif _can_be_stopped(one, look, is_unplaced=is_unplaced):
             spec = look.job.spec
-            company = Company(spec.job_queue, spec.share_identifier)
+            company = Company(spec.job_queue, spec.share_identifier, is_unplaced)
             ran_s = (now - one.started_at).total_seconds() if one.started_at else None
-            victim = Victim(one, held, held * (ran_s or 0.0), ran_s)
+            victim = Victim(one, held, held * (ran_s or 0.0), ran_s, is_unplaced)
             self._by_environment[one.environment].setdefault(company, []).append(victim)
 
     def of(
@@ -148,19 +161,19 @@ def preempt(
             best = (lost, environment, those)
     if best is None:
         return None
-    mark = f"{PREEMPTED}: made room for job {name}"
-    return Preemption(best[1], tuple(StopPod(one.attempt, mark) for one in best[2]))
+    return Preemption(best[1], tuple(StopPod(one.attempt, one.mark(name)) for one in best[2]))
 
 
 def _pairs(blocked: Blocked) -> Iterable[tuple[tuple[str, int], tuple[str, int]]]:
     return zip(blocked.units, blocked.ask.units, strict=True)
 
 
-def _can_be_stopped(one: PodAttempt, look: Evaluation) -> bool:
+def _can_be_stopped(one: PodAttempt, look: Evaluation, *, is_unplaced: bool) -> bool:
     """Not what is only asked for, nor a gang that is still being put together."""
     if one.is_on_its_way:
         return False
-    if one.node_group is not None and (one.is_job or one.phase < Phase.STARTING):
+    is_begun = one.phase >= Phase.STARTING and not one.is_job
+    if one.node_group is not None and not (is_begun or is_unplaced):
         return False
     return look.children.counted.times_requeued(one.index) < REQUEUES_MAX
 

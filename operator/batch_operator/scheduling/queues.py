@@ -21,6 +21,7 @@ from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.backlog import Ask, Backlog
@@ -102,7 +103,7 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
     """Start what fits, and make room where a queue asks for that."""
     served = Served()
     dispatch = _dispatch(snapshot, memo)
-    victims = cache(lambda: Victims(memo.live(), snapshot.now))
+    victims = _victims(snapshot, memo)
     queues = sorted(snapshot.queues.values(), key=lambda one: (-one.spec.priority, one.name))
     for queue in queues:
         if dispatch.budget <= 0:
@@ -169,12 +170,18 @@ def _serve(
     dispatch: Dispatch,
     queue: Queue,
     backlog: Backlog,
-    victims: Callable[[], Victims],
+    victims: Callable[[bool], Victims],
     stops: list[StopPod],
 ) -> Impasse | None:
     offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
+    takes_back = queue.spec.preemption is not None and queue.spec.preemption.enabled
+    makes_room = takes_back or bool(memo.unplaced.by_job)
     known = memo.impasses.get(queue.name)
-    if known is not None and known.stays(backlog, offer, dispatch.room, dispatch.resources):
+    if (
+        known is not None
+        and not makes_room
+        and known.stays(backlog, offer, dispatch.room, dispatch.resources)
+    ):
         return known
     budget = dispatch.budget
     fair: FairStanding | None = None
@@ -192,18 +199,19 @@ def _serve(
     ]
     if not blocked:
         return None
-    depends_on_time = fair or queue.spec.backfill or queue.spec.preemption
+    depends_on_time = fair or queue.spec.backfill or makes_room
     starts_nothing = dispatch.budget == budget
     lasts = not depends_on_time and starts_nothing and all(_lasts(one) for one in blocked)
     names = {name for one in blocked for name, _ in one.ask.units} if lasts else ()
     stock = _stock(names, dispatch.room, dispatch.resources)
     impasse = Impasse(blocked, backlog.moves, offer, lasts, stock)
     head = impasse.head
-    if head is not None and queue.spec.preemption and queue.spec.preemption.enabled:
-        found = _preempt(snapshot, memo, victims(), queue, fair, head)
+    if head is not None and makes_room:
+        found = _preempt(snapshot, memo, victims(takes_back), queue, fair, head)
         if found is not None:
             dispatch.room.keep(found.environment, head.ask.milli_in(found.environment))
             stops += found.stops
+            _keep_out(memo, found.stops, snapshot.now)
     return impasse
 
 
@@ -218,6 +226,26 @@ def _lasts(one: Blocked) -> bool:
     return not one.ask.units and all(free < one.ask.milli_in(where) for where, free in one.free)
 
 
+def _victims(snapshot: Snapshot, memo: Memo) -> Callable[[bool], Victims]:
+    """The attempts that could make room: for who takes capacity back all, else the unplaced."""
+
+    @cache
+    def victims(takes_back: bool) -> Victims:  # noqa: FBT001  # the only thing that it is asked
+        looks = memo.live() if takes_back else memo.stranded()
+        return Victims(looks, memo.unplaced.by_job, snapshot.now)
+
+    return victims
+
+
+def _keep_out(memo: Memo, stops: Iterable[StopPod], now: datetime) -> None:
+    """Those that no node took and that make room now are not started there again for a while."""
+    for one in stops:
+        uid = one.pod.job_uid
+        if one.pod.pod_uid in memo.unplaced.by_job.get(uid, ()):
+            memo.unplaced.keep_out(one.pod, now)
+            memo.to_look[uid] = None
+
+
 def _preempt(
     snapshot: Snapshot,
     memo: Memo,
@@ -230,6 +258,8 @@ def _preempt(
     asks = memo.looks[blocked.uid].job
 
     def source_of(company: Company) -> Source | None:
+        if company.is_unplaced:
+            return Source("what no node takes", MANY)
         other = snapshot.queues.get(company.queue)
         if other is not None and other.spec.priority < queue.spec.priority:
             return Source(f"queue {other.name}", MANY)
@@ -238,8 +268,8 @@ def _preempt(
             return Source(f"share {share}", fair.surplus(share, mine, blocked.ask.milli_cpu))
         return None
 
-    assert queue.spec.preemption is not None  # or nobody would have asked
-    return preempt(blocked, asks.name, victims, source_of, queue.spec.preemption.min_run_seconds)
+    rule = queue.spec.preemption
+    return preempt(blocked, asks.name, victims, source_of, rule.min_run_seconds if rule else 0)
 
 
 def _step_aside(memo: Memo, dispatch: Dispatch) -> None:

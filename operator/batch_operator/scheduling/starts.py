@@ -33,7 +33,13 @@ _SPOT = {meta.LABEL_CAPACITY_TYPE: CapacityType.SPOT.value}
 _ON_DEMAND = {meta.LABEL_CAPACITY_TYPE: CapacityType.ON_DEMAND.value}
 
 
-def lots_of(look: Evaluation, *, is_fair: bool, spot_only: bool = False) -> tuple[Lot, ...]:
+def lots_of(
+    look: Evaluation,
+    *,
+    is_fair: bool,
+    spot_only: bool = False,
+    kept_out_of: Iterable[str] = (),
+) -> tuple[Lot, ...]:
     """A job's places in its queue: its retries in front, the rest behind those.
 
     Children share a place if they were moved on equally often, for they try environments in one
@@ -45,7 +51,14 @@ def lots_of(look: Evaluation, *, is_fair: bool, spot_only: bool = False) -> tupl
         return ()
     timeout_s = plan.timeout.attempt_duration_seconds if plan.timeout else None
     name = plan.definition.partition(":")[0]
-    ask = Ask(plan.milli_cpu, plan.units, timeout_s, (job.namespace, name), spot_only=spot_only)
+    ask = Ask(
+        plan.milli_cpu,
+        plan.units,
+        timeout_s,
+        (job.namespace, name),
+        spot_only=spot_only,
+        kept_out_of=frozenset(kept_out_of),
+    )
     retries = look.startable & look.children.retrying
     parts = [
         (RETRY, kind, those) for kind, those in _retried(look, plan, retries, spot_only=spot_only)

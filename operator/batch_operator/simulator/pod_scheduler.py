@@ -185,11 +185,13 @@ class PodScheduler:
     def _choose(self, spec: Mapping[str, Any], request: Request) -> tuple[str | None, str]:
         """The node with the largest share of CPU left, or the smallest; or why there is none."""
         reasons: Counter[str] = Counter()
+        helpless = 0
         best: tuple[float, str] | None = None
         for name, node in self._nodes.items():
             problems = list(_problems(spec, request, node))
             if problems:
                 reasons.update(problems)
+                helpless += _is_helpless(problems, request, node)
                 continue
             share = (node.used_milli_cpu + request.milli_cpu) / node.milli_cpu
             score = -share if self._packs else share
@@ -201,9 +203,14 @@ class PodScheduler:
             return None, "no nodes available to schedule pods"
         listed = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
         total = len(self._nodes)
+        counts = {
+            "No preemption victims found for incoming pod": total - helpless,
+            "Preemption is not helpful for scheduling": helpless,
+        }
+        told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         return None, (
             f"0/{total} nodes are available: {listed}. preemption: 0/{total} nodes are available: "
-            f"{total} Preemption is not helpful for scheduling."
+            f"{told}."
         )
 
     def _bind(self, pod: Json, node_name: str, request: Request) -> None:
@@ -278,6 +285,12 @@ def _problems(spec: Mapping[str, Any], request: Request, node: _Node) -> Iterabl
         yield "Insufficient cpu"
     if node.used_memory + request.memory > node.memory:
         yield "Insufficient memory"
+
+
+def _is_helpless(problems: Iterable[str], request: Request, node: _Node) -> bool:
+    """Whether a Pod would not fit on a node that has these problems if it were empty."""
+    is_too_large = request.milli_cpu > node.milli_cpu or request.memory > node.memory
+    return is_too_large or any(one.startswith("node(s)") for one in problems)
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:

@@ -475,6 +475,34 @@ def test_why_no_node_takes_the_pod_is_told_without_what_is_always_the_same(name:
     assert observed_attempt(pod(node="", status={"conditions": [told]})).unschedulable == expected
 
 
+UNPLACEABLE = {
+    "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: 3 "
+    "Preemption is not helpful for scheduling.": True,
+    "0/13 nodes are available: 13 Insufficient cpu. no new claims to deallocate, preemption: 0/13 "
+    "nodes are available: 13 Preemption is not helpful for scheduling.": True,
+    "0/13 nodes are available: 13 Insufficient cpu. preemption: 0/13 nodes are available: 3 "
+    "Preemption is not helpful for scheduling, 10 No preemption victims found for incoming pod.": (
+        False
+    ),
+    "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: 3 No "
+    "preemption victims found for incoming pod.": False,
+    "0/3 nodes are available: 3 Insufficient cpu. preemption: not eligible due to "
+    "preemptionPolicy=Never.": False,
+    "no nodes available to schedule pods": False,
+}
+
+
+@pytest.mark.parametrize("message", UNPLACEABLE)
+def test_no_node_suits_it_if_the_scheduler_says_so_of_all_of_them(message: str) -> None:
+    told = condition("PodScheduled", "False", reason="Unschedulable", message=message)
+
+    assert (
+        observed_attempt(pod(node="", status={"conditions": [told]})).unplaceable
+        is (UNPLACEABLE[message])
+    )
+    assert not observed_attempt(pod(status={"conditions": [told]})).unplaceable
+
+
 def test_only_the_scheduler_says_why_no_node_takes_the_pod() -> None:
     others = [condition("Ready", "False", message="not yet"), condition("Initialized")]
     told = condition("PodScheduled", "False", reason="Unschedulable", message="0/3 nodes")
