@@ -22,9 +22,10 @@ class Backoff:
     failures: int = 0
     uniform: Callable[[float, float], float] = random.uniform
 
-    def next_delay_s(self) -> float:
-        """Seconds to wait after one more failure."""
-        ceiling_s = min(self.max_s, self.first_s * float(1 << min(self.failures, 16)))
+    def next_delay_s(self, max_s: float | None = None) -> float:
+        """Seconds to wait after one more failure; `max_s` is for this one, in place of its own."""
+        longest_s = self.max_s if max_s is None else max_s
+        ceiling_s = min(longest_s, self.first_s * float(1 << min(self.failures, 16)))
         self.failures += 1
         return self.uniform(ceiling_s / 2, ceiling_s)
 

@@ -90,6 +90,11 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
 
     @property
+    def is_unreached(self) -> bool:
+        """Whether there was no connection to the API server, or it broke."""
+        return self.reason in {"ConnectionLost", "NoReply"}
+
+    @property
     def is_not_found(self) -> bool:
         return self.status == 404
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 PAGE_SIZE = 500
 RESTARTS_OF_A_LIST_MAX = 3
+UNREACHED_MAX_S = 5.0
+"""A server that cannot be reached is asked so often to go on with a watch: that costs it little,
+unlike a list, and until it is heard all decisions rest on what was known before."""
 WATCH_LIFE_MIN_S = 1.0
 """A watch that ends sooner is treated as failed, so that reconnecting cannot become a busy loop."""
 
@@ -130,7 +133,9 @@ class Reflector(Generic[T]):
                     await self._pause(error)
 
     async def _pause(self, error: ApiError) -> None:
-        delay_s = max(self._backoff.next_delay_s(), error.retry_after_s or 0)
+        resumes = error.is_unreached and self._resource_version
+        longest_s = UNREACHED_MAX_S if resumes else None
+        delay_s = max(self._backoff.next_delay_s(longest_s), error.retry_after_s or 0)
         hint = (
             ": is its CustomResourceDefinition installed? (kubectl apply -f crds/)"
             if error.is_not_found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -310,6 +311,18 @@ async def test_watches_that_end_at_once_do_not_become_a_busy_loop(mirror: Mirror
 
     assert 3 <= len(watched_from) <= 12
     assert set(watched_from) == {"7"}
+
+
+@pytest.mark.parametrize(("failure", "longest_s"), [(NO_REPLY, 5), (BROKEN, 30)])
+async def test_a_server_that_is_out_of_reach_is_found_sooner_than_one_in_trouble(
+    mirror: Mirror, failure: ApiError, longest_s: float
+) -> None:
+    mirror.api.will("list", page(version=7))
+    mirror.api.will("watch", *[failure] * 30)
+    await mirror.watched_from(300)
+    times = mirror.api.times("watch")[8:]  # by then patience has grown to its end
+
+    assert all(longest_s / 2 <= later - sooner <= longest_s for sooner, later in pairwise(times))
 
 
 async def test_a_retry_after_is_waited_for(mirror: Mirror) -> None:
