@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.charges import never_charged
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 LOOKS_MAX = 2000
 """Looks, and statuses composed, in one cycle. What is left waits for the next, a moment later: the
 first survey of a large cluster and an edit of a busy queue must not stop everything else."""
+ATTEMPTS_PER_LOOK = 20
+"""A look reads all attempts of its job: so many cost as much again as a look at a job with one."""
 
 
 def to_look_at(snapshot: Snapshot, memo: Memo) -> list[str]:
@@ -26,22 +27,29 @@ def to_look_at(snapshot: Snapshot, memo: Memo) -> list[str]:
         dict.fromkeys(sorted(found, key=lambda uid: _order(snapshot.jobs.get(uid), uid)))
     )
     memo.is_empty = False
-    return _taken(memo)
+    return _taken(snapshot, memo)
 
 
-def _taken(memo: Memo) -> list[str]:
-    now = list(islice(memo.to_look, LOOKS_MAX))
+def _taken(snapshot: Snapshot, memo: Memo) -> list[str]:
+    """As many of the jobs that are to be looked at as a cycle may, by what the looks cost."""
+    now: list[str] = []
+    cost = 0
+    for uid in memo.to_look:
+        if cost >= LOOKS_MAX:
+            break
+        now.append(uid)
+        cost += 1 + len(snapshot.attempts.get(uid, ())) // ATTEMPTS_PER_LOOK
     for uid in now:
         del memo.to_look[uid]
     return now
 
 
-def look_again(memo: Memo, uids: Collection[str]) -> list[str]:
+def look_again(snapshot: Snapshot, memo: Memo, uids: Collection[str]) -> list[str]:
     """Those of jobs to look at in this cycle, too; nothing of the others starts before."""
     for uid in sorted(uids, key=lambda uid: _order(memo.looks[uid].job, uid)):
         memo.to_look[uid] = None
         memo.set_aside(uid)
-    return _taken(memo) if uids else []
+    return _taken(snapshot, memo) if uids else []
 
 
 def _changed(snapshot: Snapshot, memo: Memo) -> set[str]:

@@ -70,7 +70,7 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     if memo.to_look and not memo.is_surveyed:
         return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
     memo.is_surveyed = True
-    turned = look_again(memo, budgets.review(snapshot, memo, faults))
+    turned = look_again(snapshot, memo, budgets.review(snapshot, memo, faults))
     mutations += _look(snapshot, memo, turned, faults)
     forecast_at = look_ahead(snapshot, memo, faults)
     served = serve_queues(snapshot, memo, faults)
