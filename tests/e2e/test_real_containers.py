@@ -63,6 +63,21 @@ def test_running_out_of_memory_is_named(kube: Kube) -> None:
     assert row["reason"].startswith("OutOfMemoryError")
 
 
+def test_a_volume_that_cannot_be_mounted_says_so_and_fails(kube: Kube) -> None:
+    """Nothing but an Event tells of it. The tests' operator waits 30 s in place of ten minutes."""
+    made = definition("d", "true")
+    pod = made["spec"]["podTemplate"]["spec"]
+    pod["volumes"] = [{"name": "data", "configMap": {"name": "nope"}}]
+    pod["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    kube.apply(made, job("j", "d"))
+
+    kube.wait_for_pending("j", "ContainersStarting", 'configmap "nope" not found')
+    status = kube.wait_for_state("j", "FAILED")
+
+    assert status["statusReason"] == "Task failed to start"
+    assert status["attempts"][0]["reason"].startswith("CannotCreateContainerError: FailedMount: ")
+
+
 def test_an_image_that_cannot_be_pulled_fails_with_a_reason(kube: Kube) -> None:
     # A port that refuses: the name of a registry would be looked up first, for as long as it takes.
     kube.apply(definition("d", "true", image="127.0.0.1:1/absent:1"), job("j", "d"))

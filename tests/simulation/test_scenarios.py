@@ -59,6 +59,7 @@ ENDS = {
     "start-failures": {
         "no-image": ("SUCCEEDED", 2),
         "bad-image-name": ("FAILED", 2),
+        "no-volume": ("SUCCEEDED", 2),
         "slow-registry": ("SUCCEEDED", 1),
         "out-of-memory": ("FAILED", 1),
     },

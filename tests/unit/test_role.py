@@ -31,6 +31,7 @@ BASE: Mapping[str, Sequence[str]] = {
     f"{OWN}/schedulingpolicies/status": ["update"],
     "pods": [*READ, "create", "patch", "delete"],
     "configmaps": ["get"],  # by name: they hold the parameters of arrays
+    "events": ["list"],  # about Pods that do not start
     "namespaces": ["list", "watch"],  # their labels, by which queues choose
     "nodes": [*READ, "patch"],
     "apps/controllerrevisions": [*READ, "create", "delete"],

@@ -138,6 +138,32 @@ class Pod(_Struct, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class Reference(_Struct, frozen=True):
+    """Which object an Event is about."""
+
+    uid: str = ""
+
+
+class EventSeries(_Struct, frozen=True):
+    last_observed_time: datetime | None = None
+
+
+class Event(_Struct, frozen=True):
+    """A core/v1 Event. Which of its times is set hangs on who wrote it, and by which API."""
+
+    involved_object: Reference = Reference()
+    reason: str = ""
+    message: str = ""
+    last_timestamp: datetime | None = None
+    event_time: datetime | None = None
+    series: EventSeries | None = None
+
+    @property
+    def last_seen(self) -> datetime | None:
+        of_series = self.series.last_observed_time if self.series is not None else None
+        return of_series or self.last_timestamp or self.event_time
+
+
 class PodTemplate(_Struct, frozen=True):
     spec: PodSpec = PodSpec()
 

@@ -27,6 +27,7 @@ from batch_operator.cluster.client import (
     ApiError,
 )
 from batch_operator.cluster.node_writer import NodeWriter
+from batch_operator.cluster.pod_events import PodEvents
 from batch_operator.cluster.sources import ParameterSources
 from batch_operator.lifecycle.attempt import STOP_DEADLINE_S, Phase, PodAttempt
 from batch_operator.lifecycle.evaluate import Refusal
@@ -44,6 +45,7 @@ from batch_operator.scheduling.mutations import (
     Provide,
     ReadCatalogue,
     ReadConfigMap,
+    ReadEvents,
     ReleasePod,
     StartAttempt,
     StartGang,
@@ -92,6 +94,7 @@ class Applier:
         self._creates = 0
         self._sources = ParameterSources(client, clock, cache)
         self._catalogues = Catalogues(client, clock, cache)
+        self._pod_events = PodEvents(client, clock, cache)
         self._nodes = NodeWriter(client, clock, cache, provisioners)
 
     @property
@@ -110,7 +113,7 @@ class Applier:
                     self._start_gang(mutation)
                 case OpenGate() | ReleasePod() | DeletePod() | StopPod():
                     self._change_pod(mutation)
-                case ReadConfigMap() | ReadCatalogue():
+                case ReadConfigMap() | ReadCatalogue() | ReadEvents():
                     self._read(mutation)
                 case DeleteJob():
                     self._begin(f"delete {mutation.uid}", mutation.uid, self._delete_job, mutation)
@@ -126,13 +129,15 @@ class Applier:
         for key in self._cache.named_catalogues():
             await self._catalogues.read(key)
 
-    def _read(self, mutation: ReadConfigMap | ReadCatalogue) -> None:
+    def _read(self, mutation: ReadConfigMap | ReadCatalogue | ReadEvents) -> None:
         key = f"{type(mutation).__name__} {mutation.source}"
         match mutation:
             case ReadConfigMap(source=source, job_uid=uid):
                 self._begin(key, uid, self._sources.read, source)
             case ReadCatalogue(source=source, environment_uid=uid):
                 self._begin(key, uid, self._catalogues.read, source)
+            case ReadEvents(source=namespace, job_uid=uid):
+                self._begin(key, uid, self._pod_events.read, namespace)
 
     def _change_pod(self, mutation: OpenGate | ReleasePod | DeletePod | StopPod) -> None:
         target = mutation.pod

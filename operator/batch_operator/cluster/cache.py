@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.array_parameters import Source, SourceKey
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
+    from batch_operator.lifecycle.start_troubles import Troubles
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.provisioning.catalogue import Catalogue, CatalogueKey
     from batch_operator.provisioning.daemons import DaemonSet
@@ -137,6 +138,7 @@ class Cache:
         self.refusals: dict[str, Refusal] = {}
         self.parameter_sources: dict[SourceKey, Source] = {}
         self.catalogues: dict[CatalogueKey, Catalogue] = {}
+        self.troubles: dict[str, Troubles] = {}
         self._source_users: dict[SourceKey, set[str]] = defaultdict(set)
         self._job_uids: dict[Key, str] = {}
         self._attempts: dict[str, dict[str, PodAttempt]] = defaultdict(dict)
@@ -201,6 +203,7 @@ class Cache:
             refusals=self.refusals,
             parameter_sources=self.parameter_sources,
             catalogues=self.catalogues,
+            troubles=self.troubles,
             nodes=self._nodes,
             daemon_sets=self._daemon_sets,
             stray_nodes=self._stray_nodes,
@@ -290,6 +293,21 @@ class Cache:
             source = replace(source, lines=known.lines)
         self.parameter_sources[key] = source
         self._changed_jobs |= users
+
+    def keep_troubles(self, namespace: str, troubles: Troubles) -> None:
+        """Remember what Events say of Pods that are there, in place of what was read before.
+
+        They are believed of the Pods of their own namespace.
+        """
+        before = self.troubles.get(namespace)
+        was = before.by_pod if before is not None else {}
+        pods = {uid: self.pods.items.get(uid) for uid in {*was, *troubles.by_pod}}
+        there = {uid: one for uid, one in pods.items() if one and one.namespace == namespace}
+        told = {uid: text for uid, text in troubles.by_pod.items() if uid in there}
+        self.troubles[namespace] = replace(troubles, by_pod=told)
+        for uid, one in there.items():
+            if was.get(uid) != told.get(uid):
+                self._changed_jobs.add(one.job_uid)
 
     def unowned_nodes(self) -> dict[str, int]:
         """How many nodes say that they are of an environment that is not there, by its name."""

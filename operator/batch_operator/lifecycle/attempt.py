@@ -14,6 +14,7 @@ from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.names import gang_job_suffix, pod_suffix
 from batch_operator.api.quantity import LARGEST, memory_bytes, milli_cpu, total_request
 from batch_operator.lifecycle.outcomes import (
+    CANNOT_CREATE,
     CANNOT_START,
     FAILED_TO_START,
     HOST_LOST,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 # Reasons for which kubelet keeps a container waiting although it cannot start as it stands, and
 # AWS's word for each. Those in _HOPELESS cannot be mended by waiting for a registry or a secret.
 _START_ERRORS = {
-    "CreateContainerConfigError": "CannotCreateContainerError",
-    "CreateContainerError": "CannotCreateContainerError",
+    "CreateContainerConfigError": CANNOT_CREATE,
+    "CreateContainerError": CANNOT_CREATE,
     "ErrImageNeverPull": "CannotPullContainerError",
     "ErrImagePull": "CannotPullContainerError",
     "ImageInspectError": "CannotPullContainerError",
@@ -86,11 +87,15 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class StartError:
-    """Why a container on a node cannot start. `hopeless` when waiting longer cannot help."""
+    """Why a container on a node cannot start. `hopeless` when waiting longer cannot help.
+
+    `is_slow`: it may pass by itself after minutes, as when a volume moves from another node.
+    """
 
     reason: str
     message: str
     hopeless: bool
+    is_slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,8 @@ class PodAttempt:
     reason: str | None = None
     status_reason: str | None = None
     start_error: StartError | None = None
+    is_set_up: bool = False
+    """Its node has its volumes and its network ready for containers."""
     unschedulable: str | None = None
     unplaceable: bool = False
     """kube-scheduler has tried it, and says of every node that nothing which could end there would
@@ -244,6 +251,10 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         reason=outcome.reason,
         status_reason=outcome.status_reason,
         start_error=None if phase.ended else _start_error(pod),
+        is_set_up=any(
+            one.type == "PodReadyToStartContainers" and one.status == "True"
+            for one in pod.status.conditions
+        ),
         unschedulable=_in_short(told) or None,
         unplaceable=_NOTHING_HELPS.search(told) is not None,
         node_group=group,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.children import Counted
     from batch_operator.lifecycle.limits import Due
 
+SLOW_FACTOR = 10
 TIMED_OUT = "Job attempt duration exceeded timeout"
 
 
@@ -47,7 +48,7 @@ class Policy:
 
     start_failure_grace_s: float = 60.0
     """How long a container on a node may fail to start (an image that cannot be pulled) before
-    the attempt is given up."""
+    the attempt is given up; ten times that for a volume, or a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,8 @@ def _give_up_at(attempt: PodAttempt, policy: Policy, now: datetime) -> datetime 
     error = attempt.start_error
     if error is None:
         return None
-    grace_s = 0.0 if error.hopeless else policy.start_failure_grace_s
+    patience = 0 if error.hopeless else SLOW_FACTOR if error.is_slow else 1
+    grace_s = patience * policy.start_failure_grace_s
     return (attempt.bound_at or now) + timedelta(seconds=grace_s)
 
 

@@ -21,6 +21,7 @@ from batch_operator.lifecycle.holds import Reason
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import Invalid, Plan, is_current, make_plan
 from batch_operator.lifecycle.rerun import rerun_gate
+from batch_operator.lifecycle.start_troubles import READ_EVERY, explained, read_at
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.lifecycle.surroundings import Surroundings
@@ -42,6 +43,7 @@ from batch_operator.scheduling.mutations import (
     Mutation,
     OpenGate,
     ReadConfigMap,
+    ReadEvents,
     ReleasePod,
     StopPod,
     Urgency,
@@ -69,7 +71,12 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     if job is None:
         return _look_at_orphans(memo, uid, attempts, snapshot.now)
     # A Pod elsewhere that claims this job for its owner is somebody's mischief.
-    attempts = [plausible(one, snapshot.now) for one in attempts if one.namespace == job.namespace]
+    troubles = snapshot.troubles.get(job.namespace)
+    attempts = [
+        explained(plausible(one, snapshot.now), troubles)
+        for one in attempts
+        if one.namespace == job.namespace
+    ]
     mutations: list[Mutation] = []
     if job.status.state in FINAL:
         look = evaluate_final(job, attempts, snapshot.now)
@@ -86,7 +93,7 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
         spot_only = queue is not None and is_spot_only(queue, share, memo)
         bars = memo.unplaced.kept_out_of(uid, snapshot.now)
         memo.remember(look, lots_of(look, is_fair=is_fair, spot_only=spot_only, kept_out_of=bars))
-        _note_unplaced(snapshot, memo, look)
+        mutations += _watch_waiting(snapshot, memo, look)
         charge(snapshot, memo, look, is_open=True)
         ledger.enter(memo, look)
         memo.to_compose[uid] = None
@@ -104,11 +111,15 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     return mutations
 
 
-def _note_unplaced(snapshot: Snapshot, memo: Memo, look: Evaluation) -> None:
-    capacities, now = memo.nodes.capacities, snapshot.now
-    at = memo.unplaced.note(look, snapshot.environments, capacities, now)
-    if at is not None:
-        memo.watch_deadline(look.job.uid, min(at, look.look_again_at or at))
+def _watch_waiting(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutation]:
+    """Note Pods that no node takes, and ask after those whose nodes do not start them."""
+    now, namespace = snapshot.now, look.job.namespace
+    unplaced_at = memo.unplaced.note(look, snapshot.environments, memo.nodes.capacities, now)
+    ask_at = read_at(look.children.live, snapshot.troubles.get(namespace), snapshot.policy)
+    is_to_ask = ask_at is not None and ask_at <= now
+    times = [look.look_again_at, unplaced_at, now + READ_EVERY if is_to_ask else ask_at]
+    memo.watch_deadline(look.job.uid, min(filter(None, times), default=None))
+    return [ReadEvents(namespace, look.job.uid)] if is_to_ask else []
 
 
 def _reads(look: Evaluation, hold: Hold) -> list[Mutation]:

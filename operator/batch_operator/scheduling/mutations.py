@@ -134,6 +134,15 @@ class ReadConfigMap:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadEvents:
+    """Get what Events say of the Pods of a namespace, one of which does not start."""
+
+    source: str
+    """The namespace."""
+    job_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadCatalogue:
     """Get the prices of a ConfigMap that an environment names."""
 
@@ -226,6 +235,7 @@ Mutation = (
     | DeletePod
     | ReadConfigMap
     | ReadCatalogue
+    | ReadEvents
     | DeleteJob
     | CreateRevision
     | DeleteRevision

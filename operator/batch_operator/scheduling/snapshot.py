@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.evaluate import Refusal
     from batch_operator.lifecycle.plan import Definition
+    from batch_operator.lifecycle.start_troubles import Troubles
     from batch_operator.provisioning.catalogue import Catalogue, CatalogueKey
     from batch_operator.provisioning.daemons import DaemonSet
     from batch_operator.provisioning.nodes import Node
@@ -108,6 +109,8 @@ class Snapshot:
     """Their labels, by name."""
     catalogues: Mapping[CatalogueKey, Catalogue] = field(default_factory=dict)
     """What has been read of price catalogues; their prices are in the environments' specs."""
+    troubles: Mapping[str, Troubles] = field(default_factory=dict)
+    """By namespace: what Events say of Pods that do not start."""
     nodes: Mapping[str, Mapping[str, Node]] = field(default_factory=dict)
     """By compute environment and name; under "" those that name none."""
     daemon_sets: tuple[DaemonSet, ...] = ()

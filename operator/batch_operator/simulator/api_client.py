@@ -79,7 +79,7 @@ class SimulatedApiClient:
                 one
                 for one in entries
                 if matches(_labels(one.object))
-                and _has_field(one.object, field_selector)
+                and _has_fields(one.object, field_selector)
                 and namespace in {None, one.object["metadata"].get("namespace")}
             ]
         await asyncio.sleep(self._distance.reply_s)
@@ -207,15 +207,21 @@ def _sent(body: Mapping[str, Any]) -> dict[str, Any]:
     return arrived
 
 
-def _has_field(found: Mapping[str, Any], field_selector: str | None) -> bool:
-    """Whether an object has the one field that a selector of the form `a.b=value` asks for."""
-    if field_selector is None:
-        return True
-    path, _, value = field_selector.partition("=")
+def _has_fields(found: Mapping[str, Any], field_selector: str | None) -> bool:
+    """Whether an object has the fields that a selector asks for: `a.b=value,c!=value`."""
+    return all(
+        (_field(found, path.removesuffix("!")) == value) != path.endswith("!")
+        for one in (field_selector or "").split(",")
+        if one
+        for path, _, value in [one.partition("=")]
+    )
+
+
+def _field(found: Mapping[str, Any], path: str) -> Any:
     part: Any = found
     for name in path.split("."):
         part = part.get(name, {})
-    return bool(part == value)
+    return part
 
 
 def _labels(value: Mapping[str, Any]) -> Mapping[str, str]:

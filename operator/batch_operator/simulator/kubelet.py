@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.cluster.client import NODES, PODS, ApiError
+from batch_operator.cluster.client import EVENTS, NODES, PODS, ApiError
 from batch_operator.simulator.virtual_time import seconds_of, timestamp
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ _NO_START = frozenset(
     }
 )
 """Reasons with which a container waits for ever instead of running."""
+_NO_SANDBOX = frozenset({"FailedCreatePodSandBox", "FailedMount"})
+"""Reasons that only an Event tells, for which there is nothing that containers could run in."""
 REJECTIONS = frozenset(
     {"NodeAffinity", "OutOfcpu", "OutOfmemory", "OutOfpods", "UnexpectedAdmissionError"}
 )
@@ -55,7 +57,8 @@ class Fate:
     """What a Pod's containers do. The first container exits with `exit_code`, the others with 0.
 
     `reason` is the container's: `OOMKilled` and the like for one that ends, or, for one that never
-    starts, the reason for which it waits (`ErrImagePull` …), or for which its node rejects the Pod.
+    starts, the reason for which it waits (`ErrImagePull` …), for which its volumes or its network
+    are not ready (`FailedMount` …), or for which its node rejects the Pod.
     """
 
     runtime_s: float
@@ -194,8 +197,29 @@ class Kubelet:
             self._write(pod, phase="Failed", reason=fate.reason, message=message, startTime=now)
             return
         waiting = {"waiting": {"reason": "ContainerCreating"}}
-        self._write(pod, startTime=now, containerStatuses=_containers(pod, waiting, waiting))
+        is_set_up = fate.reason not in _NO_SANDBOX
+        self._write(
+            pod,
+            startTime=now,
+            conditions=[*pod["status"].get("conditions", ()), _set_up(now, is_so=is_set_up)],
+            containerStatuses=_containers(pod, waiting, waiting),
+        )
+        if not is_set_up:
+            self._warn(pod, fate.reason)
+            return
         self._later(fate.pull_s, self._fail_to_start if fate.never_starts else self._run, pod)
+
+    def _warn(self, pod: Json, reason: str | None) -> None:
+        metadata = pod["metadata"]
+        body = {
+            "metadata": {"name": f"{metadata['name']}.warning"},
+            "involvedObject": {"kind": "Pod", "uid": metadata["uid"]},
+            "type": "Warning",
+            "reason": reason,
+            "message": f"simulated: {reason}",
+            "lastTimestamp": timestamp(self._loop.time()),
+        }
+        self._server.create(EVENTS, metadata["namespace"], body, ACTOR)
 
     def _fail_to_start(self, pod: Json) -> None:
         fate = self._fates[pod["metadata"]["uid"]]
@@ -287,6 +311,12 @@ class Kubelet:
         self._server.update_status(
             PODS, metadata["namespace"], metadata["name"], lambda old: {**old, **fields}, ACTOR
         )
+
+
+def _set_up(now: str, *, is_so: bool) -> Json:
+    """Whether the Pod's volumes and network are ready for containers."""
+    status = "True" if is_so else "False"
+    return {"type": "PodReadyToStartContainers", "status": status, "lastTransitionTime": now}
 
 
 def _containers(pod: Json, first: Json, others: Json) -> list[Json]:
