@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.room import Release
     from batch_operator.scheduling.run_times import RunTime, RunTimes
 
+STOPPING_S = 30.0
+"""As long a Pod that is being ended has by default (terminationGracePeriodSeconds)."""
 OVERDUE_S = 60.0
 """An attempt that runs longer than expected is expected to end after so much more."""
 HISTORY_MIN = 20
@@ -38,24 +40,41 @@ def expected(run_times: RunTimes, look: Evaluation) -> RunTime | None:
     return run_times.estimate((look.job.namespace, name), timeout_s)
 
 
+def at_longest_s(run_times: RunTimes, look: Evaluation) -> float | None:
+    """How long an attempt of a job may run: its timeout, or else what nine of ten did not exceed.
+
+    What was learned may be less than the timeout, but nothing holds a job to it: who passed others
+    by that would delay them.
+    """
+    timeout = look.plan.timeout if look.plan else None
+    if timeout is not None:
+        return timeout.attempt_duration_seconds
+    known = expected(run_times, look)
+    return known.p90_s if known is not None else None
+
+
 def releases(
     looks: Iterable[Evaluation], runs_s: Callable[[Evaluation], float | None], now: datetime
 ) -> Mapping[str, list[Release]]:
     """By environment: when live attempts are expected to end, with the milli-CPU that they hold.
 
-    Those of whose run time nothing is known are not expected to end. The nodes of a multi-node job
-    end together. `runs_s` is how long an attempt of a job runs, as far as that is known.
+    Those of whose run time nothing is known are not expected to end, but for those that are being
+    stopped. The nodes of a multi-node job end together. `runs_s` is how long an attempt of a job
+    runs, as far as that is known.
     """
     found: dict[str, list[Release]] = defaultdict(list)
     for look in looks:
         if not look.children.live:
             continue
         expected_s = runs_s(look)
-        if expected_s is None:
-            continue
         is_gang = bool(look.gangs)
         for one in look.children.live[:1] if is_gang else look.children.live:
-            end = (one.started_at or now) + timedelta(seconds=expected_s)
+            if one.requeued or one.stopping or one.deleting:
+                end = now + timedelta(seconds=STOPPING_S)
+            elif expected_s is None:
+                continue
+            else:
+                end = (one.started_at or now) + timedelta(seconds=expected_s)
             if end <= now:
                 end = now + timedelta(seconds=OVERDUE_S)
             held = look.usage if is_gang else {one.environment: one.milli_cpu}

@@ -66,6 +66,8 @@ class Blocked:
     """What it waits for never becomes its own by itself: it does not stop those behind it."""
     full: str | None = None
     """The consumable resource that has been granted to as many jobs as it can keep."""
+    wanted: int = 1
+    """So many of it would have started now."""
 
 
 @dataclass(slots=True)
@@ -101,11 +103,13 @@ class Dispatch:
         usable: float,
         *,
         backfill: bool,
+        make_room: Callable[[Blocked], bool] = lambda _: False,
     ) -> list[Blocked]:
         """Start what may of one queue; then, what blocks it, and what stands aside.
 
         Of those who stand aside the first of each request is given: it is the same for all others.
-        `usable` is the part of the environments that the queue may use.
+        `usable` is the part of the environments that the queue may use. `make_room` is asked
+        whether room is being made for who blocks the queue, and is kept for it then.
         """
         walk = Walk(backlog, standing)
         blocked: Blocked | None = None
@@ -131,8 +135,8 @@ class Dispatch:
                 walk.done(lot)
             elif count < wanted:
                 if blocked is None:
-                    blocked = self._blocked(lot, order, usable)
-                    if backfill:
+                    blocked = replace(self._blocked(lot, order, usable), wanted=wanted - count)
+                    if not make_room(blocked) and backfill:
                         self.room.reserve(ask, order, usable, self.releases(), self.now)
                 if not backfill:
                     break

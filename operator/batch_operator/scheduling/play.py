@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_operator.api.index_set import IndexSet
-from batch_operator.scheduling.backfill import expected, longest_s, releases
+from batch_operator.scheduling.backfill import at_longest_s, expected, longest_s, releases
 from batch_operator.scheduling.backlog import Backlog
 from batch_operator.scheduling.consumables import free_units, is_used_up
 from batch_operator.scheduling.dispatch import Dispatch
@@ -179,6 +179,8 @@ class _Run:
     held: Sequence[tuple[str, int]]
     units: Sequence[tuple[str, int]]
     since: datetime
+    longest_s: float
+    """How long it may run, which is what backfilling goes by."""
     count: int = 1
 
 
@@ -273,13 +275,13 @@ class Play:
             for environment in look.usage:
                 self.endless[environment][key] = None
             return
-        runs_s = self.runs_s(known)
+        runs_s, may_s = self.runs_s(known), at_longest_s(self.beginning.run_times, look) or 0.0
         units = tuple(look.held.items()) if look.gangs else plan.units if plan else ()
         for environment, ends in releases((look,), lambda _: runs_s, self.now).items():
             for end, milli_cpu in ends:
                 since = end - timedelta(seconds=runs_s)
                 held = ((environment, milli_cpu),)
-                self._ends_at(end, _Run(look.job.uid, key, known, held, units, since))
+                self._ends_at(end, _Run(look.job.uid, key, known, held, units, since, may_s))
 
     def _await_own(self, look: Evaluation) -> None:
         """Children that only wait for others of their array come to the queue when those end."""
@@ -323,10 +325,11 @@ class Play:
                 if waiting.is_cut_off:
                     closed.update(one.name for one in places)
                 continue
-            if not any(dispatch.room.free(one) >= queue.least for one in places):
+            backfill = waiting.stored.spec.backfill
+            if not backfill and not any(dispatch.room.free(one) >= queue.least for one in places):
                 continue  # as of most of the queues that share an environment which is full
             standing, usable = self._standing(queue)
-            before, backfill = len(dispatch.placed), waiting.stored.spec.backfill
+            before = len(dispatch.placed)
             dispatch.serve(queue.backlog, places, standing, usable, backfill=backfill)
             steps = 1 + (queue.backlog.kinds // _KINDS_PER_STEP if backfill else 0)
             for one in dispatch.placed[before:]:
@@ -346,8 +349,9 @@ class Play:
     def _releases(self) -> Mapping[str, Sequence[Release]]:
         found: dict[str, list[Release]] = defaultdict(list)
         for end, _, run in self._ends:
+            latest = max(end, run.since + timedelta(seconds=run.longest_s))
             for environment, milli_cpu in run.held:
-                found[environment].append((end, milli_cpu))
+                found[environment].append((latest, milli_cpu))
         return found
 
     def _start(self, queue: PlayedQueue, one: Placed) -> None:
@@ -369,7 +373,8 @@ class Play:
             return
         units = tuple((resource, quantity * count) for resource, quantity in one.units)
         held = ((name, ask.milli_in(one.environment) * count),)
-        run = _Run(lot.uid, ask.definition, known, held, units, begins, count)
+        may_s = known.p90_s if ask.timeout_s is None else ask.timeout_s
+        run = _Run(lot.uid, ask.definition, known, held, units, begins, may_s, count)
         self._ends_at(begins + timedelta(seconds=self.runs_s(known)), run)
 
     def _end(self, run: _Run) -> None:

@@ -12,8 +12,10 @@ A victim is requeued in front of its queue, and it costs it no try.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from batch_operator.lifecycle.attempt import Phase
@@ -70,9 +72,10 @@ class Victim:
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """What is stopped, and the environment that is to be kept free for who asks."""
+    """What is stopped, and how much of an environment is to be kept free for who asks."""
 
     environment: Environment
+    milli_cpu: int
     stops: tuple[StopPod, ...] = ()
 
 
@@ -85,6 +88,8 @@ class Victims:
         """`unplaced` are, by job, the Pods that no node takes."""
         self.freed: Counter[str] = Counter()
         """Milli-CPU by environment of attempts that are being stopped."""
+        self.going: Counter[Company] = Counter()
+        """The same by company."""
         self._unplaced = unplaced
         self._by_environment: dict[str, dict[Company, list[Victim]]] = defaultdict(dict)
         for look in looks:
@@ -97,26 +102,66 @@ class Victims:
     def _add(self, one: PodAttempt, look: Evaluation, now: datetime) -> None:
         held = _held(one, look)
         is_unplaced = one.pod_uid in self._unplaced.get(one.job_uid, ())
+        spec = look.job.spec
+        company = Company(spec.job_queue, spec.share_identifier, is_unplaced)
         if one.requeued or one.stopping or one.deleting:
             self.freed[one.environment] += held
+            self.going[company] += held
         elif _can_be_stopped(one, look, is_unplaced=is_unplaced):
-            spec = look.job.spec
-            company = Company(spec.job_queue, spec.share_identifier, is_unplaced)
             ran_s = (now - one.started_at).total_seconds() if one.started_at else None
             victim = Victim(one, held, held * (ran_s or 0.0), ran_s, is_unplaced)
             self._by_environment[one.environment].setdefault(company, []).append(victim)
 
-    def of(
+    def fewest(
         self,
         environment: str,
-        source_of: Callable[[Company], Source | None],
+        source_of: Callable[[Company, int], Source | None],
+        min_run_s: float,
+        free: int,
+        wanted: int,
+    ) -> list[Victim]:
+        """Those that lose least until enough is free, and none that turns out not to be needed.
+
+        What is going already counts against what may be taken from its source.
+        """
+        sources = {
+            company: source_of(company, wanted)
+            for company in (*self.going, *self._by_environment.get(environment, ()))
+        }
+        missing = wanted - free
+        taken: list[Victim] = []
+        taken_from: Counter[str] = Counter()
+        for company, milli_cpu in self.going.items():
+            if (source := sources[company]) is not None:
+                taken_from[source.name] += milli_cpu
+        for one, source in self._of(environment, sources, min_run_s):
+            if missing <= 0:
+                break
+            if taken_from[source.name] + one.milli_cpu <= source.limit:
+                taken.append(one)
+                taken_from[source.name] += one.milli_cpu
+                missing -= one.milli_cpu
+        if missing > 0:
+            return []
+        needed: list[Victim] = []
+        for one in sorted(taken, key=lambda one: -one.lost):
+            if missing + one.milli_cpu <= 0:
+                missing += one.milli_cpu
+            else:
+                needed.append(one)
+        return needed
+
+    def _of(
+        self,
+        environment: str,
+        sources: Mapping[Company, Source | None],
         min_run_s: float,
     ) -> Iterator[tuple[Victim, Source]]:
         """Those that may be stopped in an environment, those that lose least first."""
         lines = [
             _line(those, source, min_run_s)
             for company, those in self._by_environment.get(environment, {}).items()
-            if (source := source_of(company)) is not None
+            if (source := sources[company]) is not None
         ]
         yield from heapq.merge(*lines, key=lambda found: found[0].order)
 
@@ -133,39 +178,54 @@ def preempt(
     blocked: Blocked,
     name: str,
     victims: Victims,
-    source_of: Callable[[Company], Source | None],
+    source_of: Callable[[Company, int], Source | None],
     min_run_s: float,
 ) -> Preemption | None:
-    """Make room for a job, where that loses least; None where it cannot be made.
+    """Make room for as many starts of a job as can be, where that loses least.
+
+    Returns None where it cannot be made for one.
 
     Args:
         blocked: the job that asks, with what was free when it was tried.
         name: its name, for those who make room.
         victims: the attempts that could.
-        source_of: whether, and in what company, a job has to make room.
+        source_of: whether, and in what company, attempts have to make room for so many milli-CPU.
         min_run_s: attempts that have run for less are spared.
     """
-    if any(free < quantity for (_, free), (_, quantity) in _pairs(blocked)):
+    wanted = min([blocked.wanted, *(free // quantity for free, quantity in _units(blocked))])
+    if wanted <= 0:
         return None  # no vCPU helps a job that waits for a licence
-    best: tuple[float, Environment, list[Victim]] | None = None
+    best: tuple[int, float, Preemption] | None = None
     for environment, free in blocked.free:
         each = blocked.ask.milli_in(environment)
-        if each > capacity_milli(environment):
-            continue
-        missing = each - free - victims.freed[environment.name]
-        if missing <= 0:
-            return Preemption(environment)
-        those = _fewest(victims.of(environment.name, source_of, min_run_s), missing)
-        lost = sum(one.lost for one in those)
-        if those and (best is None or lost < best[0]):
-            best = (lost, environment, those)
-    if best is None:
-        return None
-    return Preemption(best[1], tuple(StopPod(one.attempt, one.mark(name)) for one in best[2]))
+        most = min(wanted, capacity_milli(environment) // each)
+        free_soon = free + victims.freed[environment.name]
+        if free_soon >= most * each > 0:
+            return Preemption(environment, most * each)
+
+        fewest = partial(victims.fewest, environment.name, source_of, min_run_s, free_soon)
+        ready = free_soon // each
+        more = _largest(range((ready + 1) * each, most * each + 1, each), fewest)
+        those = fewest(more) if more else []
+        count, lost = more // each or ready, sum(one.lost for one in those)
+        if count and (best is None or (count, -lost) > (best[0], -best[1])):
+            stops = tuple(StopPod(one.attempt, one.mark(name)) for one in those)
+            best = count, lost, Preemption(environment, count * each, stops)
+    return best[2] if best is not None else None
 
 
-def _pairs(blocked: Blocked) -> Iterable[tuple[tuple[str, int], tuple[str, int]]]:
-    return zip(blocked.units, blocked.ask.units, strict=True)
+def _largest(sizes: range, fewest: Callable[[int], list[Victim]]) -> int:
+    """The most milli-CPU of these for which enough can be stopped; 0 if it cannot for any."""
+    possible = bisect_right(sizes, 0, key=lambda milli_cpu: not fewest(milli_cpu))
+    return sizes[possible - 1] if possible else 0
+
+
+def _units(blocked: Blocked) -> Iterable[tuple[int, int]]:
+    """What is free of each consumable resource, and what a start takes of it."""
+    return (
+        (free, quantity)
+        for (_, free), (_, quantity) in zip(blocked.units, blocked.ask.units, strict=True)
+    )
 
 
 def _can_be_stopped(one: PodAttempt, look: Evaluation, *, is_unplaced: bool) -> bool:
@@ -181,23 +241,3 @@ def _can_be_stopped(one: PodAttempt, look: Evaluation, *, is_unplaced: bool) -> 
 def _held(one: PodAttempt, look: Evaluation) -> int:
     """What the attempt holds: the main node of a gang stands for all of it."""
     return sum(look.usage.values()) if one.node_group is not None else one.milli_cpu
-
-
-def _fewest(victims: Iterable[tuple[Victim, Source]], missing: int) -> list[Victim]:
-    """Those that lose least until it is enough, without those that turn out not to be needed."""
-    taken: list[Victim] = []
-    taken_from: Counter[str] = Counter()
-    for one, source in victims:
-        if missing <= 0:
-            break
-        if taken_from[source.name] + one.milli_cpu <= source.limit:
-            taken.append(one)
-            taken_from[source.name] += one.milli_cpu
-            missing -= one.milli_cpu
-    if missing > 0:
-        return []
-    for one in sorted(taken, key=lambda one: -one.lost):
-        if missing + one.milli_cpu <= 0:
-            taken.remove(one)
-            missing += one.milli_cpu
-    return taken

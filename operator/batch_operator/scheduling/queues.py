@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import InitVar, dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from batch_operator.scheduling.backfill import expected, longest_s, releases
+from batch_operator.scheduling.backfill import at_longest_s, longest_s, releases
 from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units
 from batch_operator.scheduling.dispatch import Dispatch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.backlog import Ask, Backlog
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.memo import Memo
@@ -148,10 +147,7 @@ def _moved(backlog: Backlog, before: Impasse | None, after: Impasse | None) -> l
 
 def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
     units = free_units(snapshot.consumables, memo.used_units)
-
-    def runs_s(look: Evaluation) -> float | None:
-        known = expected(memo.run_times, look)
-        return known.p90_s if known else None
+    may_run_s = partial(at_longest_s, memo.run_times)
 
     return Dispatch(
         now=snapshot.now,
@@ -159,7 +155,7 @@ def _dispatch(snapshot: Snapshot, memo: Memo) -> Dispatch:
         resources=snapshot.consumables,
         limit_of=lambda uid: memo.looks[uid].start_limit,
         takes_s=lambda ask: longest_s(memo.run_times, ask),
-        releases=cache(lambda: releases(memo.live(), runs_s, snapshot.now)),
+        releases=cache(lambda: releases(memo.live(), may_run_s, snapshot.now)),
         budget=snapshot.start_budget,
     )
 
@@ -189,7 +185,25 @@ def _serve(
         fair = FairStanding(book, offer.policy, snapshot.now)
     environments, usable = offer.environments, fair.usable if fair else 1.0
     backfill = queue.spec.backfill
-    blocked = dispatch.serve(backlog, environments, fair or Equal(), usable, backfill=backfill)
+
+    def make_room(asks: Blocked) -> bool:
+        """Keep the environment in which others are ended for it."""
+        found = _preempt(snapshot, memo, victims(takes_back), queue, fair, asks)
+        if found is None:
+            return False
+        dispatch.room.keep(found.environment, found.milli_cpu)
+        stops.extend(found.stops)
+        _keep_out(memo, found.stops, snapshot.now)
+        return True
+
+    blocked = dispatch.serve(
+        backlog,
+        environments,
+        fair or Equal(),
+        usable,
+        backfill=backfill,
+        make_room=make_room if makes_room else lambda _: False,
+    )
     reached = {one.ask for one in blocked}
     blocked += [
         one
@@ -204,15 +218,7 @@ def _serve(
     lasts = not depends_on_time and starts_nothing and all(_lasts(one) for one in blocked)
     names = {name for one in blocked for name, _ in one.ask.units} if lasts else ()
     stock = _stock(names, dispatch.room, dispatch.resources)
-    impasse = Impasse(blocked, backlog.moves, offer, lasts, stock)
-    head = impasse.head
-    if head is not None and makes_room:
-        found = _preempt(snapshot, memo, victims(takes_back), queue, fair, head)
-        if found is not None:
-            dispatch.room.keep(found.environment, head.ask.milli_in(found.environment))
-            stops += found.stops
-            _keep_out(memo, found.stops, snapshot.now)
-    return impasse
+    return Impasse(blocked, backlog.moves, offer, lasts, stock)
 
 
 def _lasts(one: Blocked) -> bool:
@@ -257,7 +263,7 @@ def _preempt(
     """Make room for the job that blocks a queue."""
     asks = memo.looks[blocked.uid].job
 
-    def source_of(company: Company) -> Source | None:
+    def source_of(company: Company, milli_cpu: int) -> Source | None:
         if company.is_unplaced:
             return Source("what no node takes", MANY)
         other = snapshot.queues.get(company.queue)
@@ -265,7 +271,7 @@ def _preempt(
             return Source(f"queue {other.name}", MANY)
         share, mine = company.share, asks.spec.share_identifier
         if other is queue and fair is not None and share is not None and mine is not None:
-            return Source(f"share {share}", fair.surplus(share, mine, blocked.ask.milli_cpu))
+            return Source(f"share {share}", fair.surplus(share, mine, milli_cpu))
         return None
 
     rule = queue.spec.preemption

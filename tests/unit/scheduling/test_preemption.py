@@ -47,7 +47,7 @@ def blocked(milli_cpu: int, free: int = 0, max_vcpus: int = 100) -> Blocked:
 def room_for(
     asks: Blocked, *looks: Evaluation, source: Source | None = ANYBODY, min_run_s: float = 0
 ) -> Preemption | None:
-    return preempt(asks, "urgent", Victims(looks, {}, NOW), lambda _: source, min_run_s)
+    return preempt(asks, "urgent", Victims(looks, {}, NOW), lambda *_: source, min_run_s)
 
 
 def stopped(found: Preemption | None) -> list[int]:
@@ -92,7 +92,7 @@ def test_of_each_company_only_as_much_is_taken_as_it_may_lose() -> None:
     ]
     limits = {"red": Source("red", 0), "blue": Source("blue", 9000), "green": Source("green", 0)}
     found = preempt(
-        blocked(1000), "urgent", Victims(looks, {}, NOW), lambda one: limits[one.share or ""], 0
+        blocked(1000), "urgent", Victims(looks, {}, NOW), lambda one, _: limits[one.share or ""], 0
     )
 
     assert found is not None
