@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.builders import pod_template
 from support.play import Played, play, written
 from support.simulated import ROOT, run
 
@@ -91,3 +92,36 @@ def test_those_who_need_one_unit_do_not_starve_the_one_who_needs_two() -> None:
 
     assert played.at("RUNNING", "free") < played.at("RUNNING", "head") < 50
     assert played.at("RUNNING", "others", 0) > played.at("RUNNING", "head")
+
+
+def test_what_was_learned_lets_nobody_pass_whose_timeout_would_delay_the_head() -> None:
+    """Once a job of definition `work` took 10 s; the next takes hours, as its timeout allows."""
+    ten_hours = {"timeout": {"attemptDurationSeconds": 36000}}
+    one_hour = {"timeout": {"attemptDurationSeconds": 3600}}
+    jobs = {
+        "long": {**cpus(4), **ten_hours},
+        "hour": {"jobDefinition": "other", **cpus(2), **one_hour},
+        "head": {"jobDefinition": "other", **cpus(4), **one_hour},
+        "passer": {"jobDefinition": "other", **cpus(2), **ten_hours},
+    }
+    base = {"jobQueue": "main", "jobDefinition": "work"}
+    played = play(
+        {"first": ten_hours},
+        definitions={"other": {"podTemplate": pod_template()}},
+        queue={"backfill": True},
+        max_vcpus=8,
+        behaviors=[
+            {"job": "first", "runtime": "10s"},
+            {"job": "hour", "runtime": "59m"},
+            {"job": "head", "runtime": "10m"},
+            {"job": "*", "runtime": "9h"},
+        ],
+        events=[
+            {"at": "60s", "apply": written("BatchJob", name, {**base, **spec})}
+            for name, spec in jobs.items()
+        ],
+        until="20h",
+    )
+
+    assert played.at("RUNNING", "head") < 3700
+    assert played.at("RUNNING", "passer") > played.at("RUNNING", "head")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.scheduling.backfill import OVERDUE_S, releases
+from batch_operator.scheduling.backfill import OVERDUE_S, STOPPING_S, releases
 from batch_operator.scheduling.backlog import FIRST_TRY, Ask, Backlog, Lot
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.room import Room
@@ -69,6 +69,20 @@ def test_one_that_is_overdue_is_expected_to_end_soon(now_s: float) -> None:
 
     assert expected_of(look(runs), runs_s=60, now_s=now_s) == {
         "local": [(at(now_s + OVERDUE_S), 1000)]
+    }
+
+
+@pytest.mark.parametrize(
+    "state", [{"requeued": "Preempted: x"}, {"stopping": True}, {"deleting": True}]
+)
+@pytest.mark.parametrize("runs_s", [None, 36000])
+def test_one_that_is_being_stopped_is_over_soon(
+    state: dict[str, Any], runs_s: float | None
+) -> None:
+    ends = attempt(Phase.RUNNING, started_at=at(10), **state)
+
+    assert expected_of(look(ends), runs_s=runs_s, now_s=100) == {
+        "local": [(at(100 + STOPPING_S), 1000)]
     }
 
 

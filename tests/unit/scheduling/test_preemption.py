@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,58 @@ def test_those_go_that_have_run_for_the_shortest_time() -> None:
     assert stopped(found) == [1, 2]
     assert found is not None
     assert {one.requeue for one in found.stops} == {"Preempted: made room for job urgent"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "licences", "goes"),
+    [(1, 99, [0]), (3, 99, [0, 1, 2]), (9, 99, [0, 1, 2, 3]), (9, 2, [0, 1])],
+)
+def test_room_is_made_for_all_that_would_start_at_once(
+    wanted: int, licences: int, goes: list[int]
+) -> None:
+    """The array asks for a vCPU and a licence for each child; there are four to make room."""
+    asks = Blocked(
+        "uid-urgent",
+        Ask(1000, (("licence", 1),)),
+        ((environment(maxvCpus=100), 0),),
+        (("licence", licences),),
+        wanted=wanted,
+    )
+    found = room_for(asks, look(*(runs(n, 1000, for_s=10 + n) for n in range(4))))
+
+    assert stopped(found) == goes
+    assert found is not None
+    assert found.milli_cpu == len(goes) * 1000
+
+
+def test_where_some_room_is_ready_it_is_kept_though_no_more_can_be_made() -> None:
+    found = room_for(replace(blocked(1000, free=2000), wanted=5), look())
+
+    assert found is not None
+    assert (found.stops, found.milli_cpu) == ((), 2000)
+
+
+def test_the_environment_is_chosen_in_which_most_can_start() -> None:
+    """One child of `local` would lose less, but two of `other` can make room."""
+    here = runs(0, 1000, for_s=10)
+    there = [runs(n, 1000, for_s=100, environment="other", pod_uid=f"o{n}") for n in (1, 2)]
+    asks = Blocked(
+        "uid-urgent", Ask(1000), ((environment(), 0), (environment("other"), 0)), (), wanted=2
+    )
+
+    assert stopped(room_for(asks, look(here, *there))) == [1, 2]
+
+
+def test_what_is_going_already_counts_against_what_its_share_may_lose() -> None:
+    """Of two vCPUs beyond its part one is going; for a third start it would have to give two."""
+    going = runs(0, 1000, 10, requeued="Preempted: x", stopping=True, pod_uid="going")
+    left = [runs(n, 1000, 10, pod_uid=f"left-{n}") for n in (1, 2, 3)]
+    asks = replace(blocked(1000), wanted=3)
+    found = room_for(asks, look(going, *left), source=Source("share", 2000))
+
+    assert len(stopped(found)) == 1
+    assert found is not None
+    assert found.milli_cpu == 2000
 
 
 def test_one_large_one_goes_in_place_of_small_ones_that_alone_are_not_enough() -> None:
