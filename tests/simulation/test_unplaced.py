@@ -164,3 +164,58 @@ def test_a_queue_of_any_priority_gets_its_vcpus(priority: int) -> None:
     )
 
     assert found.state("right") == "SUCCEEDED"
+
+
+def test_units_of_a_resource_are_given_back_too() -> None:
+    """The only licence is held by a job that no node takes; another environment has room."""
+    licence = {"consumableResources": [{"name": "licence", "quantity": 1}]}
+    order = [{"order": 1, "computeEnvironment": "other"}]
+    found = played(
+        {"wrong": {"jobDefinition": "typo", **licence}, "right": {"jobQueue": "there", **licence}},
+        others=[
+            written("ConsumableResource", "licence", {"totalQuantity": 1}),
+            written("ComputeEnvironment", "other", {"type": "UNMANAGED", "maxvCpus": 1}),
+            written("JobQueue", "there", {"priority": 1, "computeEnvironmentOrder": order}),
+        ],
+    )
+
+    assert found.state("right") == "SUCCEEDED"
+    assert found.waits_for("wrong") == "Unschedulable"
+
+
+def test_all_jobs_of_the_kind_are_kept_out_together() -> None:
+    """Twenty jobs of one mistaken definition do not have a quarter of an hour each."""
+    wrong = {f"wrong-{number}": {"jobDefinition": "typo"} for number in range(20)}
+    found = played({**wrong, "right": {}}, max_vcpus=2)
+
+    assert found.state("right") == "SUCCEEDED"
+    assert found.at("RUNNING", "right") < 16 * MINUTE
+    assert {found.waits_for(name) for name in wrong} == {"Unschedulable"}
+
+
+def test_others_of_the_definition_that_ask_for_less_are_not_kept_out() -> None:
+    found = played(
+        {"huge": HUGE, "right": {"arrayProperties": {"size": 9}}}, max_vcpus=6, nodes=SMALL_NODES
+    )
+
+    assert found.state("right") == "SUCCEEDED"
+    assert found.waits_for("huge") == "Unschedulable"
+
+
+def test_what_no_node_takes_preempts_once_and_not_for_ever() -> None:
+    urgent = {
+        "priority": 9,
+        "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "local"}],
+    }
+    other = written("JobQueue", "urgent", {**urgent, "preemption": {"enabled": True}})
+    found = played(
+        {"old": {"arrayProperties": {"size": 4}}},
+        max_vcpus=4,
+        others=[other],
+        behaviors=[{"job": "old", "runtime": "10h"}, WORKS],
+        events=[comes("5m", "wrong", jobQueue="urgent", jobDefinition="typo")],
+        until="24h",
+    )
+
+    assert found.state("old") == "SUCCEEDED"
+    assert found.attempts("old") == 5

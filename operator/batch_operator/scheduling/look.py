@@ -51,16 +51,17 @@ from batch_operator.scheduling.mutations import (
 from batch_operator.scheduling.obstacles import never_fits_hold, share_hold
 from batch_operator.scheduling.starts import lots_of, needs_of_next, rest_of_gang
 from batch_operator.scheduling.terms import terms_of
-from batch_operator.scheduling.unplaced import kept_out_hold
+from batch_operator.scheduling.unplaced import kept_out_hold, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.holds import Hold
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Job, Queue, Snapshot
+    from batch_operator.scheduling.unplaced import Bar
 
 DEPENDENT_TTL_S = 30.0
 
@@ -91,7 +92,7 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
         is_fair = queue is not None and queue.spec.scheduling_policy is not None
         share = job.spec.share_identifier
         spot_only = queue is not None and is_spot_only(queue, share, memo)
-        bars = memo.unplaced.kept_out_of(uid, snapshot.now)
+        bars = _kept_out_of(memo, job, look.plan, snapshot.now)
         memo.remember(look, lots_of(look, is_fair=is_fair, spot_only=spot_only, kept_out_of=bars))
         mutations += _watch_waiting(snapshot, memo, look)
         charge(snapshot, memo, look, is_open=True)
@@ -111,10 +112,19 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     return mutations
 
 
+def _kept_out_of(memo: Memo, job: Job, plan: Plan | None, now: datetime) -> Mapping[str, Bar]:
+    """The environments of which no node took the like of a job, and where it is not tried now."""
+    return memo.unplaced.kept_out_of(kind_of(job, plan), now) if plan is not None else {}
+
+
 def _watch_waiting(snapshot: Snapshot, memo: Memo, look: Evaluation) -> list[Mutation]:
     """Note Pods that no node takes, and ask after those whose nodes do not start them."""
     now, namespace = snapshot.now, look.job.namespace
-    unplaced_at = memo.unplaced.note(look, snapshot.environments, memo.nodes.capacities, now)
+    unplaced_at, is_mended = memo.unplaced.note(
+        look, snapshot.environments, memo.nodes.capacities, now
+    )
+    if is_mended:
+        memo.kind_turned(look.job)
     ask_at = read_at(look.children.live, snapshot.troubles.get(namespace), snapshot.policy)
     is_to_ask = ask_at is not None and ask_at <= now
     times = [look.look_again_at, unplaced_at, now + READ_EVERY if is_to_ask else ask_at]
@@ -189,7 +199,7 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
                 held
                 or never_fits_hold(queue, terms.environments, milli_cpu, needs, memo.nodes.suits)
                 or consumable_hold(plan.units, snapshot.consumables)
-                or kept_out_hold(memo.unplaced.kept_out_of(job.uid, snapshot.now), places)
+                or kept_out_hold(_kept_out_of(memo, job, plan, snapshot.now), places)
             )
     return evaluate(
         job,

@@ -151,6 +151,12 @@ class Memo:
         """Those of which something gives way since no node takes it, in the same order."""
         return self._live(self.unplaced.by_job)
 
+    def kind_turned(self, job: Job) -> None:
+        """Have jobs of the same definition looked at: nodes take that kind, or they do not."""
+        definition = job.spec.job_definition.partition(":")[0]
+        uids = self.by_definition.get((job.namespace, definition), ())
+        self.to_look.update(dict.fromkeys(sorted(uids)))
+
     def _live(self, uids: Iterable[str]) -> list[Evaluation]:
         looks = (self.looks.get(uid) for uid in uids)
         found = [look for look in looks if look is not None and look.children.live]
@@ -184,6 +190,8 @@ class Memo:
         _discard(self.by_queue, job.spec.job_queue, uid)
         definition = job.spec.job_definition.partition(":")[0]
         _discard(self.by_definition, (job.namespace, definition), uid)
+        if (job.namespace, definition) not in self.by_definition:
+            self.unplaced.forget_definition(job.namespace, definition)
         self.upstreams.forget(job)
         if job.spec.job_queue not in self.by_queue:
             for known in (self.backlogs, self.impasses, self.queue_totals):

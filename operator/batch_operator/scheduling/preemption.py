@@ -115,7 +115,7 @@ class Victims:
     def fewest(
         self,
         environment: str,
-        source_of: Callable[[Company, int], Source | None],
+        source_of: Callable[[Company, str, int], Source | None],
         min_run_s: float,
         free: int,
         wanted: int,
@@ -125,7 +125,7 @@ class Victims:
         What is going already counts against what may be taken from its source.
         """
         sources = {
-            company: source_of(company, wanted)
+            company: source_of(company, environment, wanted)
             for company in (*self.going, *self._by_environment.get(environment, ()))
         }
         missing = wanted - free
@@ -178,7 +178,7 @@ def preempt(
     blocked: Blocked,
     name: str,
     victims: Victims,
-    source_of: Callable[[Company, int], Source | None],
+    source_of: Callable[[Company, str, int], Source | None],
     min_run_s: float,
 ) -> Preemption | None:
     """Make room for as many starts of a job as can be, where that loses least.
@@ -189,7 +189,8 @@ def preempt(
         blocked: the job that asks, with what was free when it was tried.
         name: its name, for those who make room.
         victims: the attempts that could.
-        source_of: whether, and in what company, attempts have to make room for so many milli-CPU.
+        source_of: whether, and in what company, attempts of an environment have to make room for so
+            many milli-CPU.
         min_run_s: attempts that have run for less are spared.
     """
     wanted = min([blocked.wanted, *(free // quantity for free, quantity in _units(blocked))])
@@ -218,6 +219,36 @@ def _largest(sizes: range, fewest: Callable[[int], list[Victim]]) -> int:
     """The most milli-CPU of these for which enough can be stopped; 0 if it cannot for any."""
     possible = bisect_right(sizes, 0, key=lambda milli_cpu: not fewest(milli_cpu))
     return sizes[possible - 1] if possible else 0
+
+
+def units_back(
+    lacking: Counter[str],
+    name: str,
+    looks: Iterable[Evaluation],
+    unplaced: Mapping[str, Collection[str]],
+) -> tuple[StopPod, ...]:
+    """Who gives units back to a job that waits for them, of those that no node takes.
+
+    Args:
+        lacking: what the job lacks, by resource of which units come back.
+        name: the job's.
+        looks: at jobs with such attempts.
+        unplaced: the Pods, by job.
+    """
+    stops: list[StopPod] = []
+    left = +lacking
+    for look in looks:
+        units = look.plan.units if look.plan is not None else ()
+        for one in look.children.live:
+            if one.pod_uid not in unplaced.get(one.job_uid, ()):
+                continue
+            gives = Counter({resource: units for resource, units in units if left[resource] > 0})
+            if not gives:
+                continue
+            left -= gives
+            if not (one.requeued or one.deleting) and _can_be_stopped(one, look, is_unplaced=True):
+                stops.append(StopPod(one, Victim(one, 0, 0.0, None, is_unplaced=True).mark(name)))
+    return () if left else tuple(stops)
 
 
 def _units(blocked: Blocked) -> Iterable[tuple[int, int]]:

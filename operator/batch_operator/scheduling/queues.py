@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.backfill import at_longest_s, longest_s, releases
 from batch_operator.scheduling.charges import book_of
-from batch_operator.scheduling.consumables import free_units
+from batch_operator.scheduling.consumables import free_units, is_used_up
 from batch_operator.scheduling.dispatch import Dispatch
 from batch_operator.scheduling.faults import Fault
-from batch_operator.scheduling.preemption import Source, Victims, preempt
+from batch_operator.scheduling.preemption import Source, Victims, preempt, units_back
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import starts_of
 from batch_operator.scheduling.terms import offer_of
+from batch_operator.scheduling.unplaced import kind_of
 from batch_operator.scheduling.walk import MANY, Equal
 
 if TYPE_CHECKING:
@@ -190,6 +191,9 @@ def _serve(
         """Keep the environment in which others are ended for it."""
         found = _preempt(snapshot, memo, victims(takes_back), queue, fair, asks)
         if found is None:
+            units = _units_back(snapshot, memo, asks)
+            stops.extend(units)
+            _keep_out(memo, units, snapshot.now)
             return False
         dispatch.room.keep(found.environment, found.milli_cpu)
         stops.extend(found.stops)
@@ -246,10 +250,13 @@ def _victims(snapshot: Snapshot, memo: Memo) -> Callable[[bool], Victims]:
 def _keep_out(memo: Memo, stops: Iterable[StopPod], now: datetime) -> None:
     """Those that no node took and that make room now are not started there again for a while."""
     for one in stops:
-        uid = one.pod.job_uid
-        if one.pod.pod_uid in memo.unplaced.by_job.get(uid, ()):
-            memo.unplaced.keep_out(one.pod, now)
-            memo.to_look[uid] = None
+        if one.pod.pod_uid not in memo.unplaced.by_job.get(one.pod.job_uid, ()):
+            continue
+        look = memo.looks[one.pod.job_uid]
+        if look.plan is not None and memo.unplaced.keep_out(
+            one.pod, kind_of(look.job, look.plan), now
+        ):
+            memo.kind_turned(look.job)
 
 
 def _preempt(
@@ -260,22 +267,44 @@ def _preempt(
     fair: FairStanding | None,
     blocked: Blocked,
 ) -> Preemption | None:
-    """Make room for the job that blocks a queue."""
-    asks = memo.looks[blocked.uid].job
+    """Make room for the job that blocks a queue, unless the API server refuses its Pods.
 
-    def source_of(company: Company, milli_cpu: int) -> Source | None:
+    Where no node took the like of it only what no node takes makes room.
+    """
+    look = memo.looks[blocked.uid]
+    refusal = snapshot.refusals.get(blocked.uid)
+    if look.plan is None or (refusal is not None and refusal.times):
+        return None
+    kind, mine = kind_of(look.job, look.plan), look.job.spec.share_identifier
+
+    def source_of(company: Company, environment: str, milli_cpu: int) -> Source | None:
         if company.is_unplaced:
             return Source("what no node takes", MANY)
+        if memo.unplaced.is_doubted(kind, environment):
+            return None
         other = snapshot.queues.get(company.queue)
         if other is not None and other.spec.priority < queue.spec.priority:
             return Source(f"queue {other.name}", MANY)
-        share, mine = company.share, asks.spec.share_identifier
-        if other is queue and fair is not None and share is not None and mine is not None:
-            return Source(f"share {share}", fair.surplus(share, mine, milli_cpu))
+        if other is queue and fair is not None and company.share is not None and mine is not None:
+            return Source(f"share {company.share}", fair.surplus(company.share, mine, milli_cpu))
         return None
 
     rule = queue.spec.preemption
-    return preempt(blocked, asks.name, victims, source_of, rule.min_run_seconds if rule else 0)
+    name = look.job.name
+    return preempt(blocked, name, victims, source_of, rule.min_run_seconds if rule else 0)
+
+
+def _units_back(snapshot: Snapshot, memo: Memo, blocked: Blocked) -> tuple[StopPod, ...]:
+    """Units of consumable resources for who waits for them, from what no node takes."""
+    lacking = Counter(
+        {
+            name: quantity - max(0, free)
+            for (name, free), (_, quantity) in zip(blocked.units, blocked.ask.units, strict=True)
+            if name in snapshot.consumables and not is_used_up(snapshot.consumables[name])
+        }
+    )
+    name = memo.looks[blocked.uid].job.name
+    return units_back(lacking, name, memo.stranded(), memo.unplaced.by_job)
 
 
 def _step_aside(memo: Memo, dispatch: Dispatch) -> None:

@@ -9,11 +9,13 @@ at the head of a queue (`scheduling.preemption`)
 - elsewhere once it has waited for `PATIENCE`, and kube-scheduler says that no node would suit it if
   it were empty. Who only waits for others to end keeps its vCPUs, or large jobs never got room.
 
-An attempt of which a sibling has a node there stays: that job can run. Who gave way is kept out of
-the environment for a while, longer each time, and goes on elsewhere or says why it does not.
-(Kueue's `waitForPodsReady` does so with whatever does not run in time.)
+An attempt of which a sibling has a node there stays: that job can run. The kind of job that gave
+way, of one definition and with the same requests, is kept out of the environment for a while,
+longer each time, and goes on elsewhere or says why it does not. Until a Pod of that kind has had a
+node there nothing that runs is ended for it. (Kueue's `waitForPodsReady` takes back whatever does
+not run in time.)
 
-Which jobs are kept out is not stored: after a restart they are tried again at once.
+Which kinds are kept out is not stored: after a restart they are tried again at once.
 """
 
 from __future__ import annotations
@@ -32,18 +34,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from batch_operator.api.amounts import Amounts
     from batch_operator.lifecycle.attempt import PodAttempt
-    from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.lifecycle.evaluate import Evaluation, Job
+    from batch_operator.lifecycle.plan import Plan
     from batch_operator.scheduling.nodes_memo import Capacity
     from batch_operator.scheduling.snapshot import Environment
+
+    Requests = tuple[tuple[Amounts, int], ...]
+    """By kind of Pod, with how many there are."""
 
 PATIENCE = timedelta(minutes=15)
 """As long as cluster-autoscaler waits for nodes that it has asked for (max-node-provision-time)."""
 
 
+Kind = tuple[str, str, "Requests"]
+"""Namespace, definition with its revision, and what the Pods ask for: no node takes one of these
+jobs that would not take another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A job is kept out of an environment. `times`: so often by now; `said`: by kube-scheduler."""
+    """A kind is kept out of an environment. `times`: so often by now; `said`: by kube-scheduler."""
 
     until: datetime
     times: int
@@ -51,13 +63,13 @@ class Bar:
 
 
 class Unplaced:
-    """The attempts that give way, and the jobs that have."""
+    """The attempts that give way, and the kinds of jobs that are kept out."""
 
     def __init__(self) -> None:
         self.by_job: dict[str, frozenset[str]] = {}
         """Uids of Pods that give way, those included that are on their way out for it."""
-        self._bars: dict[str, dict[str, Bar]] = {}
-        """By job and environment."""
+        self._bars: dict[Kind, dict[str, Bar]] = {}
+        """Also those that are over, until a Pod of the kind has had a node there."""
 
     def note(
         self,
@@ -65,17 +77,21 @@ class Unplaced:
         environments: Mapping[str, Environment],
         capacities: Mapping[str, Capacity],
         now: datetime,
-    ) -> datetime | None:
-        """Note what a look at a job found; when more of its attempts give way."""
+    ) -> tuple[datetime | None, bool]:
+        """Note what a look at a job found.
+
+        Returns when more of its attempts give way; and whether its kind is not kept out any more.
+        """
         uid, live = look.job.uid, look.children.live
         self.by_job.pop(uid, None)
-        bars = self._bars.get(uid)
         waiting = [one for one in live if one.unschedulable and one.phase is Phase.UNBOUND]
+        bars = self._bars.get(kind_of(look.job, look.plan)) if self._bars and look.plan else None
         if not (waiting or bars):
-            return None
+            return None, False
         taken_in = {one.environment for one in live if one.phase > Phase.UNBOUND}
-        for name in taken_in & (bars or {}).keys():
-            del self._bars[uid][name]
+        mended = taken_in & (bars or {}).keys()
+        for name in mended:
+            del bars[name]  # type: ignore[union-attr]  # or there would be nothing in both
         times = {
             one.pod_uid: at
             for one in waiting
@@ -85,26 +101,41 @@ class Unplaced:
         found = frozenset(pod_uid for pod_uid, at in times.items() if at <= now)
         if found:
             self.by_job[uid] = found
-        return min((at for at in times.values() if at > now), default=None)
+        return min((at for at in times.values() if at > now), default=None), bool(mended)
 
-    def keep_out(self, attempt: PodAttempt, now: datetime) -> None:
-        """An attempt gives way: keep its job out of its environment, unless it is already."""
-        bars = self._bars.setdefault(attempt.job_uid, {})
+    def keep_out(self, attempt: PodAttempt, kind: Kind, now: datetime) -> bool:
+        """An attempt gives way: keep its kind out of its environment; False if it is already."""
+        bars = self._bars.setdefault(kind, {})
         known = bars.get(attempt.environment)
-        if known is None or known.until <= now:
-            times = known.times if known is not None else 0
-            until = later(now, left_alone(times))
-            bars[attempt.environment] = Bar(until, times + 1, attempt.unschedulable or "")
+        if known is not None and known.until > now:
+            return False
+        times = known.times if known is not None else 0
+        until = later(now, left_alone(times))
+        bars[attempt.environment] = Bar(until, times + 1, attempt.unschedulable or "")
+        return True
 
-    def kept_out_of(self, uid: str, now: datetime) -> Mapping[str, Bar]:
-        """The environments that a job is kept out of now."""
-        bars = self._bars.get(uid)
+    def kept_out_of(self, kind: Kind, now: datetime) -> Mapping[str, Bar]:
+        """The environments that a kind is kept out of now."""
+        bars = self._bars.get(kind)
         return {name: one for name, one in bars.items() if one.until > now} if bars else {}
+
+    def is_doubted(self, kind: Kind, environment: str) -> bool:
+        """Whether no node of an environment has taken a Pod of the kind, and some did not."""
+        return environment in self._bars.get(kind, ())
 
     def forget(self, uid: str) -> None:
         """The job is over."""
         self.by_job.pop(uid, None)
-        self._bars.pop(uid, None)
+
+    def forget_definition(self, namespace: str, name: str) -> None:
+        """No job of the definition is left."""
+        for kind in [*self._bars]:
+            if (kind[0], kind[1].partition(":")[0]) == (namespace, name):
+                del self._bars[kind]
+
+
+def kind_of(job: Job, plan: Plan) -> Kind:
+    return job.namespace, plan.definition, plan.pods
 
 
 def _gives_way_at(

@@ -145,7 +145,7 @@ def test_of_each_company_only_as_much_is_taken_as_it_may_lose() -> None:
     ]
     limits = {"red": Source("red", 0), "blue": Source("blue", 9000), "green": Source("green", 0)}
     found = preempt(
-        blocked(1000), "urgent", Victims(looks, {}, NOW), lambda one, _: limits[one.share or ""], 0
+        blocked(1000), "urgent", Victims(looks, {}, NOW), lambda one, *_: limits[one.share or ""], 0
     )
 
     assert found is not None
