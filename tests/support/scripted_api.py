@@ -7,10 +7,14 @@ from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.cluster.client import ApiError, ListPage, Resource, WatchEvent
+from batch_operator.cluster.client import ApiError, WatchEvent
+from batch_operator.simulator.calls import CallAnswerer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from batch_operator.cluster.client import Resource
+    from batch_operator.simulator.calls import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Request:
     field_selector: str | None = None
     limit: int = 0
     continue_token: str = ""
-    resource_version: str = ""
+    resource_version: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Watch:
 SILENT = Watch(stays_open=True)
 
 
-class ScriptedApi:
+class ScriptedApi(CallAnswerer):
     """Answers each verb's calls with what was lined up for it, in that order.
 
     An answer is what the call returns (of a watch: a `Watch`), an error that it raises, a function
@@ -75,34 +79,16 @@ class ScriptedApi:
         """When the verb was asked for, to the millisecond."""
         return [round(one.at_s, 3) for one in self.asked(verb)]
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> bytes:
-        return await self._answer("get", resource, namespace=namespace, name=name)
-
-    async def list_page(
-        self,
-        resource: Resource,
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        limit: int = 500,
-        continue_token: str = "",
-    ) -> ListPage:
-        page: ListPage = await self._answer(
-            "list",
-            resource,
-            namespace=namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            limit=limit,
-            continue_token=continue_token,
-        )
-        return page
+    async def answer(self, call: Call) -> Any:
+        details = dict(call.arguments)
+        if call.verb == "create":
+            details["name"] = details["body"]["metadata"]["name"]
+        return await self._lined_up(call.verb, call.resource, **details)
 
     async def watch(
         self, resource: Resource, *, label_selector: str | None, resource_version: str
     ) -> AsyncIterator[WatchEvent]:
-        script: Watch = await self._answer(
+        script: Watch = await self._lined_up(
             "watch", resource, label_selector=label_selector, resource_version=resource_version
         )
         for step in script.steps:
@@ -115,50 +101,7 @@ class ScriptedApi:
         if script.stays_open:
             await asyncio.Event().wait()
 
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> bytes:
-        name = body["metadata"]["name"]
-        return await self._answer("create", resource, namespace=namespace, name=name, body=body)
-
-    async def replace_status(
-        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
-    ) -> bytes:
-        return await self._answer("status", resource, namespace=namespace, name=name, body=body)
-
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        content_type: str,
-    ) -> bytes:
-        return await self._answer(
-            "patch", resource, namespace=namespace, name=name, body=body, content_type=content_type
-        )
-
-    async def delete(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        *,
-        uid: str,
-        resource_version: int | None = None,
-    ) -> bytes:
-        version = "" if resource_version is None else str(resource_version)
-        return await self._answer(
-            "delete",
-            resource,
-            namespace=namespace,
-            name=name,
-            uid=uid,
-            resource_version=version,
-        )
-
-    async def _answer(self, verb: str, resource: Resource, **details: Any) -> Any:
+    async def _lined_up(self, verb: str, resource: Resource, **details: Any) -> Any:
         at_s = asyncio.get_running_loop().time()
         name = f"{resource.plural}/{resource.subresource}".rstrip("/")
         request = Request(at_s=at_s, verb=verb, resource=name, **details)

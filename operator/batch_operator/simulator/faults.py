@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from batch_operator.cluster.client import PODS, ApiError, WatchEvent
+from batch_operator.simulator.calls import CallAnswerer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from batch_operator.cluster.client import ListPage, Resource
+    from batch_operator.cluster.client import Resource
     from batch_operator.simulator.api_client import SimulatedApiClient
     from batch_operator.simulator.api_server import ApiServer, Write
+    from batch_operator.simulator.calls import Call
 
 T = TypeVar("T")
 FAULTS_S = 300.0
@@ -100,7 +102,7 @@ class Dice:
         return self._chance.choice(kinds)
 
 
-class FaultyApiClient:
+class FaultyApiClient(CallAnswerer):
     """An `ApiClient` in front of another."""
 
     def __init__(self, client: SimulatedApiClient, dice: Dice) -> None:
@@ -108,40 +110,24 @@ class FaultyApiClient:
         self._dice = dice
         self._listed: set[str] = set()
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> bytes:
-        return await self._call(lambda: self._client.get(resource, namespace, name))
+    async def answer(self, call: Call) -> Any:
+        is_list = call.verb == "list"
+        more = {"ago_s": self._age_s(call)} if is_list else {}
+        reply = await self._carried_out(call, more)
+        if is_list:
+            self._listed.add(call.resource.plural)
+        return reply
 
-    async def list_page(
-        self,
-        resource: Resource,
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        limit: int = 500,
-        continue_token: str = "",
-    ) -> ListPage:
-        """A page. A list may be a few seconds old, but for the first that a process sees.
+    def _age_s(self, call: Call) -> float:
+        """How old a list is: a few seconds at most, and new if it is the first of a process.
 
         Kubernetes answers a list without a resource version from its latest state, and the
         operator rests on that when it starts. Later it knows versions, and must not go back.
         """
-        ago_s = 0.0
-        if resource.plural in self._listed and not continue_token and self._dice.is_stale():
-            ago_s = self._dice.between(0.0, STALE_MAX_S)
-        page = await self._call(
-            lambda: self._client.list_page(
-                resource,
-                namespace=namespace,
-                label_selector=label_selector,
-                field_selector=field_selector,
-                limit=limit,
-                continue_token=continue_token,
-                ago_s=ago_s,
-            )
-        )
-        self._listed.add(resource.plural)
-        return page
+        may_be_old = call.resource.plural in self._listed and not call.arguments["continue_token"]
+        if not (may_be_old and self._dice.is_stale()):
+            return 0.0
+        return self._dice.between(0.0, STALE_MAX_S)
 
     async def watch(
         self, resource: Resource, *, label_selector: str | None, resource_version: str
@@ -167,51 +153,9 @@ class FaultyApiClient:
                     yield _EXPIRED
                     return
 
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> bytes:
-        return await self._call(lambda: self._client.create(resource, namespace, body))
-
-    async def replace_status(
-        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
-    ) -> bytes:
-        return await self._call(
-            lambda: self._client.replace_status(resource, namespace, name, body), _UPDATE
-        )
-
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        content_type: str,
-    ) -> bytes:
-        return await self._call(
-            lambda: self._client.patch(resource, namespace, name, body, content_type=content_type),
-            _UPDATE,
-        )
-
-    async def delete(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        *,
-        uid: str,
-        resource_version: int | None = None,
-    ) -> bytes:
-        return await self._call(
-            lambda: self._client.delete(
-                resource, namespace, name, uid=uid, resource_version=resource_version
-            )
-        )
-
-    async def _call(
-        self, work: Callable[[], Awaitable[T]], kinds: Sequence[Fault] = _ANY_REQUEST
-    ) -> T:
-        match self._dice.request(kinds):
+    async def _carried_out(self, call: Call, more: Mapping[str, Any]) -> Any:
+        is_update = call.verb in {"status", "patch"}
+        match self._dice.request(_UPDATE if is_update else _ANY_REQUEST):
             case Fault.CONFLICT:
                 raise ApiError(409, "Conflict", "injected: the object has been modified")
             case Fault.TOO_MANY_REQUESTS:
@@ -223,11 +167,11 @@ class FaultyApiClient:
                 await asyncio.sleep(TIMEOUT_S)
                 raise ApiError(0, "NoReply", "injected: the request was lost")
             case Fault.LOST_REPLY:
-                await work()
+                await call.of(self._client, **more)
                 raise ApiError(0, "NoReply", "injected: the reply was lost")
             case Fault.SLOW:
                 await asyncio.sleep(self._dice.between(0.1, 8.0))
-        return await work()
+        return await call.of(self._client, **more)
 
 
 class Janitor:

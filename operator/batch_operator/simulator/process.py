@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.cluster.backoff import Backoff
 from batch_operator.cluster.engine import Engine
+from batch_operator.simulator.calls import CallAnswerer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from contextvars import Context
     from datetime import datetime
 
-    from batch_operator.cluster.client import ApiClient, ListPage, Resource, WatchEvent
+    from batch_operator.cluster.client import ApiClient, Resource, WatchEvent
     from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.engine import NewProvisioners
     from batch_operator.lifecycle.stops import Policy
     from batch_operator.scheduling.cycle import CycleResult
     from batch_operator.scheduling.mutations import WriteStatus
+    from batch_operator.simulator.calls import Call
 
 
 CRASH_DOWN_S = 1.0
@@ -226,7 +228,7 @@ class _Observer:
         del write, before, after
 
 
-class _Mortal:
+class _Mortal(CallAnswerer):
     """An `ApiClient` that dies with its process, and tells of every write."""
 
     def __init__(self, client: ApiClient, life: _Life, process: OperatorProcess) -> None:
@@ -234,29 +236,17 @@ class _Mortal:
         self._life = life
         self._process = process
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> bytes:
+    async def answer(self, call: Call) -> Any:
         self._check()
-        return await self._client.get(resource, namespace, name)
-
-    async def list_page(
-        self,
-        resource: Resource,
-        *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        limit: int = 500,
-        continue_token: str = "",
-    ) -> ListPage:
+        if not call.is_write:
+            return await call.of(self._client)
+        number = self._process.begin_write(call.resource.kind, call.verb)
         self._check()
-        return await self._client.list_page(
-            resource,
-            namespace=namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            limit=limit,
-            continue_token=continue_token,
-        )
+        try:
+            return await call.of(self._client)
+        finally:
+            self._process.end_write(number)
+            self._check()
 
     def watch(
         self, resource: Resource, *, label_selector: str | None, resource_version: str
@@ -265,66 +255,6 @@ class _Mortal:
         return self._client.watch(
             resource, label_selector=label_selector, resource_version=resource_version
         )
-
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> bytes:
-        return await self._write(
-            "create", resource, lambda: self._client.create(resource, namespace, body)
-        )
-
-    async def replace_status(
-        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
-    ) -> bytes:
-        return await self._write(
-            "status",
-            resource,
-            lambda: self._client.replace_status(resource, namespace, name, body),
-        )
-
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        content_type: str,
-    ) -> bytes:
-        return await self._write(
-            "patch",
-            resource,
-            lambda: self._client.patch(resource, namespace, name, body, content_type=content_type),
-        )
-
-    async def delete(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        *,
-        uid: str,
-        resource_version: int | None = None,
-    ) -> bytes:
-        return await self._write(
-            "delete",
-            resource,
-            lambda: self._client.delete(
-                resource, namespace, name, uid=uid, resource_version=resource_version
-            ),
-        )
-
-    async def _write(
-        self, verb: str, resource: Resource, work: Callable[[], Awaitable[bytes]]
-    ) -> bytes:
-        self._check()
-        number = self._process.begin_write(resource.kind, verb)
-        self._check()
-        try:
-            return await work()
-        finally:
-            self._process.end_write(number)
-            self._check()
 
     def _check(self) -> None:
         if self._life.is_over:

@@ -650,7 +650,7 @@ async def test_a_pod_on_no_node_is_marked_first_and_deleted_when_the_mark_is_see
     mark, delete = hand.api.requests
 
     assert mark.body == {"metadata": {"uid": unbound.pod_uid, "annotations": MARKED}}
-    assert (delete.verb, delete.resource_version) == ("delete", "43")
+    assert (delete.verb, delete.resource_version) == ("delete", 43)
 
 
 async def test_a_pod_on_no_node_is_deleted_only_as_it_was_seen() -> None:
@@ -662,7 +662,7 @@ async def test_a_pod_on_no_node_is_deleted_only_as_it_was_seen() -> None:
     await hand.submit(StopPod(unbound))
     [request] = hand.api.requests
 
-    assert (request.uid, request.resource_version) == (unbound.pod_uid, "42")
+    assert (request.uid, request.resource_version) == (unbound.pod_uid, 42)
     assert hand.attempts[POD].resource_version == 60
 
 

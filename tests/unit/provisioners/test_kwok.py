@@ -37,7 +37,7 @@ async def test_a_node_that_was_called_back_meanwhile_stays() -> None:
     await provide(api, CapacityPlan({}, remove=tuple(idle)), *idle)
 
     deleted = [(one.name, one.uid, one.resource_version) for one in api.asked("delete")]
-    assert deleted == [("back", "uid-back", "5"), ("idle", "uid-idle", "5")]
+    assert deleted == [("back", "uid-back", 5), ("idle", "uid-idle", 5)]
 
 
 async def test_a_node_has_a_name_that_a_host_can_have_whatever_its_environment_is_called() -> None:
