@@ -15,6 +15,7 @@ Phases: 1 look at changed jobs · 2 place · 3 statuses of jobs · 4 nodes of ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ from batch_operator.scheduling.queues import serve_queues
 from batch_operator.scheduling.rooms import recall_rooms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from batch_operator.scheduling.memo import Memo
@@ -66,17 +67,19 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     with kept_away("what is known of nodes from before", faults):
         recall_rooms(snapshot, memo)
     looked = to_look_at(snapshot, memo)
-    mutations += _look(snapshot, memo, looked, faults)
+    mutations += _see_to(looked, look_at, snapshot, memo, faults)
     if memo.to_look and not memo.is_surveyed:
         return CycleResult(tuple(mutations), None, len(looked), tuple(faults), has_more=True)
     memo.is_surveyed = True
     turned = look_again(snapshot, memo, budgets.review(snapshot, memo, faults))
-    mutations += _look(snapshot, memo, turned, faults)
+    mutations += _see_to(turned, look_at, snapshot, memo, faults)
     forecast_at = look_ahead(snapshot, memo, faults)
     served = serve_queues(snapshot, memo, faults)
     mutations += [*served.starts, *served.stops]
     memo.to_compose.update(dict.fromkeys(served.moved))
-    mutations += _compose(snapshot, memo, {start.job.uid for start in served.starts}, faults)
+    compose = partial(_compose, started={start.job.uid for start in served.starts})
+    to_compose = list(islice(memo.to_compose, LOOKS_MAX))
+    mutations += _see_to(to_compose, compose, snapshot, memo, faults)
     provided, provide_at, seen_to_at = provide(snapshot, memo, faults)
     reads, read_at = read_catalogues(snapshot)
     mutations += [*provided, *reads]
@@ -95,39 +98,31 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
     return CycleResult(tuple(mutations), wake_at, looks, tuple(faults), has_more, due_at)
 
 
-def _look(
-    snapshot: Snapshot, memo: Memo, uids: Iterable[str], faults: list[Fault]
+def _see_to(
+    uids: Iterable[str],
+    work: Callable[[Snapshot, Memo, str], list[Mutation]],
+    snapshot: Snapshot,
+    memo: Memo,
+    faults: list[Fault],
 ) -> list[Mutation]:
+    """What each job asks to be written, whatever goes wrong with the others."""
     mutations: list[Mutation] = []
     for uid in uids:
         try:
-            mutations += look_at(snapshot, memo, uid)
+            mutations += work(snapshot, memo, uid)
         except Exception as error:  # noqa: BLE001  # one broken job must not stop the others
             mutations += after_fault(snapshot, memo, uid)
-            faults.append(_fault(snapshot, uid, error))
+            job = snapshot.jobs.get(uid)
+            faults.append(Fault(f"job {job.namespace}/{job.name}" if job else f"job {uid}", error))
     return mutations
 
 
-def _fault(snapshot: Snapshot, uid: str, error: Exception) -> Fault:
-    job = snapshot.jobs.get(uid)
-    return Fault(f"job {job.namespace}/{job.name}" if job else f"job {uid}", error)
-
-
-def _compose(
-    snapshot: Snapshot, memo: Memo, started: set[str], faults: list[Fault]
-) -> list[Mutation]:
-    """The statuses of jobs that were looked at, or began or ceased to block their queue."""
-    mutations: list[Mutation] = []
-    for uid in list(islice(memo.to_compose, LOOKS_MAX)):
-        del memo.to_compose[uid]
-        look = memo.looks.get(uid)
-        # A job that starts something is looked at in the next cycle, with its creates in it; but
-        # one that starts something in every cycle must not keep its outcomes to itself.
-        if look is None or (uid in started and not look.children.newly_ended):
-            continue
-        try:
-            mutations.append(job_status(snapshot, memo, look))
-        except Exception as error:  # noqa: BLE001  # one broken job must not stop the others
-            mutations += after_fault(snapshot, memo, uid)
-            faults.append(_fault(snapshot, uid, error))
-    return mutations
+def _compose(snapshot: Snapshot, memo: Memo, uid: str, *, started: set[str]) -> list[Mutation]:
+    """The status of a job that was looked at, or began or ceased to block its queue."""
+    del memo.to_compose[uid]
+    look = memo.looks.get(uid)
+    # A job that starts something is looked at in the next cycle, with its creates in it; but
+    # one that starts something in every cycle must not keep its outcomes to itself.
+    if look is None or (uid in started and not look.children.newly_ended):
+        return []
+    return [job_status(snapshot, memo, look)]

@@ -11,7 +11,7 @@ from batch_operator.scheduling.backfill import at_longest_s, longest_s, releases
 from batch_operator.scheduling.charges import book_of
 from batch_operator.scheduling.consumables import free_units, is_used_up
 from batch_operator.scheduling.dispatch import Dispatch
-from batch_operator.scheduling.faults import Fault
+from batch_operator.scheduling.faults import kept_away
 from batch_operator.scheduling.preemption import Source, Victims, preempt, units_back
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from batch_operator.scheduling.backlog import Ask, Backlog
     from batch_operator.scheduling.dispatch import Blocked
+    from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.mutations import StopPod
     from batch_operator.scheduling.preemption import Company, Preemption
@@ -109,19 +110,16 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
         if dispatch.budget <= 0:
             break
         backlog, before = memo.backlogs.get(queue.name), memo.impasses.get(queue.name)
-        impasse: Impasse | None = None
-        if backlog:
-            try:
+        with kept_away(f"queue {queue.name}", faults):
+            impasse: Impasse | None = None
+            if backlog:
                 impasse = _serve(snapshot, memo, dispatch, queue, backlog, victims, served.stops)
-            except Exception as error:  # noqa: BLE001  # one broken queue must not stop the others
-                faults.append(Fault(f"queue {queue.name}", error))
-                continue
-        if impasse is not None:
-            memo.impasses[queue.name] = impasse
-        elif before is not None:
-            del memo.impasses[queue.name]
-        if backlog is not None:
-            served.moved += _moved(backlog, before, impasse)
+            if impasse is not None:
+                memo.impasses[queue.name] = impasse
+            elif before is not None:
+                del memo.impasses[queue.name]
+            if backlog is not None:
+                served.moved += _moved(backlog, before, impasse)
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)
