@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.api.sentences import listed
 from batch_operator.cluster import decoding
 from batch_operator.cluster.client import CONFIG_MAPS, ApiError
 from batch_operator.lifecycle.array_parameters import Source, lines_of
@@ -75,7 +76,7 @@ def _problem(found: ConfigMap, key: SourceKey) -> str:
             f"the first attempt got"
         )
     if wanted not in found.data:
-        keys = ", ".join(sorted(found.data)[:_KEYS_NAMED_MAX]) or "none"
+        keys = listed(sorted(found.data), _KEYS_NAMED_MAX) or "none"
         return (
             f"ConfigMap {name} has no key {wanted} in its data (it has: {keys}): delete it and "
             f"create it again with that key"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.job_queue import QueueState
 from batch_operator.api.label_selector import selects
+from batch_operator.api.sentences import NAMED_MAX, listed
 from batch_operator.lifecycle.holds import REQUIREMENT_REASON, Hold, Reason, capacity_reason
 from batch_operator.scheduling.consumables import GRANTS_MAX, is_used_up
 from batch_operator.scheduling.environments import (
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
     from batch_operator.scheduling.suitability import Needs, Suitability
-
-
-_NAMED_MAX = 3
-"""A sentence names so many compute environments."""
 
 
 def share_hold(queue: Queue, spec: BatchJobSpec) -> Hold | None:
@@ -155,19 +152,19 @@ def capacity_hold(
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))
-    shown = blocked.free[:_NAMED_MAX]
-    names = tuple(one.name for one, _ in shown)
+    names = tuple(one.name for one, _ in blocked.free[:NAMED_MAX])
     is_reserved = blocked.stands_aside and blocked.usable < 1
     if is_reserved:
         parts = [
-            f"{_usable(one, blocked)} of {one.spec.max_vcpus} in {one.name}" for one, _ in shown
+            f"{_usable(one, blocked)} of {one.spec.max_vcpus} in {one.name}"
+            for one, _ in blocked.free
         ]
         why = (
             f", but computeReservation of the queue's scheduling policy leaves the shares that are "
-            f"active only {', '.join(parts)}: request less, lower it, or raise maxvCpus"
+            f"active only {listed(parts)}: request less, lower it, or raise maxvCpus"
         )
     else:
-        why = ": " + ", ".join(_room(one, free, blocked) for one, free in shown)
+        why = f": {listed(_room(one, free, blocked) for one, free in blocked.free)}"
     return Hold(
         Reason.COMPUTE_RESERVATION if is_reserved else Reason.INSUFFICIENT_CAPACITY,
         f"needs {vcpus(ask.milli_cpu)} vCPUs{why}",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.api.quantity import memory_text
+from batch_operator.api.sentences import listed
 from batch_operator.lifecycle.plan import Invalid, requested
 from batch_operator.lifecycle.retry import with_grown_memory
 from batch_operator.provisioning.packing import Demand
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 ANSWERS_MAX = 4096
 """As many are remembered of one environment: what is asked for is up to those who submit."""
-_NAMED_MAX = 3
 Needs = tuple[Demand, ...]
 """What the Pods of one start ask for: one entry for each kind, in order."""
 
@@ -205,7 +205,7 @@ def why_unsuited(environments: Sequence[Environment], needs: Needs, suits: Suita
         for one in environments
         for pool in suits.pools(one)
     ]
-    names = ", ".join(one.name for one in environments[:_NAMED_MAX])
+    names = listed(one.name for one in environments)
     sections = [one for one in (serverless_of(each.spec) for each in environments) if one]
     if not pools and any(not _has_sizes(one, needs) for one in sections):
         return _size_problem(needs, names)

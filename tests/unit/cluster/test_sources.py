@@ -83,9 +83,9 @@ ANSWERS: dict[str, tuple[Any, str, bool]] = {
         True,
     ),
     "it lacks the key": (
-        config_map(b="1", a="2"),
-        "ConfigMap samples has no key lines in its data (it has: a, b): delete it and create it "
-        "again with that key",
+        config_map(**dict.fromkeys("gfedcba", "1")),
+        "ConfigMap samples has no key lines in its data (it has: a, b, c, d, e and 2 more): delete "
+        "it and create it again with that key",
         True,
     ),
     "it has no data": (

@@ -296,11 +296,12 @@ def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> N
     )
 
 
-def test_of_many_environments_three_are_named() -> None:
+def test_of_many_environments_three_are_named_and_the_others_counted() -> None:
     free = tuple((environment(f"e{number}"), 4000) for number in range(20))
     hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {}, Suitability())
 
     assert hold.message.count(" free") == 3
+    assert hold.message.endswith("e2 has 4 of 4 free and 17 more")
     assert hold.blocked_by == ("e0", "e1", "e2")
 
 

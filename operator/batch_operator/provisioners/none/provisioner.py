@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.api import meta
+from batch_operator.api.sentences import listed
 from batch_operator.cluster.client import JOBS, ApiError, Resource
 from batch_operator.cluster.provisioner import Provided
 from batch_operator.lifecycle.gang import MAIN_GROUP
@@ -36,7 +37,6 @@ REQUESTS = Resource("autoscaling.x-k8s.io", "v1", "provisioningrequests", "Provi
 POD_TEMPLATES = Resource("", "v1", "podtemplates", "PodTemplate")
 ASKED_AGAIN_AFTER = timedelta(minutes=5)
 """From the end of a request until another is made for a gang that still waits."""
-_NAMED_MAX = 3
 
 
 class RequestingProvisioner:
@@ -79,7 +79,7 @@ class RequestingProvisioner:
                 continue
             if refusal is not None and name is not None:
                 refused[name] = refusal
-        problem = "; ".join(problems[:_NAMED_MAX]) or None
+        problem = listed(problems, between="; ") or None
         return Provided(problem=problem, refused_gangs=refused)
 
     async def _requests(self, environment: str) -> dict[Key, Mapping[str, Any]] | None:

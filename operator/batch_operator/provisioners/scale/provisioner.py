@@ -21,6 +21,7 @@ import msgspec
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.api.scale import ScaleIn
+from batch_operator.api.sentences import listed
 from batch_operator.cluster.client import MERGE_PATCH, NODES, ApiError
 from batch_operator.cluster.provisioner import Provided, UnableError
 from batch_operator.provisioners.scale.objects import (
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Environment
 
 _HELP = "docs/compute-environments.md has one"
-_NAMED_MAX = 3
 
 
 class ScaleProvisioner:
@@ -93,7 +93,7 @@ class ScaleProvisioner:
                 waits[pool.key] = pool.complaint
         if failed is not None:
             raise failed
-        problem = "; ".join(list(dict.fromkeys(problems))[:_NAMED_MAX])
+        problem = listed(dict.fromkeys(problems), between="; ")
         if unable == len(provisioner.scale.targets):
             raise UnableError(problem)
         return Provided(refused, problem=problem or None, waits=waits, is_pending=is_pending)
@@ -317,11 +317,11 @@ class _Pool:
             LABEL_INSTANCE_TYPE: target.instance_type,
             meta.LABEL_CAPACITY_TYPE: target.capacity_type,
         }
-        listed = ", ".join(f"{name}={value}" for name, value in labels.items())
+        wanted = ", ".join(f"{name}={value}" for name, value in labels.items())
         what_goes = "only marked ones go" if self._marks else "none goes"
         self.problems.append(
             f"{machines} machines of {_named(target)} may be in use, but {len(ours)} nodes have "
-            f"the labels {listed}: add these to its template ({_HELP}), or take away what is not "
+            f"the labels {wanted}: add these to its template ({_HELP}), or take away what is not "
             f"this environment's; until then {what_goes}"
         )
 
