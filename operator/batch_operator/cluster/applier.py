@@ -25,6 +25,7 @@ from batch_operator.cluster.client import (
     PODS,
     STRATEGIC_MERGE_PATCH,
     ApiError,
+    tolerating,
 )
 from batch_operator.cluster.node_writer import NodeWriter
 from batch_operator.cluster.pod_events import PodEvents
@@ -339,11 +340,8 @@ class Applier:
                 "$deleteFromPrimitiveList/finalizers": [meta.FINALIZER_TRACKING],
             }
         }
-        try:
+        with tolerating(404):
             await self._patch(target, body)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
         self._table(target).forget(target.pod_uid)
 
     async def _stop(self, stop: StopPod) -> None:
@@ -444,11 +442,8 @@ class Applier:
 
     async def _delete_kept(self, kept: Revision) -> None:
         name = revision_name(kept.definition, kept.number)
-        try:
+        with tolerating(404):
             await self._client.delete(CONTROLLER_REVISIONS, kept.namespace, name, uid=kept.uid)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
         self._cache.revisions.forget(kept.uid)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from batch_operator.api import meta
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     import msgspec
 
@@ -131,6 +132,16 @@ class ApiError(Exception):
         if "request is too large" in self.message:
             return False
         return self.status in {0, 408, 429} or self.status >= 500
+
+
+@contextmanager
+def tolerating(*statuses: int) -> Iterator[None]:
+    """Take these refusals for success: what was asked for is so already."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status not in statuses:
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from batch_operator.cluster.client import PODS, ApiError, WatchEvent
+from batch_operator.cluster.client import PODS, ApiError, WatchEvent, tolerating
 from batch_operator.simulator.calls import CallAnswerer
 
 if TYPE_CHECKING:
@@ -198,8 +198,5 @@ class Janitor:
 
     def _delete(self, metadata: Mapping[str, Any]) -> None:
         name, uid = metadata["name"], metadata["uid"]
-        try:
+        with tolerating(404, 409):
             self._server.delete(PODS, metadata["namespace"], name, "janitor", uid=uid)
-        except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
-                raise

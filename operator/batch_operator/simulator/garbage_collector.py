@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from batch_operator.cluster.client import ApiError
+from batch_operator.cluster.client import tolerating
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,8 +61,5 @@ class GarbageCollector:
     def _delete(self, owned: _Owned) -> None:
         self.waiting -= 1
         resource, namespace, name, uid = owned
-        try:
+        with tolerating(404, 409):
             self._server.delete(resource, namespace, name, ACTOR, uid=uid)
-        except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
-                raise

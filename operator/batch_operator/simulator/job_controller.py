@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
-from batch_operator.cluster.client import JOBS, PODS, ApiError
+from batch_operator.cluster.client import JOBS, PODS, tolerating
 from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
@@ -197,11 +197,8 @@ class JobController:
         metadata = pod["metadata"]
         if FINALIZER not in metadata.get("finalizers", ()):
             return
-        try:
+        with tolerating(404):
             self._server.update(PODS, metadata["namespace"], metadata["name"], released, ACTOR)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
 
 
 def node_of(pod: Mapping[str, Any]) -> int | None:

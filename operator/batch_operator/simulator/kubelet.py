@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.cluster.client import EVENTS, NODES, PODS, ApiError
+from batch_operator.cluster.client import EVENTS, NODES, PODS, tolerating
 from batch_operator.simulator.virtual_time import seconds_of, timestamp
 
 if TYPE_CHECKING:
@@ -298,13 +298,10 @@ class Kubelet:
     def _remove(self, pod: Json) -> None:
         """The kubelet's last word: nothing of the Pod is left on the node."""
         metadata = pod["metadata"]
-        try:
+        with tolerating(404, 409):
             self._server.delete(
                 PODS, metadata["namespace"], metadata["name"], ACTOR, uid=metadata["uid"], grace_s=0
             )
-        except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
-                raise
 
     def _write(self, pod: Json, **fields: Any) -> None:
         metadata = pod["metadata"]

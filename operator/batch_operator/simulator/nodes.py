@@ -8,7 +8,7 @@ from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
 from batch_operator.api.quantity import memory_bytes, milli_cpu
 from batch_operator.cluster import decoding
-from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, ApiError
+from batch_operator.cluster.client import COMPUTE_ENVIRONMENTS, NODES, PODS, tolerating
 from batch_operator.provisioners.kwok.nodes import (
     ANNOTATION_START_UP,
     TAINT_NOT_READY,
@@ -282,11 +282,8 @@ class PodGarbageCollector:
     def _end(self, namespace: str, name: str, status: Json) -> None:
         if status.get("phase") not in {"Succeeded", "Failed"}:
             self._server.update_status(PODS, namespace, name, self._disrupted, ACTOR)
-        try:
+        with tolerating(404):
             self._server.delete(PODS, namespace, name, ACTOR, grace_s=0)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
 
     def _disrupted(self, status: Json) -> Json:
         condition = {

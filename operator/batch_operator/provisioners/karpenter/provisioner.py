@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.api import meta
-from batch_operator.cluster.client import EVENTS, MERGE_PATCH, ApiError, Resource
+from batch_operator.cluster.client import EVENTS, MERGE_PATCH, ApiError, Resource, tolerating
 from batch_operator.cluster.provisioner import Provided, UnableError
 from batch_operator.provisioners.karpenter.launches import (
     NO_CAPACITY,
@@ -154,8 +154,5 @@ class KarpenterProvisioner:
 
     async def _delete(self, node_pool: Mapping[str, Any]) -> None:
         metadata = node_pool["metadata"]
-        try:
+        with tolerating(404):
             await self._client.delete(NODE_POOLS, None, metadata["name"], uid=metadata["uid"])
-        except ApiError as error:
-            if not error.is_not_found:
-                raise

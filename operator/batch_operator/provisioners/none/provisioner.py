@@ -9,7 +9,7 @@ import msgspec
 
 from batch_operator.api import meta
 from batch_operator.api.sentences import listed
-from batch_operator.cluster.client import JOBS, ApiError, Resource
+from batch_operator.cluster.client import JOBS, ApiError, Resource, tolerating
 from batch_operator.cluster.provisioner import Provided
 from batch_operator.lifecycle.gang import MAIN_GROUP
 from batch_operator.provisioners.none.requests import (
@@ -128,13 +128,10 @@ class RequestingProvisioner:
 
     async def _delete(self, request: Mapping[str, Any]) -> None:
         metadata = request["metadata"]
-        try:
+        with tolerating(404):
             await self._client.delete(
                 REQUESTS, metadata["namespace"], metadata["name"], uid=metadata["uid"]
             )
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
 
 
 def _key(request: Mapping[str, Any]) -> Key:
