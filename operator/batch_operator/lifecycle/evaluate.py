@@ -307,7 +307,7 @@ def evaluate(
         hold=hold,
         startable=children.waiting - gated if limit else IndexSet(),
         gated=gated,
-        gate_hold=gate.hold,
+        gate_hold=gate.hold if gated else None,
         knows_members=knows_members,
         lines=gate.lines,
         start_limit=limit,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from batch_operator.api.array import ArrayProperties
     from batch_operator.api.common import ShareUsage
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.lifecycle.children import FailureKey
@@ -60,10 +61,9 @@ def status_of(
         return stored.model_copy(update={"observed_generation": look.job.generation})
     now = now.replace(microsecond=0)
     hold = look.hold or hold
-    is_array = look.job.spec.array_properties is not None
-    state = look.ending.state if look.ending else _state(look, is_array=is_array)
+    array = look.job.spec.array_properties
+    state = look.ending.state if look.ending else _state(look, is_array=array is not None)
     assert may_follow(stored.state, state), f"{stored.state} -> {state}"
-    attempts = list(stored.attempts) if is_array else _rows(look)
     # A very short attempt is first seen when it has ended.
     latest = look.children.live or look.children.newly_ended
     newest = latest[-1] if latest else None
@@ -77,9 +77,9 @@ def status_of(
         status_reason=look.ending.status_reason
         if look.ending
         else _waiting_reason(look, state, hold),
-        attempts=attempts,
-        pending=None if look.ending else _pending(look, state, hold, now, is_array=is_array),
-        array=_array(look, hold, now) if is_array and look.knows_members else None,
+        attempts=_rows(look) if array is None else [],
+        pending=None if look.ending else _pending(look, state, hold, now),
+        array=_array(look, array, hold, now) if array and look.knows_members else None,
         nodes=node_rows(look, state),
         share_usage=share_usage,
         conditions=_conditions(look, state, hold, now),
@@ -90,9 +90,8 @@ def status_after_fault(job: Job, now: datetime) -> BatchJobStatus:
     """What to say of a job that this program stumbles over."""
     message = "the operator met an error of its own with this job; its log has the details"
     stored, now = job.status, now.replace(microsecond=0)
-    known = stored.pending or None
-    is_known = known is not None and known.reason == Reason.OPERATOR_ERROR
-    since = known.since if known is not None and is_known else now
+    known = stored.pending
+    since = known.since if known and known.reason == Reason.OPERATOR_ERROR else now
     condition = Condition(
         type="Stalled",
         status=ConditionStatus.TRUE,
@@ -175,25 +174,12 @@ def _waiting_reason(look: Evaluation, state: JobState, hold: Hold | None) -> str
 def _rows(look: Evaluation) -> list[Attempt]:
     """A job's attempts: those counted before, those that ended since, and the one alive."""
     rows = {row.attempt: row for row in look.job.status.attempts}
-    ended = {attempt.pod_uid for attempt in look.children.newly_ended}
-    alive = [one for one in look.children.live if one.pod_uid not in ended]
-    for attempt in (*look.children.newly_ended, *alive):
+    for attempt in (*look.children.newly_ended, *look.children.live):
         known = rows.get(attempt.number)
-        if attempt.phase is Phase.ASSUMED or (known is not None and known.stopped_at is not None):
-            continue
-        if known is None or not _is_told(known, attempt):
+        is_told = known is not None and known.stopped_at is not None
+        if attempt.phase is not Phase.ASSUMED and not is_told:
             rows[attempt.number] = _row(attempt)
     return [rows[number] for number in sorted(rows)]
-
-
-def _is_told(row: Attempt, attempt: PodAttempt) -> bool:
-    """Whether the row of an attempt that lives says all of it already."""
-    return (
-        not attempt.phase.ended
-        and (row.pod_uid, row.pod_name) == (attempt.pod_uid, attempt.pod_name)
-        and (row.node_name, row.started_at) == (attempt.node_name, attempt.started_at)
-        and row.compute_environment == attempt.environment
-    )
 
 
 def _row(attempt: PodAttempt) -> Attempt:
@@ -223,27 +209,26 @@ def _stopped_at(look: Evaluation, now: datetime) -> datetime:
     return max(ends, default=now)
 
 
-def _pending(
-    look: Evaluation, state: JobState, hold: Hold | None, now: datetime, *, is_array: bool
-) -> Pending | None:
+def _pending(look: Evaluation, state: JobState, hold: Hold | None, now: datetime) -> Pending | None:
     if state is JobState.RUNNING:
         return None
-    why = _array_hold(look, hold) if is_array else _own_hold(look, state, hold)
+    array = look.job.spec.array_properties
+    why = _array_hold(look, array, hold) if array else _own_hold(look, state, hold)
     if why is None:
         return None
     before = look.job.status.pending
-    unchanged = before is not None and before.reason == why.reason
-    if unchanged and why.reason is Reason.BEHIND_OTHERS:
+    same = before if before and before.reason == why.reason else None
+    if same and why.reason is Reason.BEHIND_OTHERS:
         # The position is that of `since`: following every step of a queue would cost a write per
         # waiting job and start.
-        return before
+        return same
     return Pending(
         reason=why.reason,
         message=why.message[:MESSAGE_LENGTH_MAX],
         position=why.position,
         queue=look.job.spec.job_queue,
         blocked_by=list(why.blocked_by),
-        since=before.since if unchanged and before else now,
+        since=same.since if same else now,
         next_look_at=look.look_again_at.replace(microsecond=0) if look.look_again_at else None,
         estimated_start=before.estimated_start if before else None,
     )
@@ -295,7 +280,7 @@ def _gang_hold(look: Evaluation) -> Hold:
     return Hold(Reason.WAITING_FOR_NODE, message)
 
 
-def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
+def _array_hold(look: Evaluation, array: ArrayProperties, hold: Hold | None) -> Hold | None:
     """How far an array is, and what holds those of its children that wait.
 
     AWS keeps an array's parent PENDING while its children run, so there is always something to say.
@@ -316,15 +301,14 @@ def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
         if those
     ]
     message = ", ".join(parts)
-    array = look.job.spec.array_properties
     ready = children.waiting - look.gated
-    if ready and array and array.max_parallel and not hold and not look.start_limit:
+    if ready and array.max_parallel and not hold and not look.start_limit:
         message += f" (maxParallel {array.max_parallel})"
     elif hold and hold.reason is Reason.BEHIND_OTHERS:
         message += "; others in its queue start first"  # its place changes with every start
     elif hold and (children.waiting or hold.reason is Reason.STOPPING):
         message += f"; {hold.message}"
-    if look.gated and look.gate_hold and look.gate_hold is not hold:
+    if look.gate_hold and look.gate_hold is not hold:
         message += f"; {look.gate_hold.message}"
     stuck = next((one for one in children.live if one.start_error or one.unschedulable), None)
     if look.node_hold is not None and not (stuck and stuck.start_error):
@@ -335,7 +319,9 @@ def _array_hold(look: Evaluation, hold: Hold | None) -> Hold | None:
     return Hold(Reason.ARRAY_IN_PROGRESS, message, blocked_by=hold.blocked_by if hold else ())
 
 
-def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
+def _array(
+    look: Evaluation, array: ArrayProperties, hold: Hold | None, now: datetime
+) -> ArrayStatus:
     children, counted = look.children, look.children.counted
     sets = {
         JobState.SUBMITTED: IndexSet(),
@@ -348,18 +334,14 @@ def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
     }
     sets[JobState.PENDING] |= look.gated
     sets[_idle_state(look)] |= children.waiting - look.gated
-    array = look.job.spec.array_properties
     digest, of = _parameters_digest(look)
     return ArrayStatus(
         size=len(counted.members),
-        members=str(counted.members) if array and array.rerun_failed_of else None,
+        members=str(counted.members) if array.rerun_failed_of else None,
         status_summary={state: len(those) for state, those in sets.items()},
+        # It has no field for those that are SUBMITTED: they are the rest.
         indexes=ArrayIndexes(
-            **{
-                state.lower(): str(those)
-                for state, those in sets.items()
-                if those and state is not JobState.SUBMITTED
-            }
+            **{state.lower(): str(those) for state, those in sets.items() if those}
         ),
         attempts=[
             IndexAttempts(attempts=number, indexes=str(those))
@@ -367,7 +349,7 @@ def _array(look: Evaluation, hold: Hold | None, now: datetime) -> ArrayStatus:
         ],
         out_of_memory=_event_rows(counted.out_of_memory),
         hosts_lost=_event_rows(counted.hosts_lost),
-        waiting=_waiting_rows(look, hold, now) if look.limits.rules and not look.ending else [],
+        waiting=_waiting_rows(look, hold, now) if look.limits.rules else [],
         preempted=_event_rows(counted.preempted),
         moved=_event_rows(counted.moved),
         failures=_failure_rows(counted.failures),
@@ -386,9 +368,11 @@ def _parameters_digest(look: Evaluation) -> tuple[str | None, str | None]:
         return stored.parameters_digest, stored.parameters_digest_indexes
     if look.lines is not None and look.lines.source == source_of(look.job):
         return look.lines.digest, str(look.lines.indexes)
-    is_due = look.hold is not None and look.hold.reason is Reason.PARAMETERS_BEING_RECORDED
+    if look.hold is None or look.hold.reason is not Reason.PARAMETERS_BEING_RECORDED:
+        return None, None
     per_index = look.plan.per_index if look.plan else None
-    return (per_index.digest if is_due and per_index else None), None
+    assert per_index is not None  # it is what holds them
+    return per_index.digest, None
 
 
 def _waiting_rows(look: Evaluation, hold: Hold | None, now: datetime) -> list[WaitingChildren]:
@@ -397,12 +381,12 @@ def _waiting_rows(look: Evaluation, hold: Hold | None, now: datetime) -> list[Wa
     AWS: the clock is that of the job at the head of its queue, here the child whose turn is next.
     """
     ready = look.children.waiting - look.gated
-    first = (look.children.retrying & ready).first(1) or ready.first(1)
+    first = next(iter(look.children.retrying & ready or ready), None)
     found: list[tuple[JobState, Hold, int | None]] = []
-    if look.gated and look.gate_hold:
+    if look.gate_hold:
         found.append((JobState.PENDING, look.gate_hold, None))
-    if first and hold and hold.reason is not Reason.STOPPING:
-        found.append((_idle_state(look), hold, first[0]))
+    if first is not None and hold:
+        found.append((_idle_state(look), hold, first))
     stored = look.job.status.array
     since = (
         {(row.state, row.reason, row.index): row.since for row in stored.waiting} if stored else {}
@@ -475,7 +459,7 @@ def _condition(
 ) -> Condition:
     """The condition as it stands if it says all this already; else anew, true since it has been."""
     kind, reason, message, generation = wanted
-    if before is not None and before.status is ConditionStatus.TRUE:
+    if before is not None:
         known = (before.type, before.reason, before.message, before.observed_generation)
         if known == wanted:
             return before

@@ -16,6 +16,7 @@ from batch_operator.api.crd import structural
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import BatchJobStatus, JobState
 from batch_operator.api.job_queue import JobStateTimeLimitAction
+from batch_operator.lifecycle.array_parameters import PerIndex, RecordedLines
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.dependencies import Doom, Gate
 from batch_operator.lifecycle.evaluate import (
@@ -26,6 +27,7 @@ from batch_operator.lifecycle.evaluate import (
 )
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.members import members_of
+from batch_operator.lifecycle.multi_node import NodeGroup
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
@@ -87,12 +89,15 @@ def status(
     at_s: float = 100,
     before: BatchJobStatus | None = None,
     array: dict[str, Any] | None = None,
+    spec: dict[str, Any] | None = None,
+    node_hold: Hold | None = None,
     **world: Any,
 ) -> BatchJobStatus:
     """The status of job `job`, tried twice, at `at_s`; `hold` is the scheduler's."""
-    stored = job(status=before, arrayProperties=array)
+    stored = job(status=before, arrayProperties=array, **(spec or {}))
     now = START + timedelta(seconds=at_s)
-    return status_of(looked(stored, list(attempts), now, **world), hold, now)
+    look = looked(stored, list(attempts), now, **world)
+    return status_of(replace(look, node_hold=node_hold), hold, now)
 
 
 def parsed(written: BatchJobStatus) -> BatchJobStatus:
@@ -129,6 +134,18 @@ SINGLE: dict[str, tuple[list[PodAttempt], dict[str, Any], str, str | None]] = {
         "RUNNABLE",
         "Unschedulable",
     ),
+    "its Pod waits for a node, whatever its queue takes": (
+        [attempt(UNBOUND)],
+        {"queue_hold": DISABLED},
+        "RUNNABLE",
+        "WaitingForNode",
+    ),
+    "its Pod is being stopped": (
+        [attempt(UNBOUND)],
+        {"spec": {"terminate": {"reason": "wrong"}}},
+        "RUNNABLE",
+        "Stopping",
+    ),
     "its images are pulled": ([PULLING], {}, "STARTING", "ContainersStarting"),
     "its image cannot be pulled": (
         [replace(PULLING, start_error=ERROR)],
@@ -153,18 +170,71 @@ def test_a_job_that_is_not_running_says_why(name: str) -> None:
     assert (found.pending and found.pending.reason) == reason
 
 
-MESSAGES: dict[str, tuple[list[PodAttempt], str]] = {
+NODE_COMES = Hold(Reason.WAITING_FOR_NODE, "a node of type big is on its way")
+GANG = replace(plan(), groups=(NodeGroup("0", (0,), {}), NodeGroup("1:", (1, 2), {})))
+"""Three nodes, of which the first is the main one."""
+MAKERS = [
+    attempt(
+        Phase.ASSUMED,
+        pod_name=f"job-{group}",
+        pod_uid=f"job-{group}",
+        node_group=group,
+        members=size,
+    )
+    for group, size in ((0, 1), (1, 2))
+]
+"""The Jobs that make their Pods."""
+MAIN, *OTHERS = (
+    attempt(UNBOUND, pod_name=name, pod_uid=name, node_group=group, member=member, gated=True)
+    for name, group, member in (("main", 0, 0), ("b", 1, 0), ("c", 1, 1))
+)
+MESSAGES: dict[str, tuple[list[PodAttempt], dict[str, Any], str]] = {
     "no node takes its Pod": (
         [attempt(UNBOUND, unschedulable="0/1 nodes are available: 1 Insufficient cpu.")],
+        {},
         "Pod job-0-1 fits on no node: 0/1 nodes are available: 1 Insufficient cpu.",
+    ),
+    "a node is being made for its Pod": (
+        [attempt(UNBOUND, unschedulable="0/1 nodes")],
+        {"node_hold": NODE_COMES},
+        "a node of type big is on its way",
+    ),
+    "its template has a gate of ours, which nobody takes off": (
+        [attempt(UNBOUND, gated=True)],
+        {},
+        "its Pod waits for a node",
+    ),
+    "none of its nodes has a Pod": (
+        MAKERS,
+        {"of": GANG},
+        "3 of its 3 Pods are still to be made; if that lasts, `kubectl describe job job-0 job-1` "
+        "says what the cluster refuses",
+    ),
+    "one of its nodes has no Pod": (
+        [*MAKERS, MAIN, OTHERS[0]],
+        {"of": GANG},
+        "1 of its 3 Pods are still to be made; if that lasts, `kubectl describe job job-0 job-1` "
+        "says what the cluster refuses",
+    ),
+    "all of its nodes have Pods": (
+        [*MAKERS, MAIN, *OTHERS],
+        {"of": GANG},
+        "its main node is about to be let go to a node",
+    ),
+    "no node takes its main node's Pod": (
+        [*MAKERS, replace(MAIN, gated=False, unschedulable="0/1 nodes"), *OTHERS],
+        {"of": GANG},
+        "Pod main fits on no node: 0/1 nodes",
     ),
     "its node prepares it": (
         [PULLING],
+        {},
         "node node mounts volumes, pulls images and starts containers; if that lasts, "
         "`kubectl describe pod job-0-1` says what it waits for",
     ),
     "its image cannot be pulled": (
         [replace(PULLING, start_error=ERROR)],
+        {},
         "container main: ErrImagePull: x",
     ),
 }
@@ -172,8 +242,8 @@ MESSAGES: dict[str, tuple[list[PodAttempt], str]] = {
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_job_whose_pod_does_not_run_says_what_its_pod_says(name: str) -> None:
-    attempts, message = MESSAGES[name]
-    found = status(*attempts)
+    attempts, world, message = MESSAGES[name]
+    found = status(*attempts, **world)
 
     assert found.pending is not None
     assert found.pending.message == message
@@ -342,6 +412,31 @@ SENTENCES: dict[str, tuple[list[PodAttempt], dict[str, Any], str]] = {
         {"array": {"size": 3, "maxParallel": 3}, "hold": NO_ROOM},
         "3 running",
     ),
+    "nothing of it waits, and nothing would hold it": (
+        [attempt(RUNNING), attempt(RUNNING, index=1)],
+        {"array": {"size": 2, "maxParallel": 2}},
+        "2 running",
+    ),
+    "it is terminated": (
+        [attempt(RUNNING)],
+        {"array": {"size": 1}, "spec": {"terminate": {"reason": "wrong"}}},
+        "1 running; terminated: wrong; its Pods are being stopped",
+    ),
+    "nodes are made for its Pods": (
+        [attempt(UNBOUND, unschedulable="0/1 nodes")],
+        {"array": {"size": 1}, "node_hold": NODE_COMES},
+        "1 runnable; a node of type big is on its way",
+    ),
+    "nodes are made for its Pods, which nobody has tried to place": (
+        [attempt(UNBOUND)],
+        {"array": {"size": 1}, "node_hold": NODE_COMES},
+        "1 runnable; a node of type big is on its way",
+    ),
+    "nodes are made for its Pods, and one cannot start": (
+        [replace(PULLING, start_error=ERROR), attempt(UNBOUND, index=1, unschedulable="0/1 nodes")],
+        {"array": {"size": 2}, "node_hold": NODE_COMES},
+        "1 starting, 1 runnable; index 0: container main: ErrImagePull: x",
+    ),
     "all that waits waits for dependencies": (
         [attempt(RUNNING)],
         {"array": ONE_AT_A_TIME, "gate": GATED},
@@ -370,6 +465,33 @@ def test_an_array_says_what_holds_it_when(name: str) -> None:
     assert found.pending.message == f"0 of {size} children have ended, {expected}"
 
 
+def test_an_array_does_not_say_twice_that_it_waits_for_its_dependencies() -> None:
+    found = status(attempt(SUCCEEDED), array={"size": 3}, gate=GATED)
+
+    assert found.pending is not None
+    assert found.pending.message == (
+        "1 of 3 children have ended, 2 pending; waits for a to succeed"
+    )
+
+
+def test_an_array_whose_children_failed_while_they_waited_does_not_say_for_what() -> None:
+    cancelled = {"cancel": {"reason": "not needed"}}
+    found = status(attempt(RUNNING), array={"size": 3}, gate=GATED, spec=cancelled)
+
+    assert found.pending is not None
+    assert found.pending.message == (
+        "2 of 3 children have ended, 1 running; cancelled: not needed; its Pods are being stopped"
+    )
+
+
+def test_an_array_that_is_deleted_is_not_held_back_by_a_bound_that_it_does_not_have() -> None:
+    deleted = replace(job(arrayProperties={"size": 3}), deleting=True)
+    found = status_of(looked(deleted, [attempt(RUNNING)], START), None, START)
+
+    assert found.pending is not None
+    assert found.pending.message == "0 of 3 children have ended, 1 running, 2 runnable"
+
+
 WAITING: dict[str, tuple[list[PodAttempt], dict[str, Any], list[tuple[str, str, int | None]]]] = {
     "some for room and some for their dependencies": (
         [],
@@ -380,6 +502,11 @@ WAITING: dict[str, tuple[list[PodAttempt], dict[str, Any], list[tuple[str, str, 
         [attempt(FAILED, index=2)],
         {"array": {"size": 3}, "hold": NO_ROOM},
         [("RUNNABLE", "InsufficientCapacity", 2)],
+    ),
+    "one that is tried again, but is not past its dependencies, not before another": (
+        [attempt(FAILED, index=2)],
+        {"array": {"size": 3}, "gate": GATED, "hold": NO_ROOM},
+        [("PENDING", "WaitingForDependencies", None), ("RUNNABLE", "InsufficientCapacity", 0)],
     ),
     "nobody, for all have Pods": (
         [attempt(RUNNING), attempt(UNBOUND, index=1)],
@@ -438,6 +565,75 @@ def test_an_array_counts_its_children_by_state_and_names_them_by_interval() -> N
     }
 
 
+WAS = [({"runnable": "0-2"}, "RUNNABLE"), ({"pending": "0-2"}, "PENDING"), ({}, "SUBMITTED")]
+
+
+@pytest.mark.parametrize(("indexes", "state"), WAS)
+def test_children_stay_where_they_are_when_their_definition_goes(
+    indexes: dict[str, str], state: str
+) -> None:
+    summary = {"SUBMITTED": 0, "PENDING": 0, "RUNNABLE": 0, state: 3}
+    array = {"size": 3, "indexes": indexes, "statusSummary": summary}
+    parent = "SUBMITTED" if state == "SUBMITTED" else "PENDING"
+    before = BatchJobStatus.model_validate({"state": parent, "array": array})
+    found = status(array={"size": 3}, before=before, of=NOT_FOUND)
+
+    assert found.array is not None
+    assert {name: count for name, count in found.array.status_summary.items() if count} == {
+        state: 3
+    }
+    assert found.array.indexes.to_wire() == indexes
+
+
+@pytest.mark.parametrize("state", ["SUBMITTED", "PENDING", "RUNNABLE"])
+def test_a_job_stays_where_it_is_when_its_definition_goes(state: str) -> None:
+    assert status(before=BatchJobStatus(state=JobState(state)), of=NOT_FOUND).state == state
+
+
+def test_the_lines_of_an_array_are_recorded_when_children_could_start_with_them() -> None:
+    """And not before: until then its ConfigMap may be made anew."""
+    recording = Hold(Reason.PARAMETERS_BEING_RECORDED, "the lines are being recorded")
+    known = replace(plan(), per_index=PerIndex((), digest="d1e5"), hold=recording)
+    ready, gated = (
+        status(array={"size": 3}, of=known, gate=gate)
+        for gate in (None, Gate(IndexSet(), hold=WAITS))
+    )
+
+    assert ready.array is not None
+    assert gated.array is not None
+    assert (ready.array.parameters_digest, gated.array.parameters_digest) == ("d1e5", None)
+
+
+def test_which_lines_an_array_has_stays_recorded() -> None:
+    recorded = {"parametersDigest": "d1e5", "parametersDigestIndexes": "0-8"}
+    array = {"size": 3, "indexes": {"runnable": "0-2"}, **recorded}
+    before = BatchJobStatus.model_validate({"state": "PENDING", "array": array})
+    found = status(array={"size": 3}, before=before)
+
+    assert found.array is not None
+    assert found.array.parameters_digest == "d1e5"
+    assert found.array.parameters_digest_indexes == "0-8"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("lines", ("d1e5", "0-8")), ("others", (None, None))]
+)
+def test_a_rerun_takes_over_which_lines_its_children_failed_with(
+    name: str, expected: tuple[str | None, str | None]
+) -> None:
+    """Unless it takes its own from another ConfigMap."""
+    lines = {"configMap": {"name": name, "key": "lines", "parameters": ["file"]}}
+    old = RecordedLines(("default", "lines", "lines"), "d1e5", IndexSet.range(9))
+    found = status(
+        array={"rerunFailedOf": "a", "parameters": lines},
+        gate=Gate(IndexSet(), hold=WAITS, members=IndexSet.of([7, 8]), lines=old),
+    )
+
+    assert found.array is not None
+    assert found.array.members == "7-8"
+    assert (found.array.parameters_digest, found.array.parameters_digest_indexes) == expected
+
+
 # Attempts
 
 
@@ -479,11 +675,14 @@ def test_an_attempt_that_was_given_up_keeps_its_row_while_its_pod_is_being_stopp
     """AWS Batch, statusReason: what was counted is not rewritten by what the Pod shows later."""
     stuck = replace(PULLING, start_error=ERROR)
     given_up = status(stuck, at_s=150)
-    found = status(replace(stuck, deleting=True), before=given_up, at_s=151)
+    runs = replace(
+        stuck, phase=RUNNING, started_at=START + timedelta(seconds=150), start_error=None
+    )
 
     assert given_up.attempts[0].status_reason == "Task failed to start"
     assert given_up.attempts[0].reason == "CannotPullContainerError: x"
-    assert found.attempts == given_up.attempts
+    for later in (replace(stuck, deleting=True), runs):
+        assert status(later, before=given_up, at_s=151).attempts == given_up.attempts
 
 
 def test_a_job_started_with_its_first_attempt_and_stopped_with_its_last() -> None:
@@ -500,6 +699,15 @@ def test_a_job_started_with_its_first_attempt_and_stopped_with_its_last() -> Non
         START + timedelta(seconds=10),
         START + timedelta(seconds=40),
     )
+
+
+def test_an_array_stopped_when_the_last_of_its_children_did() -> None:
+    ends = [
+        attempt(SUCCEEDED, index=index, stopped_at=START + timedelta(seconds=at_s))
+        for index, at_s in enumerate((40, 60, 50))
+    ]
+
+    assert status(*ends, array={"size": 3}).stopped_at == START + timedelta(seconds=60)
 
 
 def test_a_job_that_never_ran_stopped_when_that_was_found() -> None:
@@ -657,6 +865,13 @@ def test_children_that_failed_alike_share_a_row_and_the_most_frequent_come_first
     found = status(*failing(1), *failing(2, first=1, each=2), array={"size": 9}, of=plan())
 
     assert list(failed_rows(found).items()) == [((1, None), "0-2"), ((2, None), "3-4")]
+
+
+def test_kinds_of_failure_that_are_equally_frequent_are_in_the_order_of_their_exit_codes() -> None:
+    first, second = failing(2)
+    found = status(replace(first, index=1), replace(second, index=0), array={"size": 9}, of=plan())
+
+    assert list(failed_rows(found).items()) == [((1, None), "1"), ((2, None), "0")]
 
 
 def test_twenty_kinds_of_failure_have_rows_of_their_own() -> None:
