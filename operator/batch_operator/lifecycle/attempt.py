@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api import meta
@@ -73,12 +73,12 @@ NUMBER_MAX = 1000
 class Phase(IntEnum):
     """How far an attempt has come. The order is the order of life; the last two are final."""
 
-    ASSUMED = 0  # the create is on its way: no Pod has been seen, capacity is taken
-    UNBOUND = 1  # the Pod waits for a node
-    STARTING = 2  # on a node: pulling images, init containers
-    RUNNING = 3
-    SUCCEEDED = 4
-    FAILED = 5
+    ASSUMED = auto()  # the create is on its way: no Pod has been seen, capacity is taken
+    UNBOUND = auto()  # the Pod waits for a node
+    STARTING = auto()  # on a node: pulling images, init containers
+    RUNNING = auto()
+    SUCCEEDED = auto()
+    FAILED = auto()
 
     @property
     def ended(self) -> bool:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from batch_operator.api.job import ContainerOverride, NodeOverrides
     from batch_operator.api.job_definition import NodeProperties
 
-NUM_NODES_MAX = 1000
-
 
 class LayoutError(ValueError):
     """A mistake in node ranges, as a sentence that says what to write instead."""
