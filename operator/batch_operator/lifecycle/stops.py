@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec
-    from batch_operator.lifecycle.attempt import PodAttempt
+    from batch_operator.lifecycle.attempt import PodAttempt, StartError
     from batch_operator.lifecycle.children import Counted
     from batch_operator.lifecycle.limits import Due
 
@@ -116,7 +116,7 @@ def review(
     verdicts: dict[str, PodAttempt] = {}
     to_stop: list[PodAttempt] = []
     to_move: list[tuple[PodAttempt, str]] = []
-    deadlines: list[datetime] = []
+    deadlines: list[datetime | None] = []
     is_bounded = bool(stop or timeout or limits is not NO_LIMITS)
     for attempt in attempts:
         if attempt.phase.ended:
@@ -131,18 +131,20 @@ def review(
         moves_at = moves_on_at(limits, attempt)
         found = stays_due(limits, [attempt])
         late = [one for one in found if one.at <= now]
-        deadlines += [one.at for one in found if one.at > now]
-        deadlines += [moves_at] if moves_at and moves_at > now else []
+        deadlines += [moves_at, *(one.at for one in found)]
         if _must_end(attempt, stop, timeout, now) or any(ends(one) for one in late):
             to_stop.append(attempt)
         elif why := _why_it_moves(attempt, late, moves_at, limits, now):
             to_move.append((attempt, f"{MOVED}: {why}"))
         else:
-            given_up = _given_up(attempt, stop, policy, now)
-            if given_up is not None:
-                verdicts[attempt.pod_uid] = given_up
-            deadlines += _next_times(attempt, timeout, policy, now)
-    return Review(verdicts, tuple(to_stop), tuple(to_move), min(deadlines, default=None))
+            deadlines.append(_deadline(attempt, timeout))
+            if error := attempt.start_error:
+                give_up_at = _give_up_at(attempt, error, policy, now)
+                deadlines.append(give_up_at)
+                if give_up_at <= now:
+                    verdicts[attempt.pod_uid] = _given_up(attempt, error, stop, now)
+    look_again_at = min((one for one in deadlines if one and one > now), default=None)
+    return Review(verdicts, tuple(to_stop), tuple(to_move), look_again_at)
 
 
 def _must_end(
@@ -150,8 +152,10 @@ def _must_end(
 ) -> bool:
     if attempt.requeued is not None:
         return True  # it was marked; what was to follow may not have
+    if stop is not None and _is_hit(attempt, stop):
+        return True
     deadline = _deadline(attempt, timeout)
-    return _is_hit(attempt, stop) or (deadline is not None and deadline <= now)
+    return deadline is not None and deadline <= now
 
 
 def _why_it_moves(
@@ -176,15 +180,6 @@ def _why_it_moves(
     return None
 
 
-def _next_times(
-    attempt: PodAttempt, timeout: Timeout | None, policy: Policy, now: datetime
-) -> list[datetime]:
-    """When the attempt is to be looked at again: to be given up, or else to be timed out."""
-    give_up_at = _give_up_at(attempt, policy, now)
-    at = give_up_at if give_up_at is not None else _deadline(attempt, timeout)
-    return [at] if at is not None and at > now else []
-
-
 def _deadline(attempt: PodAttempt, timeout: Timeout | None) -> datetime | None:
     """AWS: the clock of an attempt runs from when its containers started."""
     if timeout is None or attempt.started_at is None:
@@ -192,9 +187,7 @@ def _deadline(attempt: PodAttempt, timeout: Timeout | None) -> datetime | None:
     return later(attempt.started_at, timedelta(seconds=timeout.attempt_duration_seconds))
 
 
-def _is_hit(attempt: PodAttempt, stop: Stop | None) -> bool:
-    if stop is None:
-        return False
+def _is_hit(attempt: PodAttempt, stop: Stop) -> bool:
     return not stop.spares_started or attempt.node_name is None
 
 
@@ -221,7 +214,7 @@ def _stopped(
         return replace(attempt, status_reason=attempt.requeued)
     if attempt.deadline_exceeded:
         return _failed(attempt, over_time or TIMED_OUT)
-    if over_time is not None and attempt.deleting and attempt.node_name is None:
+    if over_time is not None and attempt.node_name is None:
         return _failed(attempt, over_time)
     return replace(attempt, retryable=False) if stop is not None else attempt
 
@@ -231,8 +224,9 @@ def _over_time(attempt: PodAttempt, timeout: Timeout | None, limits: TimeLimits)
     deadline, limit = _deadline(attempt, timeout), ended_by(limits, attempt)
     if deadline is None or attempt.stopped_at is None or attempt.stopped_at < deadline:
         return limit.ending if limit else None
-    is_first = limit and limit.stay.state is JobState.RUNNING and limit.at < deadline
-    return limit.ending if limit and is_first else TIMED_OUT
+    if limit is None or limit.stay.state is not JobState.RUNNING or limit.at >= deadline:
+        return TIMED_OUT
+    return limit.ending
 
 
 def _failed(attempt: PodAttempt, status_reason: str) -> PodAttempt:
@@ -240,28 +234,22 @@ def _failed(attempt: PodAttempt, status_reason: str) -> PodAttempt:
     return replace(attempt, phase=Phase.FAILED, status_reason=status_reason, retryable=False)
 
 
-def _give_up_at(attempt: PodAttempt, policy: Policy, now: datetime) -> datetime | None:
+def _give_up_at(attempt: PodAttempt, error: StartError, policy: Policy, now: datetime) -> datetime:
     """When an attempt whose containers cannot start has had its grace."""
-    error = attempt.start_error
-    if error is None:
-        return None
     patience = 0 if error.hopeless else SLOW_FACTOR if error.is_slow else 1
     grace_s = patience * policy.start_failure_grace_s
     return (attempt.bound_at or now) + timedelta(seconds=grace_s)
 
 
 def _given_up(
-    attempt: PodAttempt, stop: Stop | None, policy: Policy, now: datetime
-) -> PodAttempt | None:
+    attempt: PodAttempt, error: StartError, stop: Stop | None, now: datetime
+) -> PodAttempt:
     """The attempt as it counts when its containers could not start within their grace."""
-    give_up_at = _give_up_at(attempt, policy, now)
-    if attempt.start_error is None or give_up_at is None or give_up_at > now:
-        return None
     return replace(
         attempt,
         phase=Phase.FAILED,
         stopped_at=now.replace(microsecond=0),
-        reason=attempt.start_error.reason,
+        reason=error.reason,
         status_reason=FAILED_TO_START,
         retryable=stop is None,
     )

@@ -20,6 +20,7 @@ from support.builders import START, attempt, job
 CANCEL = Stop("no more", "Cancelled", "cancelled: no more", spares_started=True)
 TERMINATE = Stop("no more", "Terminated", "terminated: no more")
 TIMEOUT = Timeout(attempt_duration_seconds=60)
+TERMINATED = "Terminated by JobStateTimeLimit action due to reason: "
 STARTED = START + timedelta(seconds=10)
 UNBOUND: dict[str, Any] = {"node_name": None, "started_at": None}
 
@@ -89,6 +90,16 @@ def test_a_cancelled_attempt_that_was_spared_keeps_the_outcome_that_it_had() -> 
     assert not any(one.retryable for one in (timed_out, deleted, unbound))
 
 
+def test_an_attempt_that_is_given_up_is_not_looked_at_again_for_that() -> None:
+    """It is counted now; the time that has come would make one cycle follow the other for ever."""
+    error = StartError("CannotPullContainerError: x", "x", hopeless=False)
+    seen = attempt(Phase.STARTING, started_at=None, bound_at=START, start_error=error)
+    found = review([seen], None, None, Policy(30), START + timedelta(seconds=30))
+
+    assert [one.reason for one in found.verdicts.values()] == [error.reason]
+    assert found.look_again_at is None
+
+
 def test_the_grace_begins_now_where_nobody_knows_when_the_node_got_the_attempt() -> None:
     error = StartError("CannotPullContainerError: x", "x", hopeless=False)
     seen = attempt(Phase.STARTING, started_at=None, bound_at=None, start_error=error)
@@ -117,9 +128,12 @@ def test_a_timed_out_attempt_fails_even_when_it_obeys_the_signal_and_is_not_retr
 
 
 def test_a_pod_that_a_user_deletes_has_not_timed_out() -> None:
-    seen = attempt(Phase.FAILED, deleting=True)
+    """Not even when it takes so long to end that its time is up: it is retried as it would be."""
+    early = attempt(Phase.FAILED, deleting=True)
+    late = replace(early, stopped_at=STARTED + timedelta(seconds=60))
 
-    assert outcome(seen, None, after_s=90) is seen
+    assert outcome(early, None, after_s=90) is early
+    assert outcome(late, None, after_s=90) is late
 
 
 def test_the_next_deadline_is_when_to_look_again() -> None:
@@ -181,6 +195,13 @@ def test_an_attempt_that_ended_well_before_it_could_be_stopped_has_succeeded() -
 
     assert counted.phase is Phase.SUCCEEDED
     assert counted.status_reason != MARK
+
+
+def test_an_attempt_that_obeyed_the_signal_and_succeeded_was_not_requeued() -> None:
+    """Its node goes, somebody deletes the Pod, and the program finishes its work in time."""
+    seen = attempt(Phase.SUCCEEDED, requeued=MARK, deleting=True)
+
+    assert outcome(seen, None) is seen
 
 
 def test_an_attempt_that_failed_by_itself_before_it_was_stopped_has_failed() -> None:
@@ -266,4 +287,72 @@ def test_a_limit_on_running_wins_over_a_mark() -> None:
     found = reviewed(ended, limited("RUNNING", "TERMINATE"), after_s=100).verdicts[ended.pod_uid]
 
     assert not found.retryable
-    assert found.status_reason == "Terminated by JobStateTimeLimit action due to reason: Running"
+    assert found.status_reason == f"{TERMINATED}Running"
+
+
+def test_whichever_was_up_first_is_why_an_attempt_was_ended() -> None:
+    """Where its timeout and a limit on RUNNING are up at once, it is the job's own timeout."""
+    ended = attempt(
+        Phase.FAILED, deadline_exceeded=True, stopped_at=STARTED + timedelta(seconds=99)
+    )
+    said = {}
+    for seconds in (89, 90, 91):
+        limits = TimeLimits((limited("RUNNING", "TERMINATE", seconds),))
+        timeout = Timeout(attempt_duration_seconds=90)
+        found = review([ended], None, timeout, Policy(), START, limits)
+        said[seconds] = found.verdicts[ended.pod_uid].status_reason
+
+    assert said == {89: f"{TERMINATED}Running", 90: TIMED_OUT, 91: TIMED_OUT}
+
+
+def test_an_attempt_that_was_too_long_in_starting_and_went_on_is_ended_by_its_timeout() -> None:
+    """The operator was down when its time in STARTING was up."""
+    ended = attempt(
+        Phase.FAILED,
+        bound_at=START,
+        started_at=START + timedelta(seconds=70),
+        stopped_at=START + timedelta(seconds=131),
+        deadline_exceeded=True,
+    )
+    limits = TimeLimits((limited("STARTING", "TERMINATE", 60),))
+    found = review([ended], None, TIMEOUT, Policy(), START, limits)
+
+    assert found.verdicts[ended.pod_uid].status_reason == TIMED_OUT
+
+
+def test_an_attempt_that_a_limit_on_runnable_deleted_fails_by_that() -> None:
+    deleted = attempt(
+        Phase.FAILED, deleting=True, created_at=START, stopped_at=START + timedelta(seconds=60),
+        **UNBOUND,
+    )  # fmt: skip
+    rule = limited("RUNNABLE", "TERMINATE")
+    found = reviewed(deleted, rule, after_s=61).verdicts[deleted.pod_uid]
+    too_early = replace(deleted, stopped_at=START + timedelta(seconds=59))
+
+    assert (found.status_reason, found.retryable) == (f"{TERMINATED}WaitingForNode", False)
+    assert not reviewed(too_early, rule, after_s=61).verdicts
+
+
+def test_a_job_that_has_still_to_make_its_pods_waits_for_no_node() -> None:
+    """Another environment would have its nodes no sooner: whatever holds the Pods up is no node."""
+    main = attempt(Phase.ASSUMED, node_group=0, created_at=START, **UNBOUND)
+    move = limited("RUNNABLE", "NEXT_COMPUTE_ENVIRONMENT")
+
+    assert len(reviewed(replace(main, phase=Phase.UNBOUND), move, after_s=60).to_move) == 1
+    assert reviewed(replace(main, members=1), move, after_s=60).to_move == ()
+
+
+def test_a_pod_is_moved_when_it_has_waited_for_as_long_as_it_may_and_not_before() -> None:
+    """`maxWaitSeconds`; in between the job is looked at when that is up."""
+    seen = attempt(Phase.UNBOUND, created_at=START, **UNBOUND)
+    limits = TimeLimits(max_waits={"local": 30})
+    early, late = (
+        review([seen], None, None, Policy(), START + timedelta(seconds=at_s), limits)
+        for at_s in (29, 30)
+    )
+
+    assert (early.to_move, early.look_again_at) == ((), START + timedelta(seconds=30))
+    assert [mark for _, mark in late.to_move] == [
+        "Moved to the next compute environment: in local no node took it for 30 s"
+    ]
+    assert late.look_again_at is None
