@@ -431,7 +431,8 @@ def _doomed(
         causes.append((Doom(_invalid(problem), "InvalidJob", problem), children.waiting))
     for doom, indexes in causes:
         children = doomed(children, indexes, (None, None, doom.status_reason))
-    if stop is None and (stop := stop_of(spec, children.counted)):
+    if found := stop_of(spec, children.counted):
+        stop = found
         children = doomed(children, children.waiting, (None, None, stop.status_reason))
     return children, causes[0][0] if causes else None, stop
 

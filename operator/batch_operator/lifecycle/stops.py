@@ -84,14 +84,14 @@ def stop_of(spec: BatchJobSpec, counted: Counted) -> Stop | None:
     if spec.cancel is not None:
         reason = spec.cancel.reason
         return Stop(reason, "Cancelled", f"cancelled: {reason}", spares_started=True)
-    array = spec.array_properties
-    if array is not None and array.max_failed_indexes is not None:
-        limit = array.max_failed_indexes
-        if len(counted.failed) > limit:
-            reason = f"Array stopped: more than maxFailedIndexes {limit} children failed"
-            return Stop(reason, "MaxFailedIndexesExceeded", reason)
-    exceeded = [limit_behind(failure) for failure in counted.failures]
-    return next((_limit_stop(reason) for reason in exceeded if reason), None)
+    # Before the limit on failures: what it ends has failed, and may be more than that allows.
+    if exceeded := next(filter(None, map(limit_behind, counted.failures)), None):
+        return _limit_stop(exceeded)
+    limit = spec.array_properties.max_failed_indexes if spec.array_properties else None
+    if limit is not None and len(counted.failed) > limit:
+        reason = f"Array stopped: more than maxFailedIndexes {limit} children failed"
+        return Stop(reason, "MaxFailedIndexesExceeded", reason)
+    return None
 
 
 def stop_by_limit(found: Iterable[Due], now: datetime) -> Stop | None:

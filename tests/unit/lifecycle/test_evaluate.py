@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import ArrayStatus, BatchJobStatus, JobState
+from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.dependencies import Doom, Gate
 from batch_operator.lifecycle.evaluate import (
@@ -28,7 +29,11 @@ from batch_operator.lifecycle.multi_node import NodeGroup
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.status import status_of
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.lifecycle.surroundings import Surroundings
 from support.builders import START, attempt, job, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FAILED, RUNNING, STARTING, SUCCEEDED = (
     Phase.FAILED,
@@ -59,6 +64,7 @@ def looked(
     refusal: Refusal | None = None,
     grace_s: float = 60,
     retry: dict[str, Any] | None = None,
+    rules: Sequence[JobStateTimeLimitAction] = (),
     **spec: Any,
 ) -> Evaluation:
     """A look at job `job` at `at_s`; its plan is one of `retry` unless `of` is given."""
@@ -76,6 +82,7 @@ def looked(
         now=after_s(at_s),
         queue_hold=queue_hold,
         refusal=refusal,
+        around=Surroundings(rules=rules),
     )
 
 
@@ -566,6 +573,52 @@ def test_children_that_fail_with_their_dependency_count_against_what_an_array_al
     look = looked(gate=gate, arrayProperties={**ARRAY, "maxFailedIndexes": limit})
 
     assert (str(look.children.counted.failed), str(look.startable)) == (failed, starts)
+
+
+CANCEL_RUNNABLE = JobStateTimeLimitAction.model_validate(
+    {"state": "RUNNABLE", "action": "CANCEL", "reason": "*", "maxTimeSeconds": 60}
+)
+WAITS_TOO_LONG = {
+    "state": "PENDING",
+    "array": {
+        "size": 4,
+        "statusSummary": {"RUNNABLE": 3, "RUNNING": 1},
+        "indexes": {"runnable": "1-3", "running": "0"},
+        "waiting": [
+            {"state": "RUNNABLE", "reason": "BehindOthers", "since": "2026-01-01T00:00:00Z"}
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("array", [ARRAY, {**ARRAY, "maxFailedIndexes": 1}])
+def test_children_that_run_go_on_when_their_queue_cancels_the_others(array: dict[str, Any]) -> None:
+    """However few may fail: as with a cancel by the user, what has started is spared."""
+    fields = {"rules": [CANCEL_RUNNABLE], "arrayProperties": array}
+    first = looked(attempt(RUNNING), status=WAITS_TOO_LONG, **fields)
+    stored = status_of(first, None, NOW).to_wire()
+    second = looked(attempt(RUNNING), status=stored, **fields)
+    last = looked(attempt(SUCCEEDED), status=stored, **fields)
+
+    assert str(first.children.counted.failed) == "1-3"
+    assert (first.to_stop, second.to_stop) == ((), ())
+    assert ending(last) == (
+        "FAILED",
+        "Canceled by JobStateTimeLimit action due to reason: BehindOthers",
+        "TimeLimitExceeded",
+    )
+
+
+def test_who_has_a_pod_by_now_does_not_wait_any_more_whatever_the_status_says_still() -> None:
+    """The status was written before its create; a time limit counts from what it tells."""
+    waits = {"reason": "BehindOthers", "message": "x", "since": "2026-01-01T00:00:00Z"}
+    look = looked(
+        attempt(Phase.UNBOUND, node_name=None, started_at=None, created_at=after_s(90)),
+        status={"state": "RUNNABLE", "pending": waits},
+        rules=[CANCEL_RUNNABLE],
+    )
+
+    assert (look.hold, look.to_stop, look.look_again_at) == (None, (), after_s(150))
 
 
 # How a job ends
