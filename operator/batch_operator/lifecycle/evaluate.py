@@ -294,7 +294,7 @@ def evaluate(
     counted = stored.used(0)
     over = [one for one in gangs if is_over(one, counted, reviewed.verdicts, reviewed.to_stop)]
     hold = _hold(job, plan, gate_hold or values_hold, queue_hold, held, stop)
-    hold = hold or _gang_hold(children, over)
+    hold = hold or _gang_hold(over)
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
     may_begin = stop is None and not job.spec.suspend and not job.deleting
     last = gangs[-1] if gangs and gangs[-1] not in over else None
@@ -386,17 +386,18 @@ def _invalid(problem: str) -> str:
 
 
 def _all_to_stop(attempts: Sequence[PodAttempt], over: Sequence[Gang]) -> tuple[PodAttempt, ...]:
-    """What has to be ended now, each once: attempts, and what is left of gangs that are over."""
-    if not (attempts or over):
-        return ()
-    those = [*attempts, *(one for gang in over for one in to_stop(gang))]
-    return tuple({one.pod_uid: one for one in reversed(those)}.values())[::-1]
+    """What has to be ended now, each once: attempts, and what is left of gangs that are over.
+
+    What stands for a main node that is gone is among both, and counts as the node that it is.
+    """
+    those = (*attempts, *(one for gang in over for one in to_stop(gang)))
+    return tuple({one.pod_uid: one for one in those}.values())
 
 
-def _gang_hold(children: Children, over: Sequence[Gang]) -> Hold | None:
+def _gang_hold(over: Sequence[Gang]) -> Hold | None:
     """A gang is followed by another only when nothing of it runs any more."""
     left = [gang for gang in over if lingers(gang)]
-    if not left or not children.waiting:
+    if not left:
         return None
     return Hold(Reason.STOPPING, f"the nodes of attempt {left[0].number} are being stopped")
 

@@ -286,6 +286,17 @@ def test_children_that_wait_for_their_dependencies_do_not_start() -> None:
     assert look.gate_hold == WAITS
 
 
+def test_children_that_run_wait_for_nobody_whatever_became_of_their_dependencies() -> None:
+    """The status that let them through is not stored yet, and what they waited for is deleted."""
+    children = [attempt(RUNNING, index=one) for one in range(2)]
+    gone = Gate(IndexSet(), hold=WAITS)
+    status = status_of(looked(*children, gate=gone, arrayProperties={"size": 2}), None, NOW)
+
+    assert status.pending is not None
+    assert status.pending.message == "0 of 2 children have ended, 2 running"
+    assert status.pending.blocked_by == []
+
+
 HELD: dict[str, tuple[dict[str, Any], str | None]] = {
     "nothing": ({}, None),
     "its definition": ({"of": NOT_FOUND}, "JobDefinitionNotFound"),
@@ -788,6 +799,33 @@ def test_another_attempt_waits_until_the_last_node_of_the_one_before_has_stopped
     assert (free.hold, free.start_limit, free.usage, free.held) == (None, 1, {}, {})
 
 
+def test_a_multi_node_job_whose_nodes_are_being_stopped_says_so() -> None:
+    """Its time in STARTING is up, say: what its main node pulls matters no more."""
+    main = node(0, phase=STARTING, started_at=None, stopping=True)
+    status = status_of(looked(main, node(1), of=gang_plan()), None, NOW)
+
+    assert status.state == "STARTING"
+    assert status.pending is not None
+    assert (status.pending.reason, status.pending.message) == (
+        "Stopping",
+        "the nodes of attempt 1 are being stopped",
+    )
+
+
+def test_every_node_of_a_terminated_job_is_stopped_once_the_main_node_first() -> None:
+    nodes = (node(0), node(1, 0), node(1, 1))
+    look = looked(*reversed(nodes), of=gang_plan(), **TERMINATE)
+
+    assert look.to_stop == nodes
+
+
+def test_a_node_that_stands_for_the_main_node_is_stopped_where_it_runs() -> None:
+    """Somebody has taken the main node's Pod away; the log of the others stays all the same."""
+    worker = node(1)
+
+    assert looked(worker, of=gang_plan(), **TERMINATE).to_stop == (worker,)
+
+
 def test_an_attempt_that_is_asked_for_in_part_holds_what_is_still_missing() -> None:
     """The operator died between the creations of its Jobs."""
     look = looked(group_job(0), of=gang_plan())
@@ -828,8 +866,9 @@ def test_the_main_node_starts_when_all_nodes_are_there() -> None:
 def test_no_node_starts_and_none_is_asked_for_when_the_job(why: str) -> None:
     whole = looked(*WAITING_GANG, of=gang_plan(), **MAY_NOT_BEGIN[why])
     part = looked(group_job(0), of=gang_plan(), **MAY_NOT_BEGIN[why])
+    on_its_way = looked(group_job(0, pod_uid=""), of=gang_plan(), **MAY_NOT_BEGIN[why])
 
-    assert (whole.to_open, part.to_complete) == ((), ())
+    assert (whole.to_open, part.to_complete, on_its_way.to_complete) == ((), (), ())
 
 
 def test_pods_of_a_multi_node_job_are_let_go_together_once_their_attempt_is_counted() -> None:
@@ -910,6 +949,14 @@ def test_a_job_that_is_over_is_deleted(name: str) -> None:
 
     assert look.expired is expired
     assert look.look_again_at == (None if again_s is None else after_s(again_s))
+
+
+def test_the_time_to_live_of_a_job_that_ended_nobody_knows_when_counts_from_its_creation() -> None:
+    """Somebody has written its status by hand."""
+    stored = job(status=BatchJobStatus(state=JobState.FAILED), ttlSecondsAfterFinished=60)
+
+    assert not evaluate_final(stored, [], after_s(59)).expired
+    assert evaluate_final(stored, [], after_s(60)).expired
 
 
 def test_a_job_that_is_being_deleted_is_not_deleted_again() -> None:
