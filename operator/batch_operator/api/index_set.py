@@ -44,8 +44,8 @@ class IndexSet:
         return cls((1 << size) - 1)
 
     @classmethod
-    def parse(cls, text: str) -> IndexSet:
-        """Read intervals such as `0-9,15`; order and overlap do not matter.
+    def parse(cls, text: str | None) -> IndexSet:
+        """Read intervals such as `0-9,15`, in any order; an absent or empty text names none.
 
         Raises:
             ValueError: not intervals of indexes from 0 to `MAX_INDEX`; the message says what to

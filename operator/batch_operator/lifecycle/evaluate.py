@@ -148,7 +148,7 @@ def passed_in(job: Job) -> IndexSet:
         return IndexSet()
     passed = IndexSet()
     for state in ("runnable", "starting", "running", "succeeded", "failed"):
-        passed |= IndexSet.parse(getattr(array.indexes, state) or "")
+        passed |= IndexSet.parse(getattr(array.indexes, state))
     return passed
 
 
@@ -165,8 +165,8 @@ def counted_in(job: Job, members: IndexSet | None = None) -> Counted:
         return Counted(members=members)
     return Counted(
         members=members,
-        succeeded=IndexSet.parse(status.array.indexes.succeeded or ""),
-        failed=IndexSet.parse(status.array.indexes.failed or ""),
+        succeeded=IndexSet.parse(status.array.indexes.succeeded),
+        failed=IndexSet.parse(status.array.indexes.failed),
         attempts={row.attempts: IndexSet.parse(row.indexes) for row in status.array.attempts},
         out_of_memory=_events(status.array.out_of_memory),
         hosts_lost=_events(status.array.hosts_lost),

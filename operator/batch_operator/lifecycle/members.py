@@ -26,7 +26,7 @@ def members_of(job: Job) -> IndexSet:
         return IndexSet.range(array.size)
     if array.rerun_failed_of is not None:
         stored = job.status.array
-        return IndexSet.parse((stored.members if stored else None) or "")
+        return IndexSet.parse(stored.members if stored else None)
     try:
         return IndexSet.parse(array.indexes or "0")
     except ValueError:

@@ -209,8 +209,8 @@ def _lives(job: Job, counted: Counted) -> Iterator[_Live]:
     status = job.status
     where = status.compute_environment
     if status.array is not None:
-        running = IndexSet.parse(status.array.indexes.running or "")
-        on_node = running | IndexSet.parse(status.array.indexes.starting or "")
+        running = IndexSet.parse(status.array.indexes.running)
+        on_node = running | IndexSet.parse(status.array.indexes.starting)
         none_has_ended = not (counted.succeeded or counted.failed or counted.attempts)
         ran_for_s = _since(status.started_at if none_has_ended else None)
         for index in on_node:

@@ -116,8 +116,8 @@ class JobController:
     def _counted(self, job: Json, pods: list[Json]) -> Json:
         """The stored status, with every Pod counted that has ended and still has our finalizer."""
         status: Json = dict(job.get("status") or {})
-        completed = IndexSet.parse(status.get("completedIndexes") or "")
-        lost = IndexSet.parse(status.get("failedIndexes") or "")
+        completed = IndexSet.parse(status.get("completedIndexes"))
+        lost = IndexSet.parse(status.get("failedIndexes"))
         failed = status.get("failed", 0)
         limit = job["spec"].get("backoffLimitPerIndex")
         for pod in pods:
@@ -207,7 +207,7 @@ def node_of(pod: Mapping[str, Any]) -> int | None:
     place = metadata.get("labels", {}).get(LABEL_INDEX)
     if place is None:
         return None
-    nodes = list(IndexSet.parse(metadata.get("annotations", {}).get(meta.ANNOTATION_NODES) or ""))
+    nodes = list(IndexSet.parse(metadata.get("annotations", {}).get(meta.ANNOTATION_NODES)))
     return nodes[int(place)] if int(place) < len(nodes) else int(place)
 
 
@@ -241,7 +241,7 @@ def _ending(job: Json, status: Json) -> tuple[str, str] | None:
         return None
     spec = job["spec"]
     completed = IndexSet.parse(status["completedIndexes"])
-    failed = IndexSet.parse(status.get("failedIndexes") or "")
+    failed = IndexSet.parse(status.get("failedIndexes"))
     if len(completed) == spec["completions"]:
         return "Complete", "CompletionsReached"
     for rule in (spec.get("successPolicy") or {}).get("rules", ()):
@@ -268,8 +268,6 @@ def _wanted(job: Json, status: Json, alive: list[Json]) -> list[int]:
         for one in alive
         if not (replaces_early and "deletionTimestamp" in one["metadata"])
     ]
-    done = IndexSet.parse(status["completedIndexes"]) | IndexSet.parse(
-        status.get("failedIndexes") or ""
-    )
+    done = IndexSet.parse(status["completedIndexes"]) | IndexSet.parse(status.get("failedIndexes"))
     free = IndexSet.range(spec["completions"]) - done - IndexSet.of(taken)
     return free.first(max(0, spec.get("parallelism", 1) - len(taken)))

@@ -365,7 +365,7 @@ def members_of(job: Mapping[str, Any]) -> IndexSet | None:
 
 def _sets(array: Mapping[str, Any]) -> dict[JobState, IndexSet]:
     indexes = array.get("indexes") or {}
-    return {state: IndexSet.parse(indexes.get(state.lower()) or "") for state in JobState}
+    return {state: IndexSet.parse(indexes.get(state.lower())) for state in JobState}
 
 
 def _used(array: Mapping[str, Any], members: IndexSet) -> dict[int, IndexSet]:

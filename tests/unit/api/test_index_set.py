@@ -31,6 +31,11 @@ def test_the_notation_is_sorted_intervals(name: str) -> None:
     assert list(IndexSet.parse(notation)) == sorted(members)
 
 
+def test_a_text_that_is_not_there_names_no_index() -> None:
+    """A status leaves out the sets that are empty."""
+    assert IndexSet.parse(None) == IndexSet()
+
+
 @given(indexes())
 def test_a_set_holds_what_was_put_into_it_in_ascending_order(members: frozenset[int]) -> None:
     found = IndexSet.of(members)

@@ -366,7 +366,7 @@ def outcomes_in(known: Reference, status: BatchJobStatus) -> dict[int, JobState]
             (JobState.SUCCEEDED, indexes.succeeded),
             (JobState.FAILED, indexes.failed),
         )
-        for index in IndexSet.parse(text or "")
+        for index in IndexSet.parse(text)
     }
 
 
@@ -379,8 +379,8 @@ def check_step(before: BatchJobStatus, after: BatchJobStatus) -> None:
     assert RANK[after.state] >= RANK[before.state] or is_back
     if before.array is not None and after.array is not None:
         was, now = before.array.indexes, after.array.indexes
-        assert not IndexSet.parse(was.succeeded or "") - IndexSet.parse(now.succeeded or "")
-        assert not IndexSet.parse(was.failed or "") - IndexSet.parse(now.failed or "")
+        assert not IndexSet.parse(was.succeeded) - IndexSet.parse(now.succeeded)
+        assert not IndexSet.parse(was.failed) - IndexSet.parse(now.failed)
 
 
 EXAMPLES = int(os.environ.get("BATCH_OPERATOR_EXAMPLES", "0"))

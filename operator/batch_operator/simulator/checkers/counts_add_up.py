@@ -47,7 +47,7 @@ def _problems(array: Mapping[str, Any], members: IndexSet) -> Iterable[str]:
         yield f"{len(members)} children, size {array['size']}, counts {counts}"
     seen = IndexSet()
     for state in JobState:
-        those = IndexSet.parse((array.get("indexes") or {}).get(state.lower()) or "")
+        those = IndexSet.parse((array.get("indexes") or {}).get(state.lower()))
         if state is not JobState.SUBMITTED and len(those) != counts.get(state, 0):
             yield f"{counts.get(state, 0)} are {state}, but the indexes are {those}"
         if twice := those & seen:

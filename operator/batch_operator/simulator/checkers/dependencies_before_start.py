@@ -99,7 +99,7 @@ def _past(status: Mapping[str, Any]) -> IndexSet:
         return IndexSet.range(1) if status.get("state") in _PAST else IndexSet()
     indexes = status["array"].get("indexes") or {}
     return IndexSet.of(
-        index for state in _PAST for index in IndexSet.parse(indexes.get(state.lower()) or "")
+        index for state in _PAST for index in IndexSet.parse(indexes.get(state.lower()))
     )
 
 
@@ -109,6 +109,6 @@ def _state(job: Mapping[str, Any], child: int | None) -> str:
         return str(status.get("state"))
     indexes = (status.get("array") or {}).get("indexes") or {}
     for outcome in ("succeeded", "failed"):
-        if child in IndexSet.parse(indexes.get(outcome) or ""):
+        if child in IndexSet.parse(indexes.get(outcome)):
             return outcome.upper()
     return "not over"

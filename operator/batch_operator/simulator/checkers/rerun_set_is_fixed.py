@@ -37,7 +37,7 @@ class RerunSetIsFixed:
             job = self._by_uid.get(pod.job_uid) if pod else None
             if pod is None or job is None or _other(job) is None:
                 return
-            if pod.index not in IndexSet.parse(_recorded(job) or ""):
+            if pod.index not in IndexSet.parse(_recorded(job)):
                 yield f"{title(job)} index {pod.index} has started, but is not recorded"
 
     def _see_job(self, job: Mapping[str, Any]) -> Iterable[str]:

@@ -64,4 +64,4 @@ class TerminalIsFinal:
 
 def _ended(status: Mapping[str, Any], outcome: str) -> IndexSet:
     indexes = (status.get("array") or {}).get("indexes") or {}
-    return IndexSet.parse(indexes.get(outcome) or "")
+    return IndexSet.parse(indexes.get(outcome))
