@@ -422,18 +422,22 @@ def _disrupted_at(pod: Pod) -> datetime | None:
 
 
 def _times(containers: Sequence[ContainerStatus]) -> tuple[datetime | None, datetime | None]:
-    """First start and last end over the job's own containers (init containers do not count)."""
+    """When the last of the job's own containers began, and when the last of them ended.
+
+    AWS: an attempt is RUNNING when all are up, and STARTING as long as one is still pulled, which
+    does not count toward its timeout. Init containers do not count either.
+    """
     started: list[datetime] = []
     stopped: list[datetime] = []
     for container in containers:
-        if (running := container.state.running) and running.started_at:
-            started.append(running.started_at)
-        if ended := container.state.terminated:
-            if ended.started_at:
-                started.append(ended.started_at)
-            if ended.finished_at:
-                stopped.append(ended.finished_at)
-    return min(started, default=None), max(stopped, default=None)
+        begun = container.state.running or container.state.terminated
+        if begun and begun.started_at:
+            started.append(begun.started_at)
+        ended = container.state.terminated
+        if ended and ended.finished_at:
+            stopped.append(ended.finished_at)
+    all_began = len(started) == len(containers)
+    return max(started, default=None) if all_began else None, max(stopped, default=None)
 
 
 def _bound_at(pod: Pod) -> datetime | None:

@@ -522,7 +522,7 @@ def test_a_pod_is_not_unschedulable_that(fields: dict[str, Any]) -> None:
     assert observed_attempt(pod(status={"conditions": [told]}, **fields)).unschedulable is None
 
 
-def test_an_attempt_runs_from_its_first_container_to_its_last() -> None:
+def test_an_attempt_runs_from_when_all_of_its_containers_have_begun_until_all_have_ended() -> None:
     """AWS Batch, job timeouts: time in init containers is STARTING and does not count."""
     fields = failed(
         ended(0, "Completed", "a", startedAt="2026-01-01T00:00:20Z"),
@@ -532,7 +532,13 @@ def test_an_attempt_runs_from_its_first_container_to_its_last() -> None:
             startedAt="2026-01-01T00:00:10Z",
             finishedAt="2026-01-01T00:00:40Z",
         ),
-        ended(0, "Completed", "c", finishedAt="2026-01-01T00:00:30Z"),
+        ended(
+            0,
+            "Completed",
+            "c",
+            startedAt="2026-01-01T00:00:15Z",
+            finishedAt="2026-01-01T00:00:30Z",
+        ),
         initContainerStatuses=[
             ended(
                 0,
@@ -545,18 +551,24 @@ def test_an_attempt_runs_from_its_first_container_to_its_last() -> None:
     )
     found = observed_attempt(pod(**fields))
 
-    assert found.started_at == START + timedelta(seconds=10)
+    assert found.started_at == START + timedelta(seconds=20)
     assert found.stopped_at == START + timedelta(seconds=40)
 
 
-def test_a_container_that_runs_since_nobody_knows_when_is_no_start() -> None:
-    since = running("2026-01-01T00:00:10Z", "b")
-    unknown = {"name": "a", "state": {"running": {}}}
-    found = observed_attempt(
-        pod(status={"phase": "Running", "containerStatuses": [unknown, since]})
-    )
+NOT_BEGUN: dict[str, tuple[str, dict[str, Any]]] = {
+    "is still pulled": ("Pending", waiting("ContainerCreating", name="b")),
+    "was not pulled in time": ("Failed", ended(137, "ContainerStatusUnknown", "b")),
+    "runs since nobody knows when": ("Running", {"name": "b", "state": {"running": {}}}),
+}
 
-    assert found.started_at == START + timedelta(seconds=10)
+
+@pytest.mark.parametrize("what", NOT_BEGUN)
+def test_an_attempt_has_not_begun_of_which_one_container(what: str) -> None:
+    """AWS Batch, job timeouts: pulling images is STARTING and does not count."""
+    phase, other = NOT_BEGUN[what]
+    status = {"phase": phase, "containerStatuses": [running(name="a"), other]}
+
+    assert observed_attempt(pod(status=status)).started_at is None
 
 
 ENDS: dict[str, tuple[dict[str, Any], int]] = {
