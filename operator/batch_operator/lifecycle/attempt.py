@@ -240,7 +240,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         phase=phase,
         tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
         deleting=pod.metadata.deletion_timestamp is not None,
-        stopping=pod.spec.active_deadline_seconds == STOP_DEADLINE_S,
+        stopping=bool(pod.spec.node_name) and pod.spec.active_deadline_seconds == STOP_DEADLINE_S,
         deadline_exceeded=pod.status.reason == "DeadlineExceeded",
         node_name=pod.spec.node_name or None,
         created_at=pod.metadata.creation_timestamp,

@@ -512,6 +512,14 @@ def test_only_the_scheduler_says_why_no_node_takes_the_pod() -> None:
     assert observed_attempt(pod(node="", status={"conditions": others})).unschedulable is None
 
 
+def test_only_a_pod_on_a_node_is_being_stopped_by_its_deadline() -> None:
+    """A template may ask for so short a time; no kubelet minds it before the Pod has a node."""
+    spec = {"spec": {"activeDeadlineSeconds": 1}}
+
+    assert observed_attempt(pod(**spec)).stopping
+    assert not observed_attempt(pod(node="", **spec)).stopping
+
+
 GATED = {"schedulingGates": [{"name": meta.GATE_GANG}]}
 
 
