@@ -181,7 +181,7 @@ class PerIndex:
             return longest
         where = f"key {self.source.key} of ConfigMap {self.source.name}"
         anew = "delete the ConfigMap and create it again, corrected"
-        last = max(members, default=-1)
+        last = max(members)
         if last >= len(self.lines):
             return f"{where} has {len(self.lines)} lines, but index {last} needs {last + 1}: {anew}"
         wanted = len(self.source.parameters)

@@ -77,7 +77,7 @@ def outcome_of(pod: Pod) -> Outcome:
         why = told or _told_by(disruption_of(pod)) or "Pod was deleted before it started"
         return Outcome(reason=why, status_reason=FAILED_TO_START)
     exit_code, reason = _first_failure(pod)
-    if pod.status.reason == "Evicted" and _OWN_LIMIT.match(pod.status.message):
+    if _OWN_LIMIT.match(pod.status.message):
         return Outcome(exit_code, told, EXITED)
     if _host_lost(pod):
         return Outcome(exit_code, told or reason, host_lost(pod.spec.node_name))

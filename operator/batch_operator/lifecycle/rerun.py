@@ -23,8 +23,9 @@ def rerun_gate(name: str, array: Upstream | None) -> Gate:
 
     As soon as the array is over, the gate says which they are.
     """
-    hold = _hold(name, array)
-    if hold is not None or array is None:
+    if array is None:
+        return Gate(IndexSet(), hold=_missing(name))
+    if hold := _hold(name, array):
         return Gate(IndexSet(), hold=hold)
     recorded = Hold(
         Reason.WAITING_FOR_DEPENDENCIES,
@@ -33,15 +34,17 @@ def rerun_gate(name: str, array: Upstream | None) -> Gate:
     return Gate(IndexSet(), hold=recorded, members=array.failed, lines=array.lines)
 
 
-def _hold(name: str, array: Upstream | None) -> Hold | None:
-    if array is None:
-        return Hold(
-            Reason.DEPENDENCY_NOT_FOUND,
-            f"runs the failed indexes of {name} again, which does not exist in this namespace: "
-            f"apply it, or submit this job again with the indexes",
-            blocked_by=(name,),
-            stalled=True,
-        )
+def _missing(name: str) -> Hold:
+    return Hold(
+        Reason.DEPENDENCY_NOT_FOUND,
+        f"runs the failed indexes of {name} again, which does not exist in this namespace: apply "
+        f"it, or submit this job again with the indexes",
+        blocked_by=(name,),
+        stalled=True,
+    )
+
+
+def _hold(name: str, array: Upstream) -> Hold | None:
     if not array.is_array:
         return _invalid(name, "is no array: submit it again, or name an array in rerunFailedOf")
     if array.state not in FINAL:

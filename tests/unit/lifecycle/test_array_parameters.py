@@ -207,6 +207,15 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_one_value_does_for_a_rerun_that_does_not_know_its_children_yet() -> None:
+    """It may come to have but one, index 0."""
+    found = values_of(array_of(listed(a=["1"]), rerunFailedOf="before"), None)
+
+    assert isinstance(found, Values)
+    assert found.hold is not None
+    assert found.hold.reason is Reason.WAITING_FOR_DEPENDENCIES
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_for_ever_is_said_with_what_to_write(name: str) -> None:
     one, sentence = WRONG[name]

@@ -563,6 +563,13 @@ def test_an_attempt_runs_from_when_all_of_its_containers_have_begun_until_all_ha
     assert found.stopped_at == START + timedelta(seconds=40)
 
 
+def test_an_attempt_that_has_not_ended_has_ended_for_no_reason() -> None:
+    found = observed_attempt(pod())
+
+    assert not any((found.ran_out_of_memory, found.lost_its_host, found.was_preempted))
+    assert not any((found.was_rejected, found.was_moved))
+
+
 NOT_BEGUN: dict[str, tuple[str, dict[str, Any]]] = {
     "is still pulled": ("Pending", waiting("ContainerCreating", name="b")),
     "was not pulled in time": ("Failed", ended(137, "ContainerStatusUnknown", "b")),

@@ -875,16 +875,23 @@ def test_pods_of_a_multi_node_job_are_let_go_together_once_their_attempt_is_coun
     """Its Jobs first, which are never deleted."""
     jobs = [group_job(group) for group in (0, 1)]
     pods = [node(0, phase=FAILED), *(node(1, one, FAILED) for one in (0, 1))]
-    ended = [replace(one, members=0) for one in jobs]
     new, counted = (
         looked(*pods, of=gang_plan(attempts=2), status=status)
         for status in ({"state": "RUNNING"}, THREE_NODES)
     )
-    with_jobs = looked(*ended, *pods, of=gang_plan(attempts=2), status=THREE_NODES)
+    with_jobs = looked(*jobs, *pods, of=gang_plan(attempts=2), status=THREE_NODES)
 
     assert new.children.releasable == ()
     assert counted.children.releasable == tuple(pods)
-    assert with_jobs.children.overdue == ()
+    assert with_jobs.children.releasable == tuple(jobs)
+
+
+def test_a_job_that_has_made_no_pods_when_its_attempt_is_counted_is_suspended() -> None:
+    """It is not deleted, or nobody could tell whether it had made some."""
+    made = group_job(0)
+    look = looked(made, of=gang_plan(attempts=2), status=THREE_NODES)
+
+    assert (look.to_stop, look.children.overdue) == ((made,), ())
 
 
 # While the definition cannot be found

@@ -111,6 +111,13 @@ def test_an_override_replaces(name: str) -> None:
     assert container(plan, 1) == BASE["spec"]["containers"][1]
 
 
+def test_an_override_gives_what_the_container_had_none_of() -> None:
+    fields = {"env": [{"name": "A", "value": "1"}], "resources": {"limits": {"cpu": "1"}}}
+    plan = planned(containerOverrides=[{"name": "proxy", **fields}])
+
+    assert container(plan, 1) == {"name": "proxy", "image": "proxy:1", **fields}
+
+
 def test_an_override_finds_its_container_by_name() -> None:
     plan = planned(
         containerOverrides=[

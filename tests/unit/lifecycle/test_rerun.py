@@ -104,6 +104,12 @@ def test_what_is_recorded_are_the_children() -> None:
     assert status.array.members == "7-8"
 
 
+def test_as_long_as_no_children_are_recorded_the_array_is_awaited() -> None:
+    """Whatever else the status says of its children."""
+    assert awaited_array(rerun()) == "a"
+    assert awaited_array(rerun(BatchJobStatus(array=ArrayStatus(size=0)))) == "a"
+
+
 def test_a_rerun_of_an_array_of_which_nothing_failed_succeeds_at_once() -> None:
     _, status = looked(rerun(), rerun_gate("a", replace(OVER, failed=IndexSet())))
 
