@@ -157,22 +157,19 @@ def children_of(
             continue  # labels can be changed by whoever may patch Pods: it is no child of this job
         attempt = verdicts.get(seen.pod_uid, seen)
         is_counted = seen.index in final or seen.number <= used.get(seen.index, 0)
-        if retry is None and not is_counted and attempt.phase is Phase.FAILED:
-            sets[Phase.RUNNING].append(seen.index)
-        elif is_counted or attempt.phase.ended:
-            if not is_counted:
-                ended.append(attempt)
-            if not seen.phase.ended:
-                # Counted, or about to be: until its Pod is gone no further attempt may start.
-                live.append(seen)
-                sets[seen.phase].append(seen.index)
-                if is_counted and not seen.deleting:
-                    overdue.append(seen)
-            elif is_counted and seen.tracked:
-                releasable.append(seen)
-        else:
+        is_judged = retry is not None or attempt.phase is not Phase.FAILED
+        if attempt.phase.ended and is_judged and not is_counted:
+            ended.append(attempt)
+        if not seen.phase.ended:
+            # Whatever it counts as: until its Pod is gone no further attempt may start.
             live.append(seen)
             sets[seen.phase].append(seen.index)
+            if is_counted and not seen.deleting:
+                overdue.append(seen)
+        elif not (is_counted or is_judged):
+            sets[Phase.RUNNING].append(seen.index)
+        elif is_counted and seen.tracked:
+            releasable.append(seen)
     counted = _count(stored, ended, retry or RetryStrategy(), latest)
     done = counted.succeeded | counted.failed
     running = IndexSet.of(sets[Phase.RUNNING]) - done

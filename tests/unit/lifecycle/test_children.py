@@ -217,6 +217,15 @@ def test_while_nobody_knows_the_rules_a_failure_is_not_counted_and_stays_where_i
     assert (found.newly_ended, found.releasable) == ((), ())
 
 
+def test_while_nobody_knows_the_rules_an_attempt_that_cannot_start_keeps_what_it_holds() -> None:
+    stuck = attempt(Phase.STARTING, index=1)
+    given_up = {stuck.pod_uid: replace(stuck, phase=FAILED)}
+    found = children_of(stored(), [stuck], None, given_up)
+
+    assert sets_of(found) == {"starting": "1", "waiting": "0,2"}
+    assert (found.live, found.newly_ended) == ((stuck,), ())
+
+
 def test_while_nobody_knows_the_rules_a_failure_that_was_counted_is_released() -> None:
     before = attempt(FAILED, index=1)
     found = children_of(stored(used_1="1"), [before], None, {})
