@@ -570,6 +570,34 @@ def test_an_attempt_that_has_not_ended_has_ended_for_no_reason() -> None:
     assert not any((found.was_rejected, found.was_moved))
 
 
+def test_an_attempt_runs_from_when_the_last_of_its_containers_began() -> None:
+    both = [running("2026-01-01T00:00:20Z", "a"), running("2026-01-01T00:00:10Z", "b")]
+    found = observed_attempt(pod(status={"phase": "Running", "containerStatuses": both}))
+
+    assert found.started_at == START + timedelta(seconds=20)
+    assert found.stopped_at is None
+
+
+SET_UP: dict[str, tuple[list[dict[str, Any]], bool]] = {
+    "nothing is said": ([], False),
+    "it says so, among others": (
+        [condition("Ready", "False"), condition("PodReadyToStartContainers")],
+        True,
+    ),
+    "it says that it has not": (
+        [condition("PodScheduled"), condition("PodReadyToStartContainers", "False")],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SET_UP)
+def test_a_node_has_the_volumes_and_the_network_of_a_pod_when(what: str) -> None:
+    conditions, is_set_up = SET_UP[what]
+
+    assert observed_attempt(pod(status={"conditions": conditions})).is_set_up is is_set_up
+
+
 NOT_BEGUN: dict[str, tuple[str, dict[str, Any]]] = {
     "is still pulled": ("Pending", waiting("ContainerCreating", name="b")),
     "was not pulled in time": ("Failed", ended(137, "ContainerStatusUnknown", "b")),

@@ -34,7 +34,9 @@ def test_what_lies_outside_of_a_pods_life_is_not_believed(odd: datetime) -> None
 @pytest.mark.parametrize(
     ("told", "believed"),
     [
-        pytest.param({"started_at": None}, {"started_at": None}, id="it never started"),
+        pytest.param(
+            {"started_at": None}, {"started_at": None, "stopped_at": BOUND}, id="it never started"
+        ),
         pytest.param({"bound_at": None}, {"bound_at": None, "started_at": START}, id="never bound"),
         pytest.param(
             {"bound_at": None, "started_at": None},
