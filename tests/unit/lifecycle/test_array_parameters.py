@@ -236,6 +236,11 @@ HELD: dict[str, tuple[Any, Read, str]] = {
         read("a", "b"),
         "key lines of ConfigMap samples has 2 lines, but index 7 needs 8: ",
     ),
+    "one line too few": (
+        array_of({"configMap": CONFIG_MAP}, 2),
+        read("a"),
+        "key lines of ConfigMap samples has 1 lines, but index 1 needs 2: ",
+    ),
     "a line with too few values": (
         array_of({"configMap": {**CONFIG_MAP, "parameters": ["a", "b"]}}, 2),
         read("1,2", "3"),
@@ -315,6 +320,30 @@ def test_a_config_map_that_was_made_anew_holds_an_array_for_whose_children_it_ha
         "job, with indexes",
         stalled=True,
         look_again_at=START,
+    )
+
+
+def test_a_rerun_waits_for_the_lines_that_its_children_failed_with() -> None:
+    """Those of all children of the array before, which may have been more lines than there are."""
+    first = recorded(array_of({"configMap": CONFIG_MAP}, 2), read("a", "b"))
+    array = ArrayStatus(
+        size=1,
+        members="0",
+        parameters_digest=first.status.array.parameters_digest,
+        parameters_digest_indexes="0-1",
+    )
+    again = array_of({"configMap": CONFIG_MAP}, rerunFailedOf="before")
+    again = replace(again, status=BatchJobStatus(array=array))
+    same, shorter = values_of(again, read("a", "b")), values_of(again, read("a"))
+
+    assert isinstance(same, Values)
+    assert same.hold is None
+    assert isinstance(shorter, Values)
+    assert shorter.hold is not None
+    assert shorter.hold.message == (
+        "key lines of ConfigMap samples has other lines than before had, of which the failed "
+        "indexes are to run again: delete it and create it again with those, or submit this job "
+        "again with a ConfigMap of another name"
     )
 
 
