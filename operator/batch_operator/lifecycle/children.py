@@ -234,6 +234,8 @@ _EVENTS: Mapping[str, Callable[[RetryStrategy, PodAttempt], bool]] = {
     "moved": lambda _, one: one.was_moved,
 }
 """Fields of `Counted` that say how often something happened to a child, and when it did."""
+_REQUEUES = ("preempted", "moved")
+"""Those of them that cost no try, together `REQUEUES_MAX` times at most."""
 
 
 def _count(
@@ -253,7 +255,7 @@ def _count(
     failures: dict[FailureKey, list[int]] = defaultdict(list)
     for attempt in ended:
         index = attempt.index
-        requeues = events["preempted"].get(index, 0) + events["moved"].get(index, 0)
+        requeues = sum(events[name].get(index, 0) for name in _REQUEUES)
         if attempt.phase is Phase.SUCCEEDED:
             succeeded.append(index)
         elif attempt.number < latest[index] or _goes_on(
@@ -261,7 +263,8 @@ def _count(
         ):
             used[index] = used.get(index, 0) + 1
             for name, happened in _EVENTS.items():
-                if happened(retry, attempt):
+                costs_a_try = name in _REQUEUES and requeues >= REQUEUES_MAX
+                if happened(retry, attempt) and not costs_a_try:
                     events[name][index] = events[name].get(index, 0) + 1
             continue
         else:
@@ -288,7 +291,7 @@ def _goes_on(retry: RetryStrategy, attempt: PodAttempt, used: int, requeues: int
     is_requeued = attempt.was_preempted or attempt.was_rejected or attempt.was_moved
     if is_requeued and attempt.retryable and requeues < REQUEUES_MAX:
         return True
-    return is_retried(retry, attempt, attempts_used=used + 1 - requeues)
+    return is_retried(retry, attempt, attempts_used=used + 1 - min(requeues, REQUEUES_MAX))
 
 
 def _by_index(events: Mapping[int, IndexSet]) -> dict[int, int]:

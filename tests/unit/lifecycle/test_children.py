@@ -544,6 +544,31 @@ def test_an_attempt_that_its_node_rejected_costs_no_try_within_the_same_bound() 
     assert children_of(full, [last], RetryStrategy(attempts=1), {}).counted.failed == only
 
 
+def test_beyond_the_bound_every_rejection_costs_a_try() -> None:
+    only = IndexSet.range(1)
+    rejected = attempt(
+        Phase.FAILED, status_reason="Task failed to start", reason="Rejected by its node: OutOfcpu"
+    )
+    counted = Counted(only)
+    number = 0
+    while not counted.failed:
+        number += 1
+        again = replace(rejected, number=number)
+        counted = children_of(counted, [again], RetryStrategy(attempts=3), {}).counted
+
+        assert number <= REQUEUES_MAX + 3
+        assert counted.times_requeued(0) <= REQUEUES_MAX
+    assert number == REQUEUES_MAX + 3
+
+
+def test_of_a_job_whose_rows_tell_of_more_rejections_than_the_bound_the_rest_were_tries() -> None:
+    only = IndexSet.range(1)
+    before = Counted(only, attempts={REQUEUES_MAX + 1: only}, preempted={REQUEUES_MAX + 1: only})
+    failed = attempt(Phase.FAILED, number=REQUEUES_MAX + 2)
+
+    assert children_of(before, [failed], RetryStrategy(attempts=2), {}).counted.failed == only
+
+
 def test_a_move_is_counted_apart_from_making_room() -> None:
     moved = attempt(Phase.FAILED, status_reason="Moved to the next compute environment: too slow")
     counted = children_of(Counted(IndexSet.range(1)), [moved], RetryStrategy(), {}).counted

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import BATCH_JOBS, PODS
+from batch_operator.lifecycle.children import REQUEUES_MAX
 from batch_operator.lifecycle.outcomes import MOVED, PREEMPTED, REJECTED
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
@@ -64,7 +65,7 @@ class AttemptsWithinLimit:
         if pod.number > max(numbers, default=0) + 1:
             yield f"Pod {pod.name} is attempt {pod.number}, but the last one was {len(numbers)}"
         numbers.add(pod.number)
-        limit = self._limit(job, value) + len(self._requeued[pod.child])
+        limit = self._limit(job, value) + min(len(self._requeued[pod.child]), REQUEUES_MAX)
         if pod.number > limit:
             yield f"{title(job)} index {pod.index}: attempt {pod.number} of {limit}"
 
