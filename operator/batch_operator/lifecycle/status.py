@@ -22,6 +22,7 @@ from batch_operator.api.job import (
 )
 from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.lifecycle.evaluate import passed_in
 from batch_operator.lifecycle.gang import missing_pods
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.lifecycle.limits import EXCEEDED, limit_behind
@@ -138,6 +139,8 @@ def _idle_state(look: Evaluation) -> JobState:
     # What the job should run is not known (any more): states are not walked backwards.
     stored = look.job.status
     if stored.array is not None:
+        if (look.children.waiting - look.gated) & passed_in(look.job):
+            return JobState.RUNNABLE
         summary = stored.array.status_summary
         early = (state for state in (JobState.PENDING, JobState.SUBMITTED) if summary.get(state))
         return next(early, JobState.RUNNABLE)

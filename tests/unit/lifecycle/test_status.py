@@ -1112,6 +1112,18 @@ def test_an_unchanged_world_gives_an_equal_status_whatever_happened_before(
         assert status_of(story.look(), story.hold, story.now) == story.job.status
 
 
+def test_a_child_that_was_runnable_stays_so_when_its_queue_goes_while_others_are_pending() -> None:
+    """Its dependencies were met, and are not asked again: it must not be PENDING with the rest."""
+    ready, rest = IndexSet.range(1), IndexSet.parse("1-3")
+    waits = {"gate": Gate(ready, hold=WAITS), "array": {"size": 4}}
+    before = parsed(status(hold=behind(3), **waits))
+    after = status(queue_hold=Hold(Reason.JOB_QUEUE_NOT_FOUND, "apply it"), before=before, **waits)
+
+    for one in (before, after):
+        assert one.array is not None
+        assert (one.array.indexes.runnable, one.array.indexes.pending) == (str(ready), str(rest))
+
+
 def test_an_array_whose_children_are_at_work_is_pending_whatever_became_of_its_definition() -> None:
     """The first status after a restart may be written when the definition is gone already."""
     for phase in (RUNNING, SUCCEEDED):
