@@ -91,6 +91,48 @@ def test_an_attempt_that_is_counted_wrong_is_noticed(monkeypatch: pytest.MonkeyP
     assert {one.invariant for one in found.violations} == {"costs_add_up"}
 
 
+OWNED = {
+    "type": "UNMANAGED",
+    "maxvCpus": 4,
+    "instanceTypes": [{"name": "small", "vcpus": 4, "memory": "16Gi", "pricePerHour": 36}],
+}
+NODE = {"computeEnvironment": "local", "instanceType": "small", "vcpus": 4, "memory": "16Gi"}
+
+
+def test_nodes_that_never_started_are_not_held_against_their_job(tmp_path: Path) -> None:
+    """The main node ends while the other pulls its image, which never says when it was stopped."""
+    container = {"name": "main", "image": "x", "resources": {"requests": {"cpu": "1"}}}
+    pod = {"targetNodes": "0:", "podTemplate": {"spec": {"containers": [container]}}}
+    gang = {"type": "multinode", "nodeProperties": {"numNodes": 2, "nodeRangeProperties": [pod]}}
+    behaviors = [{"job": "a", "node": 1, "pullTime": "1m"}, {"job": "a", "runtime": "20s"}]
+    found = outcome(
+        tmp_path,
+        OWNED,
+        {"kind": "JobDefinition", "metadata": {"name": "gang"}, "spec": gang},
+        job("a", jobDefinition="gang"),
+        {
+            "kind": "Scenario",
+            "metadata": {"name": "s"},
+            "spec": {"behaviors": behaviors, "nodes": [{**NODE, "count": 1}]},
+        },
+    )
+
+    assert found.states() == {"default/a": ("SUCCEEDED", 1)}
+
+
+def test_a_price_that_went_before_the_operator_started_again_is_not_asked_for(
+    tmp_path: Path,
+) -> None:
+    others = [{"name": "large", "vcpus": 8, "memory": "16Gi", "pricePerHour": 72}]
+    patch = {"kind": "ComputeEnvironment", "name": "local", "spec": {"instanceTypes": others}}
+    events = [{"at": "5s", "patch": patch}, {"at": "10s", "restartOperator": {"downFor": "1s"}}]
+    found = outcome(
+        tmp_path, OWNED, job("a"), scenario("20s", *events, nodes=[{**NODE, "count": 1}])
+    )
+
+    assert "cost" not in found.statuses["BatchJob", "default", "a"]
+
+
 def test_nodes_that_come_and_go_are_paid_from_creation_to_removal(tmp_path: Path) -> None:
     """One node for two jobs of 60 s; it takes 30 s to come and is idle for 60 s before it goes."""
     found = outcome(

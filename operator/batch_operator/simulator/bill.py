@@ -62,7 +62,12 @@ class _Stay:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What one Pod cost. `is_certain`: it ended by itself, on a node that was still there."""
+    """What one Pod cost.
+
+    `is_certain`: it ended by itself, on a node that was still there, or ran until its main node's
+    end stopped it. A Pod that is stopped before its containers start never says when it ended; and
+    what a type cost that is listed no more, an operator that starts again does not know.
+    """
 
     job_uid: str
     environment: str
@@ -150,10 +155,17 @@ class Bill:
                     Tally(cost, cost if is_in_vain else 0, saved),
                     phase.ended
                     and not decides.attempt.stopping
+                    and (one.started_at is not None or not one.stopping)
+                    and self._is_listed(one.environment, life.node)
                     and (life.until_s is None or life.until_s > until_s),
                 )
             )
         return found
+
+    def _is_listed(self, environment: str, node: Node) -> bool:
+        """Whether the environment says now what such a node costs; its Pods may be priced alone."""
+        types = {one.name for one in self._specs[environment][-1].instance_types}
+        return not types or (node.pool is not None and node.pool.instance_type in types)
 
     def by_job(self, items: Iterable[Item]) -> dict[str, int]:
         """What each job cost, before the simulation and in it."""
