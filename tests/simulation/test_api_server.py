@@ -20,6 +20,7 @@ from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.garbage_collector import GarbageCollector
 from batch_operator.simulator.label_selector import selector
+from batch_operator.simulator.line import Line
 from batch_operator.simulator.patches import (
     UnknownListError,
     merge_patch,
@@ -306,8 +307,15 @@ def in_virtual_time(work: Coroutine[Any, Any, None]) -> None:
 
 
 def served() -> tuple[ApiServer, SimulatedApiClient]:
-    server = ApiServer(asyncio.get_running_loop().time, seed=0)
-    return server, SimulatedApiClient(server, "operator")
+    server, _, client = on_a_line()
+    return server, client
+
+
+def on_a_line() -> tuple[ApiServer, Line, SimulatedApiClient]:
+    loop = asyncio.get_running_loop()
+    server = ApiServer(loop.time, seed=0)
+    line = Line(server, loop)
+    return server, line, SimulatedApiClient(server, "operator", line)
 
 
 def make_pod(server: ApiServer, name: str, **labels: str) -> None:
@@ -447,3 +455,42 @@ def relabel(server: ApiServer, name: str, app: str) -> None:
 def _name(raw: msgspec.Raw) -> str:
     name: str = msgspec.json.decode(raw)["metadata"]["name"]
     return name
+
+
+def test_nothing_gets_through_a_line_that_is_cut() -> None:
+    """Requests fail, a watch breaks at once, and a list shows later what was written meanwhile."""
+
+    async def work() -> None:
+        server, line, client = on_a_line()
+        make_pod(server, "p0")
+        events = client.watch(PODS, label_selector=None, resource_version="1")
+        assert (await anext(events)).type == "ADDED"
+        asyncio.get_running_loop().call_later(10, line.cut, 600)
+
+        with pytest.raises(ApiError) as broken:
+            await anext(events)
+        assert broken.value.status == 0
+        assert asyncio.get_running_loop().time() < 11
+        make_pod(server, "p1")
+        with pytest.raises(ApiError):
+            await client.get(PODS, "default", "p1")
+        with pytest.raises(ApiError):
+            await client.list_page(PODS)
+
+        await asyncio.sleep(600)
+        assert [_name(one) for one in (await client.list_page(PODS)).items] == ["p0", "p1"]
+
+    in_virtual_time(work())
+
+
+def test_what_was_written_long_before_the_line_was_back_is_not_told_any_more() -> None:
+    async def work() -> None:
+        server, line, client = on_a_line()
+        line.cut(600)
+        make_pod(server, "p0")
+        await asyncio.sleep(601)
+        events = client.watch(PODS, label_selector=None, resource_version="1")
+
+        assert (await anext(events)).type == "ERROR"
+
+    in_virtual_time(work())

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from batch_operator.cluster.client import Resource
     from batch_operator.simulator.api_server import ApiServer
+    from batch_operator.simulator.line import Line
 
 
 class ForgetfulApiClient(SimulatedApiClient):
     """Loses the reply to the first Pod, and hears of everything five seconds late."""
 
-    def __init__(self, server: ApiServer, actor: str) -> None:
-        super().__init__(server, actor, Distance(watch_lag_s=5.0))
+    def __init__(self, server: ApiServer, actor: str, line: Line) -> None:
+        super().__init__(server, actor, line, Distance(watch_lag_s=5.0))
         self._lost = False
 
     async def create(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from batch_operator.simulator.api_server import ApiServer, Log, Write
+    from batch_operator.simulator.line import Line
 
     Matches = Callable[[Mapping[str, str]], bool]
 
@@ -40,9 +41,12 @@ class Distance:
 class SimulatedApiClient:
     """See `cluster.client.ApiClient`. `actor` is whose writes these are, for the checkers."""
 
-    def __init__(self, server: ApiServer, actor: str, distance: Distance | None = None) -> None:
+    def __init__(
+        self, server: ApiServer, actor: str, line: Line, distance: Distance | None = None
+    ) -> None:
         self._server = server
         self._actor = actor
+        self._line = line
         self._distance = distance or Distance()
         self._lists: dict[str, list[Write]] = {}
         self._pages = 0
@@ -66,6 +70,7 @@ class SimulatedApiClient:
         `ago_s` asks for a list as it was so long ago; only `faults` does that.
         """
         await asyncio.sleep(self._distance.request_s)
+        self._line.check()
         if continue_token:
             version, _, token = continue_token.partition(_CONTINUE)
             if int(version) < self._server.log(resource).compacted_to or token not in self._lists:
@@ -83,6 +88,7 @@ class SimulatedApiClient:
                 and namespace in {None, one.object["metadata"].get("namespace")}
             ]
         await asyncio.sleep(self._distance.reply_s)
+        self._line.check()
         return self._page(left, version, limit)
 
     def _page(self, left: list[Write], version: str, limit: int) -> ListPage:
@@ -99,6 +105,7 @@ class SimulatedApiClient:
         self, resource: Resource, *, label_selector: str | None, resource_version: str
     ) -> AsyncIterator[WatchEvent]:
         await asyncio.sleep(self._distance.request_s + self._distance.reply_s)
+        self._line.check()
         log, matches = self._server.log(resource), selector(label_selector or "")
         position = log.position_after(int(resource_version))
         now = asyncio.get_running_loop().time
@@ -106,6 +113,7 @@ class SimulatedApiClient:
         while position is not None and now() < ends_at:
             if position >= log.end:
                 await self._wait(log, min(ends_at, bookmark_at))
+                self._line.check()
                 if now() >= bookmark_at and position >= log.end:
                     bookmark_at = now() + BOOKMARK_S
                     yield _bookmark(resource, self._server.version)
@@ -115,6 +123,7 @@ class SimulatedApiClient:
                 break
             if (lag_s := write.at_s + self._distance.watch_lag_s - now()) > 0:
                 await asyncio.sleep(lag_s)
+            self._line.check()
             position += 1
             if event := _event(write, matches):
                 yield event
@@ -190,10 +199,12 @@ class SimulatedApiClient:
 
     async def _call(self, work: Callable[[], bytes]) -> bytes:
         await asyncio.sleep(self._distance.request_s)
+        self._line.check()
         try:
             return work()
         finally:
             await asyncio.sleep(self._distance.reply_s)
+            self._line.check()
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

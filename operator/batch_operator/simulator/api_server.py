@@ -110,6 +110,10 @@ class Log:
         self._writes.append(write)
         if len(self._writes) % _PRUNE_EVERY == 0:
             self.compact(before_s=write.at_s - HISTORY_S)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have whoever waits for a write look again."""
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -166,6 +170,9 @@ class ApiServer:
 
     def log(self, resource: Resource) -> Log:
         return self._logs[resource]
+
+    def logs(self) -> Iterable[Log]:
+        return self._logs.values()
 
     def entries_as_of(self, resource: Resource, ago_s: float) -> tuple[int, list[Write]]:
         """The version of a moment and every object's latest write then, as far as is remembered."""

@@ -37,6 +37,7 @@ from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
 from batch_operator.simulator.garbage_collector import GarbageCollector
 from batch_operator.simulator.job_controller import JobController, node_of
 from batch_operator.simulator.kubelet import Fate, Kubelet
+from batch_operator.simulator.line import Line
 from batch_operator.simulator.nodes import Nodes, NodeStarter, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.process import OperatorProcess
@@ -160,7 +161,11 @@ class _Simulation:
         loop.set_exception_handler(self._unhandled)
         self._seed = seed
         self._server = server = ApiServer(loop.time, seed)
-        self._panel = Panel(NOTICE_WITH_FAULTS_S if faults else NOTICE_S)
+        self._line = Line(server, loop)
+        cuts = [one.cut_off_operator for one in scenario.spec.events if one.cut_off_operator]
+        is_disturbed = bool(faults or cuts)
+        notice_s = NOTICE_WITH_FAULTS_S if is_disturbed else NOTICE_S
+        self._panel = Panel(notice_s + sum(one.for_ for one in cuts))
         self._transitions: list[Transition] = []
         self._account = Account()
         self._trace = Trace(self._tell)
@@ -180,7 +185,7 @@ class _Simulation:
         self._dice = Dice(seed) if faults else None
         if faults or crash:
             Janitor(server, loop)
-        self._settle_s = SETTLE_AFTER_FAULTS_S if faults else SETTLE_S
+        self._settle_s = SETTLE_AFTER_FAULTS_S if is_disturbed else SETTLE_S
         self._operator = OperatorProcess(
             self._client,
             VirtualClock(loop),
@@ -206,7 +211,7 @@ class _Simulation:
         self.report(f"{context.get('message')}: {context.get('exception')!r}")
 
     def _client(self) -> ApiClient:
-        client = SimulatedApiClient(self._server, OPERATOR)
+        client = SimulatedApiClient(self._server, OPERATOR, self._line)
         return client if self._dice is None else FaultyApiClient(client, self._dice)
 
     def _tell(self, transition: Transition) -> None:
@@ -249,6 +254,7 @@ class _Simulation:
             or self._kubelet.waiting > 0
             or any(one.waiting for one in self._controllers)
             or not self._operator.is_up
+            or self._line.is_cut
             or (due_in_s is not None and due_in_s > QUIET_S)
             or (self._dice is not None and now_s <= self._dice.last_s)
         )
@@ -341,6 +347,8 @@ class _Simulation:
                 self._cloud.refuse(event.refuse_capacity)
             elif event.restart_operator is not None:
                 self._operator.restart(event.restart_operator.down_for)
+            elif event.cut_off_operator is not None:
+                self._line.cut(event.cut_off_operator.for_)
         except ApiError as error:
             self._problem = InvalidInputError(
                 f"spec.events[{number}], at {event.at:g} s: the API server refuses: {error.message}"

@@ -208,6 +208,12 @@ class RestartOperator(_Strict):
     down_for: Duration = 0.0
 
 
+class CutOffOperator(_Strict):
+    """Nothing of the operator reaches the API server, as when that is away, nor the reverse."""
+
+    for_: Duration = Field(alias="for")
+
+
 class Event(_Strict):
     """Something that happens at a virtual time."""
 
@@ -218,13 +224,14 @@ class Event(_Strict):
     patch: Patch | None = None
     delete: Target | None = None
     restart_operator: RestartOperator | None = None
+    cut_off_operator: CutOffOperator | None = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Event:
         if len(self.model_fields_set - {"at"}) != 1:
             raise ValueError(
-                "give exactly one of interruptNodes, refuseCapacity, apply, patch, delete and "
-                "restartOperator"
+                "give exactly one of interruptNodes, refuseCapacity, apply, patch, delete, "
+                "restartOperator and cutOffOperator"
             )
         return self
 

@@ -37,7 +37,10 @@ VIOLATIONS_MAX = 20
 
 
 class Panel:
-    """All checkers, and what they have found."""
+    """All checkers, and what they have found.
+
+    `notice_s` is how long the operator may take to learn of what people ask for.
+    """
 
     def __init__(self, notice_s: float = 5.0) -> None:
         self.violations: list[Violation] = []
@@ -47,8 +50,8 @@ class Panel:
             TerminalIsFinal(),
             AttemptsWithinLimit(),
             DependenciesBeforeStart(),
-            CapacityNeverExceeded(),
-            UnitsAccountedFor(),
+            CapacityNeverExceeded(notice_s),
+            UnitsAccountedFor(notice_s),
             NoStartAfterCancel(notice_s),
             NodesInOrder(),
             NoNodeLeftBehind(),

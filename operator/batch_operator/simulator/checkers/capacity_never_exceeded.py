@@ -14,20 +14,19 @@ if TYPE_CHECKING:
 
     from batch_operator.simulator.api_server import Write
 
-_NOTICE_S = 5.0
-"""A start that was decided before a smaller maxvCpus could be known counts against the old one."""
-
 
 class CapacityNeverExceeded:
     """Stronger than promised: Pods count from when they may be bound, not from STARTING on.
 
     What runs when maxvCpus is lowered goes on, so only new Pods are held against the limit. Those
-    of a multi-node attempt have their room from when its first one was made.
+    of a multi-node attempt have their room from when its first one was made. `notice_s` is how long
+    the operator may take to learn of a smaller maxvCpus.
     """
 
     name = "capacity_never_exceeded"
 
-    def __init__(self) -> None:
+    def __init__(self, notice_s: float) -> None:
+        self._notice_s = notice_s
         self._held: dict[str, tuple[str, int]] = {}
         self._used: Counter[str] = Counter()
         self._limits: dict[str, list[tuple[float, int]]] = {}
@@ -62,8 +61,8 @@ class CapacityNeverExceeded:
     def _limit(self, environment: str, at_s: float) -> int:
         """The largest limit that was valid lately."""
         known = self._limits.get(environment, [])
-        valid = [limit for since_s, limit in known if since_s >= at_s - _NOTICE_S]
-        before = [limit for since_s, limit in known if since_s < at_s - _NOTICE_S]
+        valid = [limit for since_s, limit in known if since_s >= at_s - self._notice_s]
+        before = [limit for since_s, limit in known if since_s < at_s - self._notice_s]
         return max([*valid, *before[-1:]], default=0)
 
     def finish(self, end: End) -> Iterable[str]:

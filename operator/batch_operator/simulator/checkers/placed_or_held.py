@@ -13,7 +13,18 @@ if TYPE_CHECKING:
     from batch_operator.simulator.api_server import Write
 
 _NEEDS_NO_REASON = frozenset({"RUNNING", "SUCCEEDED", "FAILED"})
-_PASSES = frozenset({"ContainersStarting", "JobDefinitionNotReady", "PodRefused", "WaitingForNode"})
+_PASSES = frozenset(
+    {
+        "ConsumableResourceBusy",
+        "ContainersStarting",
+        "JobDefinitionNotReady",
+        "OperatorError",
+        "ParametersBeingRecorded",
+        "PodRefused",
+        "Stopping",
+        "WaitingForNode",
+    }
+)
 """Reasons that pass by themselves: in a world at rest they mean that something was forgotten."""
 
 

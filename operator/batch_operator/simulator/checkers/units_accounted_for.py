@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from batch_operator.simulator.api_server import Write
 
 Child = tuple[str, int]
-_NOTICE_S = 5.0
-"""A start that was decided before a smaller total could be known counts against the old one."""
 _FINAL = frozenset({"SUCCEEDED", "FAILED"})
 
 
@@ -32,12 +30,14 @@ class UnitsAccountedFor:
 
     AWS gives units back when a job is over, so a Pod that still ends then holds none. Of what is
     used up, a child's grant has to be stored before its first Pod, in the resource that there is
-    then; and what has been granted once, in whatever row, never becomes less.
+    then; and what has been granted once, in whatever row, never becomes less. `notice_s` is how
+    long the operator may take to learn of a smaller total.
     """
 
     name = "units_accounted_for"
 
-    def __init__(self) -> None:
+    def __init__(self, notice_s: float) -> None:
+        self._notice_s = notice_s
         self._resources: dict[str, Mapping[str, Any]] = {}
         self._totals: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._used_up: dict[str, int] = {}
@@ -135,8 +135,8 @@ class UnitsAccountedFor:
     def _total(self, name: str, at_s: float) -> int:
         """The largest total that was valid lately."""
         known = self._totals[name]
-        valid = [total for since_s, total in known if since_s >= at_s - _NOTICE_S]
-        before = [total for since_s, total in known if since_s < at_s - _NOTICE_S]
+        valid = [total for since_s, total in known if since_s >= at_s - self._notice_s]
+        before = [total for since_s, total in known if since_s < at_s - self._notice_s]
         return max([*valid, *before[-1:]], default=0)
 
     def finish(self, end: End) -> Iterable[str]:
