@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.simulated import MIXED, ROOT
+from support.simulated import MIXED, ROOT, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,17 +19,17 @@ ARGUMENTS = {"plain": [], "faults": ["--faults", "--seed", "7"]}
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS)
 @pytest.mark.parametrize("path", [MIXED, FAIR], ids=lambda path: path.stem)
 def test_output_is_the_same_to_the_byte(path: Path, arguments: list[str]) -> None:
-    outputs = {_output(arguments, hash_seed, path) for hash_seed in ("1", "2")}
+    outputs = {output(path, arguments, hash_seed) for hash_seed in ("1", "2")}
 
     assert len(outputs) == 1
 
 
 def test_another_seed_is_another_run() -> None:
-    assert _output(["--seed", "1"], "1") != _output(["--seed", "2"], "1")
+    assert output(MIXED, ["--seed", "1"], "1") != output(MIXED, ["--seed", "2"], "1")
 
 
 def test_lines_are_as_the_contract_has_them() -> None:
-    lines = [json.loads(line) for line in _output([], "1").splitlines()]
+    lines = [json.loads(line) for line in output(MIXED, [], "1").splitlines()]
     changes = [line for line in lines if "t" in line]
     finals = [line for line in lines if "final" in line]
 
@@ -46,17 +43,3 @@ def test_lines_are_as_the_contract_has_them() -> None:
     for final in finals:
         own = [one for one in changes if f"{one['namespace']}/{one['job']}" == final["final"]]
         assert (own[0]["from"], own[0]["to"], own[0]["t"]) == (None, "SUBMITTED", own[0]["t"])
-
-
-def _output(arguments: list[str], hash_seed: str, path: Path = MIXED) -> bytes:
-    command = [sys.executable, "-m", "batch_operator", "simulate", str(path), "-o", "json"]
-    done = subprocess.run(
-        [*command, *arguments],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout

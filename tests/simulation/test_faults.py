@@ -6,26 +6,32 @@ where they begin.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.simulated import EXAMPLES, WORKLOADS, Trial, problem, problems, run
+from support.simulated import (
+    EXAMPLES,
+    FIRST_SEED,
+    SEEDS,
+    WORKLOADS,
+    Trial,
+    problem,
+    problems,
+    run,
+)
 
 if TYPE_CHECKING:
     from multiprocessing.pool import Pool
     from pathlib import Path
 
-SEEDS = int(os.environ.get("BATCH_OPERATOR_SEEDS", "10"))
-FIRST = int(os.environ.get("BATCH_OPERATOR_FIRST_SEED", "1"))
 EXACT = [path for path in EXAMPLES if path.stem in {"array-with-failures", "pipeline", "retry"}]
 
 
 @pytest.mark.parametrize("path", sorted(WORKLOADS.glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.timeout(300 + 10 * SEEDS)
 def test_a_bad_day_changes_no_outcome(path: Path, pool: Pool) -> None:
-    trials = [Trial(path, seed, faults=True) for seed in range(FIRST, FIRST + SEEDS)]
+    trials = [Trial(path, seed, faults=True) for seed in range(FIRST_SEED, FIRST_SEED + SEEDS)]
     found = problems(pool, trials)
 
     assert not found, f"{len(found)} of {len(trials)}; the first: {found[0]}"

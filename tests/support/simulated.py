@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from batch_operator.simulator.report import Outcome
     from batch_operator.simulator.scenario import Scenario
 
+SEEDS = int(os.environ.get("BATCH_OPERATOR_SEEDS", "10"))
+FIRST_SEED = int(os.environ.get("BATCH_OPERATOR_FIRST_SEED", "1"))
+"""How many seeds are tried (nightly: hundreds), and where they begin."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "scenarios").glob("*.yaml"))
 WORKLOADS = ROOT / "tests" / "simulation" / "workloads"
@@ -122,3 +128,18 @@ def problem(trial: Trial) -> str | None:
 def problems(pool: Pool, trials: Iterable[Trial]) -> list[str]:
     """What is wrong with these runs, which are shared out among processes."""
     return [one for one in pool.imap(problem, trials, chunksize=5) if one is not None]
+
+
+def output(path: Path, arguments: list[str], hash_seed: str) -> bytes:
+    """What the command prints as JSON lines, in a process whose hashes are seeded."""
+    command = [sys.executable, "-m", "batch_operator", "simulate", str(path), "-o", "json"]
+    done = subprocess.run(
+        [*command, *arguments],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
