@@ -58,17 +58,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job("bad", "d", arrayProperties={"size": 10_001}),
         "less than or equal to 10000",
     ),
-    "array with size and indexes": (
-        job("bad", "d", arrayProperties={"size": 3, "indexes": "0-2"}),
-        "exactly one of size (indexes 0 to size-1), indexes and rerunFailedOf",
+    "array with indexes and rerunFailedOf": (
+        job("bad", "d", arrayProperties={"indexes": "0-2", "rerunFailedOf": "a"}),
+        "indexes or both, or nothing but rerunFailedOf",
     ),
     "array with neither": (
         job("bad", "d", arrayProperties={"maxParallel": 3}),
-        "give exactly one of size",
+        "give size (indexes 0 to size-1), indexes or both",
     ),
     "array with size and rerunFailedOf": (
         job("bad", "d", arrayProperties={"size": 3, "rerunFailedOf": "a"}),
-        "exactly one of size (indexes 0 to size-1), indexes and rerunFailedOf",
+        "indexes or both, or nothing but rerunFailedOf",
     ),
     "array that runs its own failed indexes again": (
         job("bad", "d", arrayProperties={"rerunFailedOf": "bad"}),

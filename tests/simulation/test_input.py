@@ -298,8 +298,8 @@ def test_a_config_map_that_is_immutable_stays_as_it_is(tmp_path: Path, changed: 
 @pytest.mark.parametrize(
     ("array", "sentence"),
     [
-        ("{size: 2, rerunFailedOf: a}", "give exactly one of size"),
-        ("{maxParallel: 2}", "give exactly one of size"),
+        ("{size: 2, rerunFailedOf: a}", "give size (indexes 0 to size-1), indexes or both"),
+        ("{maxParallel: 2}", "give size (indexes 0 to size-1), indexes or both"),
         ("{rerunFailedOf: other}", "spec.arrayProperties.rerunFailedOf: name another array"),
     ],
 )

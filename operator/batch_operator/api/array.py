@@ -148,9 +148,8 @@ class ArrayProperties(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "(has(self.size) ? 1 : 0) + (has(self.indexes) ? 1 : 0) + "
-                "(has(self.rerunFailedOf) ? 1 : 0) == 1",
-                "give exactly one of size (indexes 0 to size-1), indexes and rerunFailedOf",
+                "has(self.rerunFailedOf) != (has(self.size) || has(self.indexes))",
+                "give size (indexes 0 to size-1), indexes or both, or nothing but rerunFailedOf",
             )
         )
     )
@@ -160,14 +159,15 @@ class ArrayProperties(Model):
         ge=1,
         le=ARRAY_SIZE_MAX,
         description="Number of children, 1 to 10000; their indexes are 0 to size-1. (AWS Batch: "
-        "2 at least.)",
+        "2 at least.) With indexes: what AWS_BATCH_JOB_ARRAY_SIZE says to children.",
     )
     indexes: str | None = Field(
         default=None,
         min_length=1,
         max_length=16_384,
         pattern=INTERVALS,
-        description="Beyond AWS Batch: only these indexes, as intervals such as 0-9,15.",
+        description="Beyond AWS Batch: only these indexes, as intervals such as 0-9,15. "
+        "AWS_BATCH_JOB_ARRAY_SIZE is size if that is given, else the highest of them plus one.",
     )
     rerun_failed_of: Name | None = Field(
         default=None,

@@ -102,6 +102,11 @@ class IndexSet:
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(starmap(range, self._runs())) if self.bits else iter(())
 
+    @property
+    def end(self) -> int:
+        """The number above all indexes; 0 of an empty set."""
+        return self.bits.bit_length()
+
     def first(self, count: int) -> list[int]:
         """The lowest `count` indexes, ascending; fewer when the set is smaller."""
         return list(islice(self, max(0, count)))

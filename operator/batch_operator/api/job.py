@@ -30,6 +30,7 @@ from batch_operator.api.common import (
 )
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.cost import JobCost, Money
+from batch_operator.api.index_set import MAX_INDEX
 
 
 class JobState(StrEnum):
@@ -402,6 +403,13 @@ class ArrayStatus(Model):
     members: Intervals | None = Field(
         default=None,
         description="The children of a rerunFailedOf, recorded before the first of them starts.",
+    )
+    told_size: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_INDEX + 1,
+        description="AWS_BATCH_JOB_ARRAY_SIZE of the children of a rerunFailedOf: that array's, "
+        "recorded with members.",
     )
     parameters_digest: str | None = Field(
         default=None,

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DEPENDENT_JOB_FAILED = "Dependent Job failed"
 NEVER_SATISFIED = "Dependency never satisfied"
 
+INDEXES_LENGTH_MAX = 60
+"""So much of a set of indexes is shown in a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
@@ -44,6 +47,10 @@ class Upstream:
     is_array: bool
     knows_members: bool = True
     lines: RecordedLines | None = None
+    told_size: int = 1
+    """AWS_BATCH_JOB_ARRAY_SIZE of its children."""
+    is_rerun: bool = False
+    """Its children are those that failed in another array."""
 
     @property
     def never(self) -> IndexSet:
@@ -73,6 +80,8 @@ class Gate:
     """The job's children, when they have just become known and are not recorded yet."""
     lines: RecordedLines | None = None
     """What the array had that these children failed in."""
+    told_size: int | None = None
+    """The same of its AWS_BATCH_JOB_ARRAY_SIZE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +165,11 @@ def _ask_predecessors(own: Upstream) -> _Answer:
 
 
 def _ask_same_index(dependency: Dependency, own: Upstream, upstream: Upstream) -> _Answer:
+    """N_TO_N. What a rerun does not run again has succeeded before."""
     message = f"the child with the same index of job {dependency.job} failed"
+    before = own.members - upstream.members if upstream.is_rerun else IndexSet()
     return _Answer(
-        own.members & upstream.succeeded,
+        own.members & upstream.succeeded | before,
         own.members & upstream.never,
         Doom(DEPENDENT_JOB_FAILED, "DependencyFailed", message),
         f"the child with the same index of {dependency.job} to succeed",
@@ -208,12 +219,17 @@ def _mismatch(dependency: Dependency, own: Upstream, upstream: Upstream) -> Hold
     if dependency.type is DependencyType.N_TO_N:
         if not (own.is_array and upstream.is_array):
             return _invalid(f"type N_TO_N needs two arrays: this job and {name}")
-        if own.members != upstream.members:
+        if not upstream.is_rerun and own.members != upstream.members:
             return _invalid(
                 f"type N_TO_N needs the same indexes on both sides: {name} has "
-                f"{len(upstream.members)}, this job {len(own.members)}"
+                f"{_shortened(upstream.members)}, this job {_shortened(own.members)}"
             )
     return None
+
+
+def _shortened(indexes: IndexSet) -> str:
+    text = str(indexes)
+    return text if len(text) <= INDEXES_LENGTH_MAX else f"{text[:INDEXES_LENGTH_MAX]}…"
 
 
 def _invalid(problem: str) -> Hold:

@@ -42,7 +42,7 @@ from batch_operator.lifecycle.limits import (
     stays_due,
     waits_of,
 )
-from batch_operator.lifecycle.members import awaited_array, members_of
+from batch_operator.lifecycle.members import awaited_array, members_of, told_size
 from batch_operator.lifecycle.outcomes import HOST_LOST, MOVED, OUT_OF_MEMORY, PREEMPTED, REJECTED
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
 from batch_operator.lifecycle.stops import Policy, Stop, review, stop_by_limit, stop_of
@@ -107,6 +107,8 @@ class Evaluation:
     """Whether it is known which children the job has."""
     lines: RecordedLines | None = None
     """What the array had whose failed indexes the job runs again, if that has just become known."""
+    told_size: int | None = None
+    """AWS_BATCH_JOB_ARRAY_SIZE of its children, if that has just become known."""
     to_stop: tuple[PodAttempt, ...] = ()
     """Attempts that have to be ended now."""
     to_move: tuple[tuple[PodAttempt, str], ...] = ()
@@ -214,16 +216,18 @@ def _events(rows: Sequence[IndexEvents]) -> dict[int, IndexSet]:
 
 def upstream_of(job: Job) -> Upstream:
     """A job as those see it that depend on it."""
-    is_array = job.spec.array_properties is not None
+    array = job.spec.array_properties
     counted = counted_in(job)
     return Upstream(
         job.status.state,
         counted.members,
         counted.succeeded,
         counted.failed,
-        is_array,
+        array is not None,
         knows_members=awaited_array(job) is None,
         lines=recorded_lines(job),
+        told_size=told_size(job),
+        is_rerun=array is not None and array.rerun_failed_of is not None,
     )
 
 
@@ -310,6 +314,7 @@ def evaluate(
         gate_hold=gate.hold if gated else None,
         knows_members=knows_members,
         lines=gate.lines,
+        told_size=gate.told_size,
         start_limit=limit,
         to_stop=_all_to_stop(reviewed.to_stop, over),
         to_move=reviewed.to_move,

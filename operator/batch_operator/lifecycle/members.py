@@ -22,15 +22,26 @@ def members_of(job: Job) -> IndexSet:
     array = job.spec.array_properties
     if array is None:
         return IndexSet.range(1)
-    if array.size:
-        return IndexSet.range(array.size)
     if array.rerun_failed_of is not None:
         stored = job.status.array
         return IndexSet.parse(stored.members if stored else None)
+    if array.indexes is None:
+        return IndexSet.range(array.size or 1)
     try:
-        return IndexSet.parse(array.indexes or "0")
+        return IndexSet.parse(array.indexes)
     except ValueError:
         return IndexSet.range(1)  # `plan` says what is wrong with it
+
+
+def told_size(job: Job) -> int:
+    """The children's AWS_BATCH_JOB_ARRAY_SIZE, which is above the index of each of them.
+
+    Programs divide their work by it. So a rerun has that of the array whose work it does.
+    """
+    array, stored = job.spec.array_properties, job.status.array
+    recorded = stored.told_size if stored is not None else None
+    given = array.size if array is not None else None
+    return recorded or given or members_of(job).end
 
 
 def awaited_array(job: Job) -> str | None:

@@ -332,9 +332,15 @@ def _index_problem(spec: BatchJobSpec) -> Invalid | None:
     if array is None or array.indexes is None:
         return None
     try:
-        count = len(IndexSet.parse(array.indexes))
+        indexes = IndexSet.parse(array.indexes)
     except ValueError as error:
         return Invalid(f"spec.arrayProperties.indexes: {error}")
+    count = len(indexes)
+    if array.size is not None and indexes.end > array.size:
+        return Invalid(
+            f"spec.arrayProperties.indexes goes up to {indexes.end - 1}, and size is {array.size}: "
+            f"give a size above all indexes, or leave it out"
+        )
     if count > ARRAY_SIZE_MAX:
         return Invalid(
             f"spec.arrayProperties.indexes names {count} indexes: name at most {ARRAY_SIZE_MAX}, "

@@ -31,7 +31,13 @@ def rerun_gate(name: str, array: Upstream | None) -> Gate:
         Reason.WAITING_FOR_DEPENDENCIES,
         f"the {len(array.failed)} indexes that failed in {name} are being recorded",
     )
-    return Gate(IndexSet(), hold=recorded, members=array.failed, lines=array.lines)
+    return Gate(
+        IndexSet(),
+        hold=recorded,
+        members=array.failed,
+        lines=array.lines,
+        told_size=array.told_size,
+    )
 
 
 def _missing(name: str) -> Hold:

@@ -341,6 +341,7 @@ def _array(
     return ArrayStatus(
         size=len(counted.members),
         members=str(counted.members) if array.rerun_failed_of else None,
+        told_size=look.told_size or (look.job.status.array or ArrayStatus(size=0)).told_size,
         status_summary={state: len(those) for state, those in sets.items()},
         # It has no field for those that are SUBMITTED: they are the rest.
         indexes=ArrayIndexes(

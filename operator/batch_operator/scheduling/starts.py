@@ -9,6 +9,7 @@ from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.evaluate import counted_in
+from batch_operator.lifecycle.members import told_size
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.provisioning.followers import pod_annotations, provisioning_class
 from batch_operator.provisioning.packing import demand_of
@@ -184,7 +185,7 @@ def _attempt(
         plan=plan,
         index=index,
         number=counted.used(index) + 1,
-        array_size=len(counted.members) if look.job.spec.array_properties else None,
+        array_size=told_size(look.job) if look.job.spec.array_properties else None,
         environment=environment.name,
         node_selector=selector,
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(index)),

@@ -138,10 +138,10 @@ def _array_problem(job: Json) -> str | None:
     array = job["spec"].get("arrayProperties")
     if array is None:
         return None
-    if sum(field in array for field in ("size", "indexes", "rerunFailedOf")) != 1:
+    if ("rerunFailedOf" in array) == ("size" in array or "indexes" in array):
         return (
-            "spec.arrayProperties: give exactly one of size (indexes 0 to size-1), indexes and "
-            "rerunFailedOf"
+            "spec.arrayProperties: give size (indexes 0 to size-1), indexes or both, or nothing "
+            "but rerunFailedOf"
         )
     if array.get("rerunFailedOf") == job["metadata"]["name"]:
         return "spec.arrayProperties.rerunFailedOf: name another array"

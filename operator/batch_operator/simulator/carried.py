@@ -30,6 +30,7 @@ from batch_operator.cluster.client import (
 from batch_operator.lifecycle.array_parameters import Read, lines_of, source_of
 from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.holds import Hold, Reason
+from batch_operator.lifecycle.members import told_size
 from batch_operator.lifecycle.plan import Definition, Plan, make_plan
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.lifecycle.states import FINAL
@@ -239,7 +240,7 @@ def _start(
         plan=plan,
         index=live.child,
         number=live.number,
-        array_size=len(counted.members) if job.spec.array_properties else None,
+        array_size=told_size(job) if job.spec.array_properties else None,
         environment=environment.name,
         node_selector=selector,
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(live.child)),

@@ -68,6 +68,7 @@ OVERRIDE = {
 CHILDREN = {
     "size": 10,
     "members": "0-9",
+    "toldSize": 10,
     "statusSummary": {"RUNNABLE": 0, "RUNNING": 3, "SUCCEEDED": 5, "FAILED": 2},
     "indexes": {
         "pending": "0",

@@ -170,7 +170,7 @@ CASES: dict[str, Case] = {
         [N_TO_N],
         {"a": array(5)},
         own=array(),
-        waits="type N_TO_N needs the same indexes on both sides: a has 5, this job 4",
+        waits="type N_TO_N needs the same indexes on both sides: a has 0-4, this job 0-3",
     ),
     "child by child of a job that is no array": Case(
         [N_TO_N],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
+
+import pytest
 
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.scheduling.mutations import StartAttempt
 from support.builders import job
 from support.world import CrashError, World
 
-FAILURES = {("first", 1), ("first", 4), ("second", 4)}
+FAILURES = {("first", 1), ("first", 4), ("second", 4), ("step", 2)}
 
 
 def rerun(of: str) -> dict[str, str]:
@@ -69,12 +72,12 @@ def test_a_rerun_may_be_submitted_when_its_array_is_long_over() -> None:
     assert outcomes(world)["second"] == ("FAILED", "1,4")
 
 
-def test_the_size_that_children_see_is_the_number_of_those_that_run_again() -> None:
+def test_the_size_that_children_see_is_that_of_the_array_whose_work_they_do() -> None:
     world = workload()
     run(world)
     sizes = {start.job.name: start.array_size for start in world.started}
 
-    assert sizes == {"first": 6, "second": 2, "third": 1}
+    assert sizes == {"first": 6, "second": 6, "third": 6}
 
 
 def test_nothing_starts_in_the_cycle_that_records_the_children() -> None:
@@ -149,3 +152,39 @@ def test_reruns_of_each_other_wait_for_ever_and_say_so() -> None:
     assert pending.reason == "CircularDependency"
     assert "a → b → a" in pending.message
     assert world.state("a") == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("array", "size"),
+    [({"indexes": "3,7-8"}, 9), ({"indexes": "3,7-8", "size": 50}, 50), ({"size": 4}, 4)],
+)
+def test_the_size_that_children_see_is_above_every_index(array: dict[str, Any], size: int) -> None:
+    world = World()
+    world.submit(job("a", arrayProperties=array))
+    run(world)
+
+    assert {start.array_size for start in world.started} == {size}
+
+
+def test_a_size_that_is_not_above_every_index_is_refused() -> None:
+    world = World()
+    world.submit(job("a", arrayProperties={"indexes": "3,7-8", "size": 8}))
+    world.settle()
+
+    assert world.state("a") == "FAILED"
+    assert "goes up to 8, and size is 8" in (world.jobs["uid-a"].status.status_reason or "")
+
+
+def test_a_pipeline_is_run_again_step_by_step() -> None:
+    """Its second step failed where the first did, and once more by itself."""
+    each = [{"job": "first", "type": "N_TO_N"}]
+    world = World()
+    world.submit(job("first", arrayProperties={"size": 6}))
+    world.submit(job("step", arrayProperties={"size": 6}, dependsOn=each))
+    run(world)
+    world.submit(job("again", arrayProperties=rerun("first")))
+    each = [{"job": "again", "type": "N_TO_N"}]
+    world.submit(job("step-again", arrayProperties=rerun("step"), dependsOn=each))
+    run(world)
+
+    assert outcomes(world)["step-again"] == ("SUCCEEDED", "1-2,4")
