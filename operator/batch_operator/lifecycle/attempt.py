@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -217,13 +217,19 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     outcome = outcome_of(pod) if phase.ended else Outcome()
     holds = requested(pod.spec)
     started_at, stopped_at = _times(pod.status.container_statuses)
-    # A Pod that ran no container (deleted unbound, refused by its node) has no end of its own.
+    stopping = pod.spec.active_deadline_seconds == STOP_DEADLINE_S
+    deadline_exceeded = pod.status.reason == "DeadlineExceeded"
+    if stopping and deadline_exceeded and outcome.exit_code is None:
+        outcome = replace(outcome, reason=None)  # the deadline is how we stop it, and not why
+    is_rejected = (outcome.reason or "").startswith(REJECTED)
+    # A Pod that ran no container has no end of its own: of one that was turned away, or never had a
+    # node, it is known when that was; of others nobody says it.
     stopped_at = (
         stopped_at
         or _disrupted_at(pod)
         or pod.metadata.deletion_requested_at
-        or pod.status.start_time
-        or pod.metadata.creation_timestamp
+        or (pod.status.start_time if is_rejected else None)
+        or (None if pod.spec.node_name else pod.metadata.creation_timestamp)
     )
     told = "" if pod.spec.node_name or is_gated else _told_by_scheduler(pod)
     return PodAttempt(

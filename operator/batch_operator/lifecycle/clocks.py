@@ -28,11 +28,14 @@ def plausible(attempt: PodAttempt, now: datetime) -> PodAttempt:
     """The attempt without times outside of its Pod's life.
 
     One that began too early, or later than now, began when it was bound; one that ended so has run
-    for no time at all.
+    for no time at all. One of which nobody says when it ended has ended now: it is counted with
+    that.
     """
     created_at = attempt.created_at
     if created_at is None:
         return attempt
+    if attempt.phase.ended and attempt.stopped_at is None:
+        attempt = replace(attempt, stopped_at=max(now.replace(microsecond=0), created_at))
     latest = max(now, created_at) + SKEW
     bound_at, started_at, stopped_at = attempt.bound_at, attempt.started_at, attempt.stopped_at
     if bound_at is not None and not created_at <= bound_at <= latest:

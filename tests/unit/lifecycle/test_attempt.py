@@ -12,6 +12,7 @@ from batch_operator.api import meta
 from batch_operator.api.objects import Job, Pod
 from batch_operator.api.quantity import LARGEST
 from batch_operator.lifecycle.attempt import (
+    STOP_DEADLINE_S,
     Phase,
     PodAttempt,
     StartError,
@@ -350,7 +351,7 @@ def test_only_an_attempt_that_has_ended_has_an_outcome(name: str) -> None:
     found = observed_attempt(pod(**fields))
 
     assert (found.status_reason is not None) == phase.ended
-    assert (found.stopped_at is not None) == phase.ended
+    assert phase.ended or found.stopped_at is None
 
 
 START_ERRORS: dict[str, tuple[dict[str, Any], StartError | None]] = {
@@ -625,7 +626,6 @@ ENDS: dict[str, tuple[dict[str, Any], int]] = {
         | DELETED,
         30,
     ),
-    "of which nothing is known": (failed(), 0),
 }
 
 
@@ -636,6 +636,33 @@ def test_a_pod_that_ran_nothing_ends_when_that_was_found(name: str) -> None:
 
     assert found.started_at is None
     assert found.stopped_at == START + timedelta(seconds=after_s)
+
+
+UNKNOWN = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
+NO_TIMES = {
+    "was ended by its deadline while its image was pulled": failed(
+        waiting("ContainerCreating"), reason="DeadlineExceeded", startTime="2026-01-01T00:00:05Z"
+    ),
+    "lost its containers with a restart of the kubelet": failed(
+        {"name": "main", "state": {"terminated": UNKNOWN}},
+        startTime="2026-01-01T00:00:05Z",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NO_TIMES)
+def test_nobody_says_when_a_pod_ended_that(what: str) -> None:
+    """Not when it began: it has held its node since, for hours perhaps."""
+    assert observed_attempt(pod(**NO_TIMES[what])).stopped_at is None
+
+
+def test_the_deadline_with_which_we_stop_a_pod_is_not_why_it_ended() -> None:
+    message = "Pod was active on the node longer than the specified deadline"
+    fields = failed(waiting("ContainerCreating"), reason="DeadlineExceeded", message=message)
+    ours = observed_attempt(pod(**fields, spec={"activeDeadlineSeconds": STOP_DEADLINE_S}))
+    theirs = observed_attempt(pod(**fields, spec={"activeDeadlineSeconds": 600}))
+
+    assert (ours.reason, theirs.reason) == (None, message)
 
 
 BOUND: dict[str, tuple[dict[str, Any], int]] = {

@@ -31,6 +31,16 @@ def test_what_lies_outside_of_a_pods_life_is_not_believed(odd: datetime) -> None
     assert plausible(believed, NOW + timedelta(days=1)) == believed
 
 
+def test_what_ended_at_a_time_that_nobody_says_has_ended_when_it_is_seen() -> None:
+    ended = attempt(
+        Phase.FAILED, created_at=START, bound_at=BOUND, started_at=None, stopped_at=None
+    )
+    runs = attempt(Phase.RUNNING, created_at=START, bound_at=BOUND, started_at=BOUND)
+
+    assert plausible(ended, NOW).stopped_at == NOW
+    assert plausible(runs, NOW).stopped_at is None
+
+
 @pytest.mark.parametrize(
     ("told", "believed"),
     [
