@@ -15,7 +15,6 @@ from batch_operator.api.array import ARRAY_SIZE_MAX, PARAMETER_VALUE_MAX
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.job import ArrayStatus, BatchJobStatus
 from batch_operator.lifecycle.array_parameters import (
-    CHARACTERS_MAX,
     Read,
     Source,
     Values,
@@ -25,9 +24,10 @@ from batch_operator.lifecycle.array_parameters import (
     values_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
-from batch_operator.lifecycle.plan import COMMAND_LENGTH_MAX, Invalid, Plan, is_current, make_plan
+from batch_operator.lifecycle.plan import Invalid, Plan, is_current, make_plan
 from support.builders import START, definition, definition_spec, job, pod_template
 
+CHARACTERS_MAX = COMMAND_LENGTH_MAX = 262_144
 CONFIG_MAP = {"name": "samples", "key": "lines", "parameters": ["sample"]}
 BEING_READ = Hold(Reason.PARAMETERS_NOT_READY, "ConfigMap samples is being read")
 

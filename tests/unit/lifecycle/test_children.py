@@ -13,17 +13,12 @@ from hypothesis import strategies as st
 from batch_operator.api.common import RetryStrategy
 from batch_operator.api.index_set import IndexSet
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
-from batch_operator.lifecycle.children import (
-    REQUEUES_MAX,
-    Children,
-    Counted,
-    children_of,
-    doomed,
-)
+from batch_operator.lifecycle.children import Children, Counted, children_of, doomed
 from support.builders import attempt
 
 FAILED, RUNNING, SUCCEEDED = Phase.FAILED, Phase.RUNNING, Phase.SUCCEEDED
 EXITED = "Essential container in task exited"
+REQUEUES_MAX = 10
 
 
 def stored(size: int = 3, **counts: str) -> Counted:

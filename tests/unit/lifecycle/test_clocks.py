@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batch_operator.lifecycle.attempt import Phase, observed_attempt
-from batch_operator.lifecycle.clocks import NEVER, SKEW, later, plausible
+from batch_operator.lifecycle.clocks import later, plausible
 from support.builders import START, attempt, job, pod, queue, scheduling_policy
 from support.world import World
 
 NOW = START + timedelta(minutes=1)
+SKEW = timedelta(minutes=5)
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 BOUND = START + timedelta(seconds=5)
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
 ODD = [
