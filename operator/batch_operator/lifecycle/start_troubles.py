@@ -59,12 +59,13 @@ def read_at(
     ]
     if not times:
         return None
-    return max(min(times), troubles.read_at + READ_EVERY) if troubles is not None else min(times)
+    first = min(times)
+    return first if troubles is None else max(first, troubles.read_at + READ_EVERY)
 
 
 def _is_unexplained(attempt: PodAttempt) -> bool:
     return (
         attempt.phase is Phase.STARTING
-        and not (attempt.is_set_up or attempt.is_job or attempt.deleting or attempt.stopping)
+        and not (attempt.is_set_up or attempt.deleting or attempt.stopping)
         and attempt.start_error is None
     )

@@ -81,6 +81,10 @@ def test_nothing_is_read_when(name: str) -> None:
     assert read_at([STAYS[name][0]], None, POLICY) is None
 
 
+def test_nothing_is_read_as_long_as_nobody_knows_since_when_it_has_its_node() -> None:
+    assert read_at([starting(bound_at=None)], None, POLICY) is None
+
+
 def test_nothing_more_is_read_of_what_is_explained() -> None:
     assert read_at([explained(starting(), told())], told(), POLICY) is None
 

@@ -225,6 +225,12 @@ def test_what_is_marked_and_lives_is_stopped() -> None:
     assert not is_stopped(attempt(Phase.RUNNING, requeued=MARK, stopping=True), None)
 
 
+def test_what_is_marked_is_stopped_where_nothing_else_bounds_the_job() -> None:
+    seen = attempt(Phase.RUNNING, requeued=MARK)
+
+    assert review([seen], None, None, Policy(), START).to_stop == (seen,)
+
+
 def test_a_timeout_wins_over_a_mark() -> None:
     """A container may ignore the signal for longer than its attempt may last."""
     ends = STARTED + timedelta(seconds=TIMEOUT.attempt_duration_seconds)
