@@ -10,11 +10,20 @@ import pytest
 
 from batch_operator.api.common import Timeout
 from batch_operator.api.index_set import IndexSet
+from batch_operator.api.job import JobState
 from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.children import Counted
-from batch_operator.lifecycle.limits import TimeLimits
-from batch_operator.lifecycle.stops import TIMED_OUT, Policy, Review, Stop, review, stop_of
+from batch_operator.lifecycle.limits import Stay, TimeLimits, due
+from batch_operator.lifecycle.stops import (
+    TIMED_OUT,
+    Policy,
+    Review,
+    Stop,
+    review,
+    stop_by_limit,
+    stop_of,
+)
 from support.builders import START, attempt, job
 
 CANCEL = Stop("no more", "Cancelled", "cancelled: no more", spares_started=True)
@@ -261,7 +270,20 @@ def test_an_attempt_is_looked_at_again_when_its_time_in_a_state_is_up() -> None:
 
     assert before.look_again_at == START + timedelta(seconds=60)
     assert between.look_again_at == START + timedelta(seconds=90)
-    assert (between.to_stop, after.to_stop) == ((), (seen,))
+    assert (between.to_stop, between.to_move, after.to_stop) == ((), (), (seen,))
+
+
+@pytest.mark.parametrize("action", ["CANCEL", "TERMINATE"])
+def test_who_waits_without_a_pod_is_ended_when_a_rule_that_ends_is_due(action: str) -> None:
+    """AWS Batch, jobStateTimeLimitActions: CANCEL spares what has started."""
+    rules = limited("RUNNABLE", "NOTIFY"), limited("RUNNABLE", action, 90)
+    found = due(TimeLimits(rules), [Stay(JobState.RUNNABLE, START, ("BehindOthers",))])
+    early, late = (stop_by_limit(found, START + timedelta(seconds=at_s)) for at_s in (89, 90))
+
+    assert early is None
+    assert late is not None
+    assert late.status_reason.endswith(" by JobStateTimeLimit action due to reason: BehindOthers")
+    assert late.spares_started is (action == "CANCEL")
 
 
 def test_an_attempt_that_is_to_end_is_not_moved() -> None:
