@@ -73,6 +73,8 @@ class StatusWriter:
         self._calm_in_flight = 0
         self._calm: deque[str] = deque()
         self._last_s: dict[str, float] = {}
+        self._held_until_s: dict[str, float] = {}
+        """Objects whose last write failed, until they are looked at again."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -93,10 +95,14 @@ class StatusWriter:
             self._schedule(write.uid, due_s - now_s)
 
     def _earliest_s(self, write: WriteStatus) -> float:
-        """When the object's last write allows the next."""
+        """When the object's last write allows the next.
+
+        After one that failed that is so for a final state, too: cycles go on wishing for it.
+        """
+        held_s = self._held_until_s.get(write.uid, float("-inf"))
         if write.urgency is Urgency.FINAL:
-            return float("-inf")
-        return self._last_s.get(write.uid, float("-inf")) + INTERVAL_S
+            return held_s
+        return max(held_s, self._last_s.get(write.uid, float("-inf")) + INTERVAL_S)
 
     def _schedule(self, uid: str, delay_s: float) -> None:
         asyncio.get_running_loop().call_later(max(0.0, delay_s), self._flush, uid)
@@ -156,7 +162,7 @@ class StatusWriter:
             self._failed(write, error)
         except Exception:  # noqa: BLE001  # lost, it would never be decided again
             _LOG.exception("status of %s %s could not be written", write.kind, write.name)
-            asyncio.get_running_loop().call_later(REFUSED_RETRY_S, self._look_again, write.uid)
+            self._hold(write.uid, REFUSED_RETRY_S)
         finally:
             self._in_flight.discard(write.uid)
             self._calm_in_flight -= write.urgency < Urgency.COUNTED
@@ -181,13 +187,18 @@ class StatusWriter:
             return  # deleted meanwhile; the watch says so too
         if error.is_conflict:
             # Changed meanwhile: the new state is on its way and calls for a new decision.
-            asyncio.get_running_loop().call_later(INTERVAL_S, self._look_again, write.uid)
+            self._hold(write.uid, INTERVAL_S)
             return
         _LOG.warning("status of %s could not be written: %s", name, error)
         # What passes soon, or what somebody has to mend (RBAC, say): the object tells of neither.
-        delay_s = RETRY_S if error.is_retryable else REFUSED_RETRY_S
-        asyncio.get_running_loop().call_later(delay_s, self._look_again, write.uid)
+        self._hold(write.uid, RETRY_S if error.is_retryable else REFUSED_RETRY_S)
+
+    def _hold(self, uid: str, delay_s: float) -> None:
+        """Write the object no more for a while, and have it looked at again then."""
+        self._held_until_s[uid] = self._clock.monotonic() + delay_s
+        asyncio.get_running_loop().call_later(delay_s, self._look_again, uid)
 
     def _look_again(self, uid: str) -> None:
+        self._held_until_s.pop(uid, None)
         self._touch(uid)
         self._wake()

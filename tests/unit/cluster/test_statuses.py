@@ -410,6 +410,25 @@ async def test_what_an_administrator_or_time_can_mend_is_looked_at_again(
     assert "status of BatchJob default/job could not be written" in caplog.text
 
 
+@pytest.mark.parametrize("urgency", list(Urgency))
+async def test_while_the_api_server_is_away_it_is_asked_every_other_second(
+    urgency: Urgency,
+) -> None:
+    """Every cycle wishes for the status that is still not there, and there are many cycles."""
+    desk = Desk().know()
+    desk.api.always["status"] = ApiError(0, "NoReply", "connection refused")
+    for _ in range(600):
+        desk.want("a", urgency)
+        await asyncio.sleep(0.1)
+
+    assert 10 <= len(desk.api.asked("status")) <= 31
+    desk.api.always["status"] = desk.accept
+    written = await desk.written_after(4)
+    assert written[-1].mark == "a"
+    assert written[-1].at_s <= 64
+    assert desk.writer._held_until_s == {}
+
+
 async def test_a_queue_is_looked_at_again_too() -> None:
     desk = Desk()
     desk.cache.queues.upsert(queue())
