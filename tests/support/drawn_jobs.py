@@ -23,7 +23,7 @@ LINES = "samples"
 """The ConfigMap that arrays take parameters from."""
 LINES_MAX = 104
 """So many lines it has in the end: enough for every index."""
-_TYPES = (None, None, None, "AFTER_ANY", "AFTER_FAILED", "N_TO_N")
+_TYPES = (None, None, None, "AFTER_ANY", "AFTER_ANY", "AFTER_FAILED", "N_TO_N")
 _REASONS = ("OOMKilled", "OOMKilled", "ErrImagePull", "CreateContainerConfigError")
 _REJECTIONS = ("OutOfcpu", "UnexpectedAdmissionError")
 
@@ -88,7 +88,7 @@ def _spec(
         "jobQueue": queue["metadata"]["name"],
         "jobDefinition": definition["metadata"]["name"],
         **({} if is_gang else maybe(chance, 0.5, arrayProperties=_array(chance, world, earlier))),
-        **maybe(chance, 0.4, dependsOn=_dependencies(chance, earlier, namespace, number)),
+        **maybe(chance, 0.35, dependsOn=_dependencies(chance, earlier, namespace, number)),
         **_share(chance, world, queue),
         **maybe(chance, 0.2, schedulingPriority=chance.randint(0, 30)),
         **maybe(chance, 0.2, retryStrategy=retry_strategy(chance)),
@@ -127,14 +127,14 @@ def _array(chance: Random, world: World, earlier: Sequence[Submission]) -> Json:
 
 
 def _parameters(chance: Random, members: Json) -> Json:
-    """Values from a ConfigMap; or a list or matrix, which may be too short."""
+    """Values from a ConfigMap; or a list or matrix, which are too short for indexes far away."""
     lines: Json = {"name": LINES, "key": "lines", "parameters": ["mode"]}
-    values = [f"value-{number}" for number in range(members.get("size", 4))]
+    values = [f"value-{number}" for number in range(members.get("size", 43))]
     return chance.choice(
         (
             {"configMap": lines},
             {"lists": [{"name": "mode", "values": values}]},
-            {"matrix": [{"name": "mode", "values": ["a", "b"]}, {"name": "x", "values": values}]},
+            {"matrix": [{"name": "mode", "values": ["a"]}, {"name": "x", "values": values}]},
         )
     )
 
@@ -151,9 +151,9 @@ def _dependencies(
             found.append({"job": one.name, "index": chance.randint(0, 5)})
         elif kind != "N_TO_N" or array:
             found.append({"job": one.name, **({"type": kind} if kind else {})})
-    if chance.random() < 0.1:
+    if chance.random() < 0.06:
         found.append({"job": f"job-{chance.randint(len(earlier) + 1, number + 1)}"})
-    if chance.random() < 0.1:
+    if chance.random() < 0.06:
         found.append({"type": "SEQUENTIAL"})
     return found
 
@@ -205,16 +205,18 @@ def _end(chance: Random, world: World) -> Json:
 
     What has a timeout there and runs for longer is stopped, however late.
     """
-    runtimes = ("1s", "5s", "20s", "45s") if world.is_steady else ("1s", "5s", "30s", "2m", "10m")
+    runtimes = (
+        ("1s", "5s", "20s", "45s") if world.is_steady else ("1s", "10s", "40s", "2m", "2m", "10m")
+    )
     how = chance.random()
     end: Json = {}
-    if how < 0.3:
+    if how < 0.2:
         end = {"failureRate": chance.choice((0.2, 0.5, 0.9))}
-    elif how < 0.45:
+    elif how < 0.28:
         end = {"exitCode": chance.choice((1, 2, 137))}
-    elif how < 0.6:
+    elif how < 0.38:
         end = {"reason": chance.choice(_REASONS)}
-    elif how < 0.65 and not world.is_steady:
+    elif how < 0.42 and not world.is_steady:
         end = {"reason": chance.choice(_REJECTIONS)}
     return {
         "runtime": chance.choice(runtimes),

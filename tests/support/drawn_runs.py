@@ -77,7 +77,7 @@ def _broken(outcome: Outcome) -> str | None:
 
 def _difference(outcome: Outcome, trial: DrawnTrial) -> str | None:
     """A job of a steady world that ended otherwise than on a calm day."""
-    expected, found = _calm_ends(trial.seed), ends(Path("drawn"), outcome)
+    expected, found = _calm_ends(trial.seed), _ends(outcome)
     for job, end in expected.items():
         if found.get(job) != end:
             return f"{job} ended as {found.get(job)}, not as {end}"
@@ -86,4 +86,10 @@ def _difference(outcome: Outcome, trial: DrawnTrial) -> str | None:
 
 @lru_cache(maxsize=4)
 def _calm_ends(seed: int) -> dict[str, tuple[object, ...]]:
-    return ends(Path("drawn"), DrawnTrial(seed).run())
+    return _ends(DrawnTrial(seed).run())
+
+
+def _ends(outcome: Outcome) -> dict[str, tuple[object, ...]]:
+    """Of a job that waits for ever nothing else is told: people may have moved it a little."""
+    found = ends(Path("drawn"), outcome)
+    return {job: end if end[0] in _OVER else ("waits",) for job, end in found.items()}

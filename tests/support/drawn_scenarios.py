@@ -122,7 +122,7 @@ def _config_map(namespace: str, lines: int, *, immutable: bool) -> Json:
 
 def _requests(chance: Random, world: World, jobs: Sequence[Submission]) -> Iterator[Json]:
     for job in jobs:
-        if "ttlSecondsAfterFinished" in job.spec or chance.random() < 0.65:
+        if "ttlSecondsAfterFinished" in job.spec or chance.random() < 0.75:
             continue
         begin_s = job.at_s + chance.choice((0.1, 2.0, 30.0))
         times = sorted(chance.uniform(begin_s, begin_s + 400) for _ in range(3))
@@ -139,6 +139,7 @@ def _pause(times: Sequence[float], job: Submission) -> Iterator[Json]:
 
 def _interference(chance: Random, times: Sequence[float], job: Submission) -> Iterator[Json]:
     """A user who changes their mind, up to three times; after a deletion there is nothing left."""
+    target = {"kind": "BatchJob", "name": job.name, "namespace": job.namespace}
     for at_s in times[: chance.randint(1, 3)]:
         match chance.choice(("cancel", "terminate", "suspend", "resume", "priority", "delete")):
             case "cancel":
@@ -152,10 +153,11 @@ def _interference(chance: Random, times: Sequence[float], job: Submission) -> It
             case "priority":
                 yield _patched(at_s, job, schedulingPriority=chance.randint(0, 99))
             case _:
-                target = {"kind": "BatchJob", "name": job.name, "namespace": job.namespace}
                 yield {"at": _at(at_s), "delete": target}
                 yield from _again(chance, at_s, job)
                 return
+    if chance.random() < 0.7:
+        yield _patched(times[-1] + 30, job, suspend=False)
 
 
 def _again(chance: Random, at_s: float, job: Submission) -> Iterator[Json]:
@@ -174,7 +176,7 @@ def _patched(at_s: float, job: Submission, **spec: Any) -> Json:
 
 def _administration(chance: Random, world: World, late: Sequence[Json]) -> Iterator[Json]:
     for one in world.manifests:
-        if one in late or chance.random() < 0.5:
+        if one in late or chance.random() < 0.6:
             continue
         times = sorted(chance.uniform(1, LAST_S / 2) for _ in range(2))
         match one["kind"]:
@@ -202,7 +204,7 @@ def _queue_changes(
 ) -> Iterator[Json]:
     if world.is_steady or chance.random() < 0.5:
         yield _changed(times[0], one, state="DISABLED", priority=chance.randint(0, 9))
-        if world.is_steady or chance.random() < 0.8:
+        if world.is_steady or chance.random() < 0.9:
             yield _changed(times[1], one, state="ENABLED")
         return
     names = world.names("ComputeEnvironment")
@@ -228,7 +230,7 @@ def _environment_changes(
         other = max(least, usual + chance.randint(-3, 3))
         first = {"state": "DISABLED"} if closed else {"maxvCpus": other}
         yield _changed(times[0], one, **first)
-        if world.is_steady or chance.random() < 0.7:
+        if world.is_steady or chance.random() < 0.85:
             yield _changed(times[1], one, maxvCpus=usual, state="ENABLED")
         return
     if "instanceTypes" in one["spec"] and one["spec"].get("allocationStrategy") != "BEST_FIT":
@@ -273,7 +275,7 @@ def _accidents(chance: Random, world: World) -> Iterator[Json]:
                 "count": chance.randint(1, 3),
                 **maybe(chance, 0.5, notice=chance.choice(("10s", "2m"))),
             }
-            yield {"at": _at(chance.uniform(10, LAST_S)), "interruptNodes": lost}
+            yield {"at": _at(chance.uniform(10, LAST_S / 2)), "interruptNodes": lost}
     for pool in world.pools:
         if chance.random() < 0.3:
             name = pool["computeEnvironment"]

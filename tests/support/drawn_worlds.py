@@ -219,7 +219,7 @@ def _resource(chance: Random, name: str, world: World) -> Json:
     if world.is_steady:
         return written("ConsumableResource", name, {"totalQuantity": chance.randint(8, 10)})
     kind = chance.choice(("REPLENISHABLE", "NON_REPLENISHABLE"))
-    quantity = chance.randint(0, 6)
+    quantity = chance.randint(1, 9)
     return written("ConsumableResource", name, {"totalQuantity": quantity, "resourceType": kind})
 
 
@@ -246,12 +246,12 @@ def _queue(chance: Random, name: str, world: World) -> Json:
         **(maybe(chance, 0.5, schedulingPolicy=chance.choice(policies)) if policies else {}),
         **maybe(
             chance,
-            0.3 * rare,
+            0.5 * rare,
             preemption={"enabled": True, "minRunSeconds": chance.choice((0, 10, 60))},
         ),
         **maybe(chance, 0.4 * rare, jobStateTimeLimitActions=_limits(chance)),
         **maybe(chance, 0.1 * rare, allowedNamespaces={"names": [NAMESPACES[0]]}),
-        **maybe(chance, 0.1 * rare, state="DISABLED"),
+        **maybe(chance, 0.05 * rare, state="DISABLED"),
         **maybe(chance, 0.15 * rare, budgets=[_budget(chance)]),
     }
     return written("JobQueue", name, spec)
@@ -293,7 +293,7 @@ def _container_job(chance: Random, world: World) -> Json:
     return {
         "podTemplate": pod_template(chance, world),
         **_common(chance, world),
-        **maybe(chance, 0.05 * rare, state="INACTIVE"),
+        **maybe(chance, 0.03 * rare, state="INACTIVE"),
     }
 
 
@@ -348,7 +348,7 @@ def consumables(chance: Random, world: World) -> list[Json]:
     names = world.names("ConsumableResource")
     if not world.is_steady and chance.random() < 0.1:
         names = [*names, "nothing"]
-    most = 1 if world.is_steady else 3
+    most = 1 if world.is_steady else 2
     some = chance.sample(names, min(len(names), chance.randint(1, 2)))
     return [{"name": one, "quantity": chance.randint(1, most)} for one in some]
 

@@ -66,7 +66,8 @@ class Item:
 
     `is_certain`: it ended by itself, on a node that was still there, or ran until its main node's
     end stopped it. A Pod that is stopped before its containers start never says when it ended; and
-    what a type cost that is listed no more, an operator that starts again does not know.
+    what a type cost that is listed no more, an operator that starts again does not know. Of a node
+    of a type that is not listed nobody knows that, either, once it is gone.
     """
 
     job_uid: str
@@ -141,6 +142,8 @@ class Bill:
             known = prices.get(one.environment)
             rate = known.of_attempt(one.amounts, life.node.pool) if known else None
             if rate is None:
+                if life.until_s is not None:
+                    found.append(Item(one.job_uid, one.environment, NOTHING, is_certain=False))
                 continue
             decides = stay if one.node_group is None else mains.get(stay.gang, stay)
             until_s = min(_end_s(stay, at_s), _end_s(decides, at_s))
