@@ -9,7 +9,7 @@ from support.drawn_worlds import NAMESPACES, SHARES, consumables, maybe, retry_s
 from support.play import batch_job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from random import Random  # noqa: TID251  # seeded by whoever draws
 
     from support.drawn_worlds import World
@@ -62,10 +62,22 @@ def drawn_jobs(chance: Random, world: World) -> list[Submission]:
     for number, at_s in enumerate(times):
         if sum(one.children for one in jobs) < CHILDREN_MAX:
             namespace = NAMESPACES[chance.random() < 0.15]
-            made = batch_job(f"job-{number}", **_spec(chance, world, jobs, namespace, len(times)))
+            name = _name(chance, number, {one.name for one in jobs if one.namespace == namespace})
+            made = batch_job(name, **_spec(chance, world, jobs, namespace, len(times)))
             made["metadata"]["namespace"] = namespace
             jobs.append(Submission(at_s, made))
     return jobs
+
+
+def _name(chance: Random, number: int, taken: Collection[str]) -> str:
+    """A job's own; now and then as long as names can be, or that of one in the other namespace."""
+    how = chance.random()
+    again = f"job-{chance.randint(0, number)}"
+    if how < 0.1 and again not in taken:
+        return again
+    return f"job-{number}" + (
+        "-with-so-long-a-name-that-its-pods-need-another-one" if how > 0.9 else ""
+    )
 
 
 def _submitted_s(chance: Random) -> float:
@@ -175,7 +187,7 @@ def _impossible(chance: Random, rare: float) -> Json:
     """What names nothing or asks for more than there is."""
     too_large = [{"resources": {"requests": {"cpu": "64"}}}]
     return {
-        **maybe(chance, 0.03, jobDefinition=chance.choice(("unknown", "work-0:7"))),
+        **maybe(chance, 0.05, jobDefinition=chance.choice(("unknown", "work-0:7", "work-1:1"))),
         **maybe(chance, 0.02, jobQueue="unknown"),
         **maybe(chance, 0.03 * rare, containerOverrides=too_large),
     }

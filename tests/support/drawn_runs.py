@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from batch_operator.simulator.report import Outcome
 
 _OVER = frozenset({"SUCCEEDED", "FAILED"})
-_FOR_NODES = frozenset({"ArrayInProgress", "InsufficientCapacity", "Unschedulable"})
-"""Of what waits for nodes the operator tries again now and then whether there are any: alone such
-a job keeps the world from coming to rest."""
+_FOR_TIME = frozenset({"ArrayInProgress", "BudgetSpent", "InsufficientCapacity", "Unschedulable"})
+"""What passes in time, such as a budget's window, or may do so, such as a lack of nodes, for which
+the operator looks now and then: a world in which a job waits so is not at rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ def _broken(outcome: Outcome) -> str | None:
         if not pending or not pending["message"]:
             return f"{one['final']} is {one['state']} and does not say why"
         reasons.add(pending["reason"])
-    if not outcome.summary["settled"] and not reasons & _FOR_NODES:
-        return f"nothing came to rest, although nothing waits for nodes but for {sorted(reasons)}"
+    if not outcome.summary["settled"] and not reasons & _FOR_TIME:
+        return f"nothing came to rest, although jobs wait for nothing but {sorted(reasons)}"
     return None
 
 

@@ -67,13 +67,23 @@ def drawn_documents(seed: int, *, is_cut_off: bool = False) -> list[Json]:
         "pools": world.pools,
         "behaviors": drawn_behaviors(chance, world, jobs),
         "scoringStrategy": chance.choice(("LeastAllocated", "MostAllocated")),
-        "events": sorted(events, key=lambda one: float(one["at"].removesuffix("s"))),
+        "events": _in_order(events, is_in_bursts=chance.random() < 0.25),
     }
     return [
         *at_once,
         *(one.manifest for one in jobs if not one.at_s),
         written("Scenario", f"seed-{seed}", spec),
     ]
+
+
+def _in_order(events: Sequence[Json], *, is_in_bursts: bool) -> list[Json]:
+    """By time; in bursts, much of it happens at the same moments."""
+    ordered = sorted(events, key=_at_s)
+    return [{**one, "at": _at(_at_s(one) // 10 * 10)} if is_in_bursts else one for one in ordered]
+
+
+def _at_s(event: Json) -> float:
+    return float(event["at"].removesuffix("s"))
 
 
 def _at(at_s: float) -> str:
@@ -269,6 +279,9 @@ def _accidents(chance: Random, world: World) -> Iterator[Json]:
     if world.is_steady:
         return
     for name in world.names("ComputeEnvironment"):
+        if any(one["computeEnvironment"] == name for one in world.nodes) and chance.random() < 0.3:
+            yield from _cordoned(chance, f"{name}-1")
+            continue
         for _ in range(chance.choice((0, 0, 1, 2))):
             lost = {
                 "computeEnvironment": name,
@@ -281,6 +294,13 @@ def _accidents(chance: Random, world: World) -> Iterator[Json]:
             name = pool["computeEnvironment"]
             refusal = {"computeEnvironment": name, "for": chance.choice(("1m", "10m"))}
             yield {"at": _at(chance.uniform(1, LATE_S)), "refuseCapacity": refusal}
+
+
+def _cordoned(chance: Random, name: str) -> Iterator[Json]:
+    at_s = chance.uniform(1, LATE_S)
+    yield later(_at(at_s), "Node", name, unschedulable=True)
+    if chance.random() < 0.8:
+        yield later(_at(at_s + chance.uniform(5, LATE_S)), "Node", name, unschedulable=False)
 
 
 def main() -> None:

@@ -273,8 +273,8 @@ def _budget(chance: Random) -> Json:
     return {
         "name": "little",
         "amount": chance.choice((0, 0.001, 0.01)),
-        "window": "MONTH",
-        "action": chance.choice(("NOTIFY", "SPOT_ONLY")),
+        "window": chance.choice(("DAY", "MONTH")),
+        "action": chance.choice(("NOTIFY", "SPOT_ONLY", "HOLD")),
     }
 
 
