@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.rules import rule
 from support.builders import pod_template
-from support.play import play, sentences, written
+from support.play import play, refusal, written
 
 if TYPE_CHECKING:
     from support.play import Played, Spec
@@ -144,10 +144,11 @@ def test_the_list_decides_among_types_that_are_large_enough() -> None:
 @rule("resources.ordered-on-demand")
 def test_the_list_is_for_on_demand_alone() -> None:
     """Compute resources: BEST_FIT_PROGRESSIVE_ORDERED and Spot Instances."""
-    assert any(
-        one.startswith("BEST_FIT_PROGRESSIVE_ORDERED is for on-demand alone")
-        for one in sentences("ComputeEnvironment")
-    )
+    ordered = environment(allocationStrategy="BEST_FIT_PROGRESSIVE_ORDERED")
+    refused = refusal("ComputeEnvironment", {**ordered, "capacityTypes": ["spot"]})
+
+    assert "BEST_FIT_PROGRESSIVE_ORDERED is for on-demand alone" in (refused or "")
+    assert refusal("ComputeEnvironment", ordered) is None
 
 
 @rule("resources.spot-capacity")

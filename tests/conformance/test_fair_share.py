@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from conformance.rules import rule
-from support.play import Played, batch_job, later, play, refusal, sentences, written
+from support.play import Played, batch_job, later, play, refusal, written
 
 FAIR = {"schedulingPolicy": "fair"}
 SLOW = [{"job": "*", "runtime": "1h"}]
@@ -301,4 +301,8 @@ def test_a_queues_policy_can_only_be_replaced() -> None:
     """Fair-share scheduling: schedulingPolicyArn of UpdateJobQueue."""
     sentence = "schedulingPolicy can be neither added nor removed, only replaced"
 
-    assert any(sentence in one for one in sentences("JobQueue"))
+    fifo = {"priority": 1, "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "a"}]}
+
+    assert sentence in (refusal("JobQueue", {**fifo, **FAIR}, fifo) or "")
+    assert sentence in (refusal("JobQueue", fifo, {**fifo, **FAIR}) or "")
+    assert refusal("JobQueue", {**fifo, "schedulingPolicy": "new"}, {**fifo, **FAIR}) is None

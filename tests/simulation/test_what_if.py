@@ -522,7 +522,7 @@ def test_a_broken_invariant_is_told_as_simulate_tells_it(
         ("jq/main.computeEnvironmentOrder.first.order=2", "is a list: write a number from 0"),
         ("jq/main.computeEnvironmentOrder.1.order=2", "the list has 1 entries, from 0"),
         ("jq/main.priority=null", "JobQueue 'main' is invalid: spec.priority: Field required"),
-        ("bj/frame-9.jobQueue=x", "spec.jobQueue: cannot be changed once the job is submitted"),
+        ("bj/frame-9.jobQueue=x", "spec: jobQueue cannot be changed once the job is submitted"),
     ],
 )
 def test_a_set_that_leads_nowhere_is_a_sentence(

@@ -51,13 +51,6 @@ _NAME_RULES: Sequence[Mapping[str, Any]] = (
 )
 
 
-def name_problem(name: str) -> str | None:
-    """What the rules above say of the name of a new object of ours."""
-    if len(name) > _NAME_LENGTH_MAX:
-        return _TOO_LONG
-    return _HAS_DOTS if "." in name else None
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What a CRD says of a kind beside its schema."""
@@ -73,6 +66,11 @@ class Kind:
     selectable: Sequence[str] = ()
     fresh_status: Mapping[str, Any] = field(default_factory=dict)
     rules: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def all_rules(self) -> Sequence[Mapping[str, Any]]:
+        """The CEL rules about a whole object; those about its parts are in its schema."""
+        return [*_NAME_RULES, *self.rules]
 
 
 KINDS = (
@@ -270,7 +268,7 @@ def _root(kind: Kind) -> dict[str, Any]:
             "spec": structural(kind.spec),
             "status": {**structural(kind.status), "default": fresh},
         },
-        "x-kubernetes-validations": [*_NAME_RULES, *kind.rules],
+        "x-kubernetes-validations": kind.all_rules,
     }
 
 

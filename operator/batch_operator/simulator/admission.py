@@ -1,8 +1,7 @@
 """What an API server with our CRDs does to an object before it is stored: defaults and refusals.
 
-Types, bounds and required fields are checked with the wire models, unknown fields and defaults with
-the CRDs' own schemas. Of the CRDs' CEL rules there are here, in Python, those that a scenario is
-likely to meet; `kubectl apply` knows them all.
+Types, bounds and required fields are checked with the wire models, unknown fields, defaults and CEL
+rules with the CRDs' own schemas.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from batch_operator.api import meta
-from batch_operator.api.crd import KINDS, name_problem, structural
+from batch_operator.api.crd import KINDS, structural
 from batch_operator.cluster.client import NAMESPACES, ApiError
+from batch_operator.simulator.cel import rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from batch_operator.api.crd import Kind
 
@@ -27,17 +27,8 @@ if TYPE_CHECKING:
 _BY_KIND: Mapping[str, Kind] = {kind.kind: kind for kind in KINDS}
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-_CHANGEABLE = frozenset({"schedulingPriority", "suspend", "cancel", "terminate"})
-_WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
-_LIMITED = {
-    "CANCEL": _WAITING,
-    "TERMINATE": (*_WAITING, "STARTING", "RUNNING"),
-    "NEXT_COMPUTE_ENVIRONMENT": ("RUNNABLE", "STARTING"),
-    "NOTIFY": (*_WAITING, "STARTING", "RUNNING"),
-}
-"""The states for which jobStateTimeLimitActions may have an action."""
-_KEPT_REQUESTS = ("cancel", "terminate")
 NAME_MAX, LABEL_MAX = 253, 63
+_RULES = "x-kubernetes-validations"
 
 
 def admitted(kind: str, body: Json, before: Json | None) -> Json:
@@ -51,7 +42,7 @@ def admitted(kind: str, body: Json, before: Json | None) -> Json:
     Raises:
         ApiError: 422 Invalid, with a sentence that names the field.
     """
-    problem = _metadata_problem(kind, body.get("metadata") or {})
+    problem = _metadata_problem(body.get("metadata") or {})
     if problem is None and kind in _BY_KIND:
         body = {**body, "spec": _defaulted(body.get("spec") or {}, _schema(kind))}
         problem = _spec_problem(kind, body, before)
@@ -85,14 +76,12 @@ def check_status(kind: str, status: Json) -> None:
         raise ApiError(422, "Invalid", f"{kind} is invalid: {_sentence('status', error)}") from None
 
 
-def _metadata_problem(kind: str, metadata: Mapping[str, Any]) -> str | None:
+def _metadata_problem(metadata: Mapping[str, Any]) -> str | None:
     name = metadata.get("name")
     if not isinstance(name, str) or not name:
         return "metadata.name: required"
     if len(name) > NAME_MAX or not _NAME.fullmatch(name):
         return "metadata.name: write lower case letters, digits, '-' and '.'"
-    if kind in _BY_KIND and (problem := name_problem(name)):
-        return problem
     for key, value in (metadata.get("labels") or {}).items():
         if not isinstance(value, str) or len(value) > LABEL_MAX or not _LABEL.fullmatch(value):
             return f"metadata.labels[{key}]: {value!r} is no label value"
@@ -108,7 +97,7 @@ def _spec_problem(kind: str, body: Json, before: Json | None) -> str | None:
         own.spec.model_validate(body["spec"])
     except ValidationError as error:
         return _sentence("spec", error)
-    return _rule_problem(kind, body) or (_change_problem(kind, body, before) if before else None)
+    return next(_broken_rules(body, before, _rules(kind), ""), None)
 
 
 def _sentence(root: str, error: ValidationError) -> str:
@@ -117,116 +106,39 @@ def _sentence(root: str, error: ValidationError) -> str:
     return f"{path}: {first['msg']}"
 
 
-def _rule_problem(kind: str, body: Json) -> str | None:
-    """CEL rules about one object."""
-    rules = _RULES.get(kind)
-    return rules(body) if rules else None
+def _broken_rules(value: Any, before: Any, rules: Json, path: str) -> Iterator[str]:
+    """What rules have against a value, those about the whole of it before those about its parts.
+
+    A rule about a change judges nothing that is new. No rule of ours is about changes in lists.
+    """
+    for one in rules.get(_RULES, ()):
+        is_about_change = "oldSelf" in one["rule"] and not one.get("optionalOldSelf")
+        if (before is not None or not is_about_change) and not rule(one["rule"])(value, before):
+            yield f"{path}: {one['message']}".removeprefix(": ")
+    for name, inner in rules.get("properties", {}).items():
+        if name in value:
+            where = f"{path}.{name}".removeprefix(".")
+            yield from _broken_rules(value[name], (before or {}).get(name), inner, where)
+    if inner := rules.get("items"):
+        for number, item in enumerate(value):
+            yield from _broken_rules(item, None, inner, f"{path}[{number}]")
 
 
-def _job_problem(job: Json) -> str | None:
-    if problem := _array_problem(job):
-        return problem
-    for one in job["spec"].get("dependsOn", ()):
-        if one.get("job") == job["metadata"]["name"]:
-            return "spec.dependsOn: a job cannot depend on itself"
-        if "job" not in one and one.get("type") != "SEQUENTIAL":
-            return "spec.dependsOn: name the job to wait for in job"
-    return None
+@cache
+def _rules(kind: str) -> Json:
+    own = _BY_KIND[kind]
+    return _rules_in({_RULES: own.all_rules, "properties": {"spec": _schema(kind)}})
 
 
-def _array_problem(job: Json) -> str | None:
-    array = job["spec"].get("arrayProperties")
-    if array is None:
-        return None
-    if ("rerunFailedOf" in array) == ("size" in array or "indexes" in array):
-        return (
-            "spec.arrayProperties: give size (indexes 0 to size-1), indexes or both, or nothing "
-            "but rerunFailedOf"
-        )
-    if array.get("rerunFailedOf") == job["metadata"]["name"]:
-        return "spec.arrayProperties.rerunFailedOf: name another array"
-    return None
-
-
-def _definition_problem(definition: Json) -> str | None:
-    spec = definition["spec"]
-    wanted, other = "podTemplate", "nodeProperties"
-    if spec.get("type") == "multinode":
-        wanted, other = other, wanted
-    if wanted not in spec or other in spec:
-        return "spec: type container needs podTemplate, type multinode needs nodeProperties"
-    return None
-
-
-def _queue_problem(queue: Json) -> str | None:
-    for field in ("order", "computeEnvironment"):
-        values = [one[field] for one in queue["spec"]["computeEnvironmentOrder"]]
-        if len(values) != len(set(values)):
-            return f"spec.computeEnvironmentOrder: give each entry a {field} of its own"
-    for rule in queue["spec"].get("jobStateTimeLimitActions", ()):
-        if rule["state"] not in _LIMITED[rule["action"]]:
-            states = ", ".join(_LIMITED[rule["action"]])
-            return f"spec.jobStateTimeLimitActions: {rule['action']} is for {states}"
-        if rule["state"] == "RUNNING" and rule["reason"] != "*":
-            return "spec.jobStateTimeLimitActions: a RUNNING job waits for nothing: write '*'"
-    return None
-
-
-def _environment_problem(environment: Json) -> str | None:
-    spec = environment["spec"]
-    if spec.get("minvCpus", 0) > spec["maxvCpus"]:
-        return "spec.minvCpus: must not be above maxvCpus"
-    if spec.get("minvCpus", 0) and spec["type"] == "UNMANAGED":
-        return "spec: minvCpus is for type MANAGED: nobody adds nodes to an UNMANAGED environment"
-    provisioner = spec.get("provisioner", {}).get("type")
-    if spec.get("minvCpus", 0) and provisioner in {"karpenter", "none"}:
-        return "spec: minvCpus needs a provisioner that orders nodes: leave it out"
-    brings_capacity = provisioner in {"serverless", "none"}
-    if spec["type"] == "MANAGED" and "instanceTypes" not in spec and not brings_capacity:
-        return "spec.instanceTypes: type MANAGED needs them"
-    if spec["type"] == "UNMANAGED" and "provisioner" in spec:
-        return "spec.provisioner: leave it out, or write type: MANAGED"
-    return None
-
-
-_RULES: Mapping[str, Callable[[Json], str | None]] = {
-    "BatchJob": _job_problem,
-    "JobDefinition": _definition_problem,
-    "JobQueue": _queue_problem,
-    "ComputeEnvironment": _environment_problem,
-}
-
-
-def _change_problem(kind: str, body: Json, before: Json) -> str | None:
-    """CEL rules about what may change."""
-    old, new = before["spec"], body["spec"]
-    if kind == "ConsumableResource" and old["resourceType"] != new["resourceType"]:
-        return "spec: resourceType cannot be changed: make another ConsumableResource"
-    if kind == "ComputeEnvironment":
-        return _environment_change_problem(old, new)
-    if kind != "BatchJob":
-        return None
-    for field in sorted({*old, *new} - _CHANGEABLE):
-        if old.get(field) != new.get(field):
-            return f"spec.{field}: cannot be changed once the job is submitted: submit a new job"
-    for field in _KEPT_REQUESTS:
-        if field in old and field not in new:
-            return f"spec.{field}: the request cannot be taken back: submit a new job"
-    return None
-
-
-def _environment_change_problem(old: Json, new: Json) -> str | None:
-    another = "make another environment, and name it in the queues' computeEnvironmentOrder"
-    if old["type"] != new["type"]:
-        return f"spec: type cannot be changed: {another}"
-    types = [one["provisioner"]["type"] for one in (old, new) if "provisioner" in one]
-    if len(set(types)) > 1:
-        return f"spec: provisioner.type cannot be changed: {another}"
-    if (old.get("allocationStrategy") == "BEST_FIT") != (
-        new.get("allocationStrategy") == "BEST_FIT"
-    ):
-        return f"spec: BEST_FIT can be neither set nor left by an update: {another}"
-    return None
+def _rules_in(schema: Mapping[str, Any]) -> Json:
+    """What is left of a schema when all is taken out that leads to no rule."""
+    properties = {name: _rules_in(one) for name, one in schema.get("properties", {}).items()}
+    parts = {
+        _RULES: schema.get(_RULES),
+        "properties": {name: one for name, one in properties.items() if one},
+        "items": _rules_in(schema.get("items", {})) if "items" in schema else None,
+    }
+    return {name: one for name, one in parts.items() if one}
 
 
 def _config_map_problem(body: Json, before: Json | None) -> str | None:

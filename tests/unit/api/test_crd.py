@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from batch_operator.api.common import Model
-from batch_operator.api.crd import custom_resource_definitions, name_problem, structural
+from batch_operator.api.crd import custom_resource_definitions, structural
 from support.structural import Schema, flaws, nodes, problems
 
 CRDS = {one["spec"]["names"]["kind"]: one for one in custom_resource_definitions().values()}
@@ -106,18 +106,6 @@ def test_a_name_with_a_dot_is_refused_of_new_objects_only(kind: str) -> None:
         "oldSelf.hasValue() || !self.metadata.name.contains('.')"
     ]
     assert all(one["optionalOldSelf"] for one in rules)
-
-
-@pytest.mark.parametrize("name", ["b" * 64, "train.v2"])
-def test_who_asks_about_a_name_gets_the_sentence_of_the_rule(name: str) -> None:
-    messages = [one["message"] for one in root("BatchJob")["x-kubernetes-validations"]]
-
-    assert name_problem(name) in messages
-
-
-@pytest.mark.parametrize("name", ["b" * 63, "train-v2"])
-def test_other_names_are_taken(name: str) -> None:
-    assert name_problem(name) is None
 
 
 def test_what_stops_a_job_waits_for_an_hour_at_most() -> None:
