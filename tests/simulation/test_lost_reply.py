@@ -10,12 +10,10 @@ from batch_operator.simulator.api_client import Distance, SimulatedApiClient
 from support.play import play
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pytest
 
-    from batch_operator.cluster.client import Resource
     from batch_operator.simulator.api_server import ApiServer
+    from batch_operator.simulator.calls import Call
     from batch_operator.simulator.line import Line
 
 
@@ -26,11 +24,9 @@ class ForgetfulApiClient(SimulatedApiClient):
         super().__init__(server, actor, line, Distance(watch_lag_s=5.0))
         self._lost = False
 
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> bytes:
-        reply = await super().create(resource, namespace, body)
-        if resource is PODS and not self._lost:
+    async def answer(self, call: Call) -> Any:
+        reply = await super().answer(call)
+        if (call.verb, call.resource) == ("create", PODS) and not self._lost:
             self._lost = True
             raise ApiError(0, "NoReply", "the connection broke")
         return reply

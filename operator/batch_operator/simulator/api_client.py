@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from batch_operator.cluster.client import ApiError, ListPage, Resource, WatchEvent
+from batch_operator.simulator.calls import CallAnswerer
 from batch_operator.simulator.label_selector import selector
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from batch_operator.simulator.api_server import ApiServer, Log, Write
+    from batch_operator.simulator.calls import Call
     from batch_operator.simulator.line import Line
 
     Matches = Callable[[Mapping[str, str]], bool]
@@ -27,6 +29,8 @@ BOOKMARK_S = 60.0
 WATCH_LIFE_S = 1800.0
 """kube-apiserver's --min-request-timeout: it closes a watch after that, or somewhat later."""
 _CONTINUE = "."
+_METHODS = {"status": "replace_status"}
+"""Of the server, where they have another name than the verb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Distance:
     watch_lag_s: float = 0.01
 
 
-class SimulatedApiClient:
+class SimulatedApiClient(CallAnswerer):
     """See `cluster.client.ApiClient`. `actor` is whose writes these are, for the checkers."""
 
     def __init__(
@@ -51,26 +55,36 @@ class SimulatedApiClient:
         self._lists: dict[str, list[Write]] = {}
         self._pages = 0
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> bytes:
-        return await self._call(lambda: self._server.get(resource, namespace, name).raw)
+    async def answer(self, call: Call) -> Any:
+        details: dict[str, Any] = {"actor": self._actor} if call.is_write else {}
+        if "body" in call.arguments:
+            details["body"] = _sent(call.arguments["body"])
+        await asyncio.sleep(self._distance.request_s)
+        self._line.check()
+        if call.verb == "list":
+            return await self._list(call.resource, **call.arguments)
+        do = getattr(self._server, _METHODS.get(call.verb, call.verb))
+        try:
+            return do(call.resource, **{**call.arguments, **details}).raw
+        finally:
+            await asyncio.sleep(self._distance.reply_s)
+            self._line.check()
 
-    async def list_page(
+    async def _list(
         self,
         resource: Resource,
         *,
-        namespace: str | None = None,
-        label_selector: str | None = None,
-        field_selector: str | None = None,
-        limit: int = 500,
-        continue_token: str = "",
+        namespace: str | None,
+        label_selector: str | None,
+        field_selector: str | None,
+        limit: int,
+        continue_token: str,
         ago_s: float = 0.0,
     ) -> ListPage:
         """A page; the pages of one list show the same moment, whatever is written in between.
 
         `ago_s` asks for a list as it was so long ago; only `faults` does that.
         """
-        await asyncio.sleep(self._distance.request_s)
-        self._line.check()
         if continue_token:
             version, _, token = continue_token.partition(_CONTINUE)
             if int(version) < self._server.log(resource).compacted_to or token not in self._lists:
@@ -142,69 +156,6 @@ class SimulatedApiClient:
             await waiter
         finally:
             timer.cancel()
-
-    async def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any]
-    ) -> bytes:
-        body = _sent(body)
-        return await self._call(
-            lambda: self._server.create(resource, namespace, body, self._actor).raw
-        )
-
-    async def replace_status(
-        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
-    ) -> bytes:
-        body = _sent(body)
-        return await self._call(
-            lambda: self._server.replace_status(resource, namespace, name, body, self._actor).raw
-        )
-
-    async def patch(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        body: Mapping[str, Any],
-        *,
-        content_type: str,
-    ) -> bytes:
-        body = _sent(body)
-        return await self._call(
-            lambda: (
-                self._server.patch(resource, namespace, name, body, content_type, self._actor).raw
-            )
-        )
-
-    async def delete(
-        self,
-        resource: Resource,
-        namespace: str | None,
-        name: str,
-        *,
-        uid: str,
-        resource_version: int | None = None,
-    ) -> bytes:
-        return await self._call(
-            lambda: (
-                self._server.delete(
-                    resource,
-                    namespace,
-                    name,
-                    self._actor,
-                    uid=uid,
-                    resource_version=resource_version,
-                ).raw
-            )
-        )
-
-    async def _call(self, work: Callable[[], bytes]) -> bytes:
-        await asyncio.sleep(self._distance.request_s)
-        self._line.check()
-        try:
-            return work()
-        finally:
-            await asyncio.sleep(self._distance.reply_s)
-            self._line.check()
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

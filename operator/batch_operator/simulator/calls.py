@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from batch_operator.cluster.client import ApiClient, ListPage, Resource, WatchEvent
-
-_METHODS = {"list": "list_page", "status": "replace_status"}
-"""What asks for a verb, where that is called something else."""
+    from batch_operator.cluster.client import ListPage, Resource, WatchEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +20,13 @@ class Call:
     """A call of an `ApiClient` that is not a watch, with its arguments by their names."""
 
     verb: str
+    """get, list, create, status, patch or delete."""
     resource: Resource
     arguments: Mapping[str, Any]
 
     @property
     def is_write(self) -> bool:
         return self.verb not in {"get", "list"}
-
-    async def of(self, client: ApiClient, **more: Any) -> Any:
-        """Make the call."""
-        method = getattr(client, _METHODS.get(self.verb, self.verb))
-        return await method(self.resource, **self.arguments, **more)
 
 
 class CallAnswerer(Protocol):

@@ -7,6 +7,7 @@ must mend by itself. Faults end after a while, because what is promised is conve
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from enum import Enum, auto
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same faults
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from batch_operator.cluster.client import Resource
-    from batch_operator.simulator.api_client import SimulatedApiClient
     from batch_operator.simulator.api_server import ApiServer, Write
     from batch_operator.simulator.calls import Call
 
@@ -105,18 +105,18 @@ class Dice:
 class FaultyApiClient(CallAnswerer):
     """An `ApiClient` in front of another."""
 
-    def __init__(self, client: SimulatedApiClient, dice: Dice) -> None:
+    def __init__(self, client: CallAnswerer, dice: Dice) -> None:
         self._client = client
         self._dice = dice
         self._listed: set[str] = set()
 
     async def answer(self, call: Call) -> Any:
-        is_list = call.verb == "list"
-        more = {"ago_s": self._age_s(call)} if is_list else {}
-        reply = await self._carried_out(call, more)
-        if is_list:
-            self._listed.add(call.resource.plural)
-        return reply
+        if call.verb != "list":
+            return await self._carried_out(call)
+        aged = {**call.arguments, "ago_s": self._age_s(call)}
+        page = await self._carried_out(replace(call, arguments=aged))
+        self._listed.add(call.resource.plural)
+        return page
 
     def _age_s(self, call: Call) -> float:
         """How old a list is: a few seconds at most, and new if it is the first of a process.
@@ -153,7 +153,7 @@ class FaultyApiClient(CallAnswerer):
                     yield _EXPIRED
                     return
 
-    async def _carried_out(self, call: Call, more: Mapping[str, Any]) -> Any:
+    async def _carried_out(self, call: Call) -> Any:
         is_update = call.verb in {"status", "patch"}
         match self._dice.request(_UPDATE if is_update else _ANY_REQUEST):
             case Fault.CONFLICT:
@@ -167,11 +167,11 @@ class FaultyApiClient(CallAnswerer):
                 await asyncio.sleep(TIMEOUT_S)
                 raise ApiError(0, "NoReply", "injected: the request was lost")
             case Fault.LOST_REPLY:
-                await call.of(self._client, **more)
+                await self._client.answer(call)
                 raise ApiError(0, "NoReply", "injected: the reply was lost")
             case Fault.SLOW:
                 await asyncio.sleep(self._dice.between(0.1, 8.0))
-        return await call.of(self._client, **more)
+        return await self._client.answer(call)
 
 
 class Janitor:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from datetime import datetime
 
-    from batch_operator.cluster.client import ApiClient, Resource, WatchEvent
+    from batch_operator.cluster.client import Resource, WatchEvent
     from batch_operator.cluster.clock import Clock
     from batch_operator.cluster.engine import NewProvisioners
     from batch_operator.lifecycle.stops import Policy
@@ -93,7 +93,7 @@ class OperatorProcess:
 
     def __init__(
         self,
-        new_client: Callable[[], ApiClient],
+        new_client: Callable[[], CallAnswerer],
         clock: Clock,
         policy: Policy,
         uniform: Callable[[float, float], float],
@@ -231,7 +231,7 @@ class _Observer:
 class _Mortal(CallAnswerer):
     """An `ApiClient` that dies with its process, and tells of every write."""
 
-    def __init__(self, client: ApiClient, life: _Life, process: OperatorProcess) -> None:
+    def __init__(self, client: CallAnswerer, life: _Life, process: OperatorProcess) -> None:
         self._client = client
         self._life = life
         self._process = process
@@ -239,11 +239,11 @@ class _Mortal(CallAnswerer):
     async def answer(self, call: Call) -> Any:
         self._check()
         if not call.is_write:
-            return await call.of(self._client)
+            return await self._client.answer(call)
         number = self._process.begin_write(call.resource.kind, call.verb)
         self._check()
         try:
-            return await call.of(self._client)
+            return await self._client.answer(call)
         finally:
             self._process.end_write(number)
             self._check()

@@ -57,8 +57,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from batch_operator.cluster.client import ApiClient, Resource
+    from batch_operator.cluster.client import Resource
     from batch_operator.simulator.api_server import Write
+    from batch_operator.simulator.calls import CallAnswerer
     from batch_operator.simulator.process import Crash
     from batch_operator.simulator.scenario import (
         Event,
@@ -210,7 +211,7 @@ class _Simulation:
         del loop
         self.report(f"{context.get('message')}: {context.get('exception')!r}")
 
-    def _client(self) -> ApiClient:
+    def _client(self) -> CallAnswerer:
         client = SimulatedApiClient(self._server, OPERATOR, self._line)
         return client if self._dice is None else FaultyApiClient(client, self._dice)
 
