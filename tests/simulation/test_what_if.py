@@ -9,7 +9,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,19 +18,17 @@ from batch_operator import cli
 from batch_operator.simulator.recorded import read_recorded
 from batch_operator.simulator.run import simulate
 from batch_operator.simulator.scenario import read_scenario
-from support.simulated import EXAMPLES, MIXED, ROOT, WORKLOADS, scenario
-from support.snapshots import taken_at
+from support.simulated import MIXED, ROOT
+from support.snapshots import BUSY, busy, job_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from batch_operator.simulator.scenario import Scenario
-
     Json = dict[str, Any]
 
 FOLDER = ROOT / "examples" / "snapshots"
-BUSY, URGENT = FOLDER / "busy.yaml", FOLDER / "urgent.yaml"
+URGENT = FOLDER / "urgent.yaml"
 SAMPLES = {"name": "samples", "key": "lines", "parameters": ["sample"]}
 FROM_LINES = {"parameters": {"configMap": SAMPLES}}
 MINUTE_S = 61.0
@@ -71,16 +68,6 @@ def answer(command: Callable[..., tuple[int, str, str]]) -> Callable[..., Json]:
     return ask
 
 
-def busy() -> Json:
-    value: Json = yaml.safe_load(BUSY.read_text(encoding="utf-8"))
-    return json.loads(json.dumps(value))  # without YAML's shared parts
-
-
-def job_of(snapshot: Json, name: str) -> Json:
-    found: Json = next(one for one in snapshot["items"] if one["metadata"]["name"] == name)
-    return found
-
-
 def written(folder: Path, snapshot: Json, name: str = "snapshot.json") -> Path:
     path = folder / name
     path.write_text(json.dumps(snapshot), encoding="utf-8")
@@ -89,17 +76,6 @@ def written(folder: Path, snapshot: Json, name: str = "snapshot.json") -> Path:
 
 def near(seconds: float) -> Any:
     return pytest.approx(seconds, abs=PROMPT_S)
-
-
-def test_what_lies_in_the_future_does_not_say_when_a_snapshot_was_taken() -> None:
-    snapshot, refused = busy(), busy()
-    row = {"instanceType": "a", "capacityType": "spot", "refusedUntil": "2099-01-01T00:00:00Z"}
-    job_of(refused, "local").setdefault("status", {})["pools"] = [row]
-    before, after = (
-        read_recorded([one], "snapshot").objects[-1].body["metadata"] for one in (snapshot, refused)
-    )
-
-    assert after == before
 
 
 # What a change makes of it
@@ -276,48 +252,6 @@ def test_the_order_of_a_snapshot_means_nothing(
     turned = written(tmp_path, snapshot, "turned.json")
 
     assert command("--snapshot", path, "-o=json") == command("--snapshot", turned, "-o=json")
-
-
-# Going on from any moment
-
-
-def the_rest(whole: Scenario, at_s: float) -> Scenario:
-    """The scenario from that moment on: its events then, and the cluster as it was."""
-    spec = whole.spec
-    left = [number for number, event in enumerate(spec.events) if event.at >= at_s]
-    events = [spec.events[one] for one in left]
-    snapshot = json.loads(json.dumps(taken_at(whole, at_s)))
-    return replace(
-        whole,
-        manifests=(),
-        recorded=read_recorded([snapshot], "snapshot"),
-        applied={n: whole.applied[one] for n, one in enumerate(left) if one in whole.applied},
-        spec=spec.model_copy(
-            update={"events": tuple(one.model_copy(update={"at": one.at - at_s}) for one in events)}
-        ),
-    )
-
-
-@pytest.mark.parametrize("at_s", [31.0, 65.0])
-@pytest.mark.parametrize(
-    "path", [*EXAMPLES, *sorted(WORKLOADS.glob("*.yaml"))], ids=lambda path: path.stem
-)
-def test_a_run_that_goes_on_from_a_snapshot_ends_as_the_whole_does(path: Path, at_s: float) -> None:
-    whole = scenario(path)
-    ends = {name: state for name, (state, _) in simulate(whole).states().items()}
-    outcome = simulate(the_rest(whole, at_s))
-
-    assert outcome.violations == ()
-    assert outcome.summary["settled"]
-    assert {name: state for name, (state, _) in outcome.states().items()}.items() <= ends.items()
-
-
-def test_a_first_round_that_runs_goes_on_to_the_second() -> None:
-    """Children of which none has ended started with the first: nothing is run twice."""
-    path = ROOT / "examples" / "scenarios" / "priorities.yaml"
-    whole = simulate(scenario(path)).summary["makespan"]
-
-    assert simulate(the_rest(scenario(path), 31)).summary["makespan"] == near(whole - 31)
 
 
 # What run times rest on

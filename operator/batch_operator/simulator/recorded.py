@@ -64,8 +64,25 @@ _IDENTITY = ("name", "namespace", "uid", "generation", "creationTimestamp", "lab
 """Of metadata. Owners and finalizers are others': nobody here would ever take them off."""
 _CREATED = "creationTimestamp"
 _REQUIRED = ("name", "uid", _CREATED)
-_TO_COME = frozenset({"nextLookAt", "refusedUntil"})
-"""The times in a status that lie in the future."""
+_HAPPENED = frozenset(
+    {
+        "at",
+        "cameAt",
+        _CREATED,
+        "frontUpdatedAt",
+        "interruptedAt",
+        "lastTransitionTime",
+        "overdueAt",
+        "refusedAt",
+        "settledAt",
+        "since",
+        "startedAt",
+        "stoppedAt",
+        "time",
+        "waitingSince",
+    }
+)
+"""Times of what has happened; any other may be of what is expected. `time` is of managedFields."""
 _SPAN_MAX_S = 100 * 366 * 24 * 3600.0
 """So far apart the times of one snapshot may be; once moved, no calendar might hold them else."""
 _OVER = frozenset({"SUCCEEDED", "FAILED"})
@@ -147,7 +164,7 @@ def _resource(item: Mapping[str, Any]) -> Resource | None:
 
 
 def _moment_s(documents: Iterable[Any], items: Iterable[Json], where: str) -> float:
-    """When the snapshot was taken: as it says itself, but not before the last time in it."""
+    """When the snapshot was taken: as it says itself, but not before what has happened in it."""
     moments: list[tuple[float, str]] = []
     for one in documents:
         annotations = (one.get("metadata") or {}).get("annotations") or {}
@@ -156,7 +173,9 @@ def _moment_s(documents: Iterable[Any], items: Iterable[Json], where: str) -> fl
     for item in items:
         metadata = item.get("metadata") or {}
         title = f"{item.get('kind')} {metadata.get('name')!r}"
-        moments += [(at_s, title) for at_s in _times([metadata, item.get("status")])]
+        written = {one: metadata.get(one) for one in (_CREATED, "managedFields")}
+        told = [*_happened(written), *_happened(item.get("status"))]
+        moments += [(at_s, title) for at_s in told]
     first_s, _ = min(moments, default=(0.0, ""))
     last_s, last = max(moments, default=(0.0, ""))
     if last_s - first_s > _SPAN_MAX_S:
@@ -168,18 +187,21 @@ def _moment_s(documents: Iterable[Any], items: Iterable[Json], where: str) -> fl
 
 
 def _times(value: Any) -> Iterator[float]:
-    """Every time within a value, as virtual seconds."""
+    """The time that a value is, as virtual seconds; none where it is something else."""
     if isinstance(value, str) and _TIME.fullmatch(value):
         yield seconds_of(value)
     elif isinstance(value, datetime):
         yield seconds_of(value.replace(tzinfo=value.tzinfo or UTC).isoformat())
-    elif isinstance(value, dict):
+
+
+def _happened(value: Any) -> Iterator[float]:
+    """Every time within a value at which something has happened."""
+    if isinstance(value, dict):
         for name, one in value.items():
-            if name not in _TO_COME:
-                yield from _times(one)
+            yield from _times(one) if name in _HAPPENED else _happened(one)
     elif isinstance(value, list):
         for one in value:
-            yield from _times(one)
+            yield from _happened(one)
 
 
 def _moved(value: Any, moment_s: float) -> Any:
