@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.simulator.virtual_time import timestamp
+from batch_operator.simulator.virtual_time import PLAIN
 from conformance.rules import rule
 from support.play import batch_job, play, written
 
@@ -96,7 +96,7 @@ def test_a_place_has_the_time_since_when_a_job_is_in_it() -> None:
 
 def is_soon_after(told: str, seconds: float) -> bool:
     """A snapshot is made anew at most every 10 s."""
-    at, begin = datetime.fromisoformat(told), datetime.fromisoformat(timestamp(seconds))
+    at, begin = datetime.fromisoformat(told), datetime.fromisoformat(PLAIN.timestamp(seconds))
     return begin <= at <= begin + timedelta(seconds=15)
 
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from batch_operator.simulator.recorded import read_recorded
 from batch_operator.simulator.run import simulate
+from batch_operator.simulator.scenario import read_scenario
 from support.simulated import EXAMPLES, ROOT, WORKLOADS, scenario
 from support.snapshots import busy, job_of, the_rest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from batch_operator.simulator.report import Outcome
+
 PROMPT_S = 1.0
 """What scheduling and the operator may add to a time worked out by hand."""
+HOUR_S = 3600.0
 LATER = "2099-01-01T00:00:00Z"
 
 
 def near(seconds: float) -> Any:
     return pytest.approx(seconds, abs=PROMPT_S)
+
+
+def went_on(snapshot: dict[str, Any], **how: Any) -> Outcome:
+    """What becomes of a cluster as it was, all invariants having held."""
+    outcome = simulate(read_scenario([], read_recorded([snapshot], "snapshot")), **how)
+
+    assert outcome.violations == ()
+    return outcome
 
 
 @pytest.mark.parametrize("says_so", [True, False], ids=["as it says", "by what has happened"])
@@ -86,6 +99,32 @@ def test_what_lies_in_the_future_does_not_say_when_a_snapshot_was_taken(
     )
 
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("window", "today", "paid"),
+    [("DAY", "2026-11-02", "2026-11-02"), ("MONTH", "2026-11-30", "2026-11-02")],
+)
+def test_money_that_is_spent_is_spent_until_its_window_ends(
+    window: str, today: str, paid: str
+) -> None:
+    """Both windows end an hour after the snapshot, at midnight."""
+    text = json.dumps(busy()).replace("2026-11-02T08", f"{today}T22")
+    snapshot = json.loads(text.replace("2026-11-02T09", f"{today}T23"))
+    budget = {"name": "all", "amount": "1.00", "window": window, "action": "HOLD"}
+    job_of(snapshot, "main")["spec"]["budgets"] = [budget]
+    priced = {"name": "node", "vcpus": 8, "memory": "4Ti", "pricePerHour": "0.10"}
+    job_of(snapshot, "local")["spec"].update(maxvCpus=8, instanceTypes=[priced])
+    cost = {"total": "1.00", "wasted": "0.00", "spotSavings": "0.00"}
+    job_of(snapshot, "frame-1")["status"]["cost"] = {
+        **cost,
+        "environments": [{"computeEnvironment": "local", **cost}],
+        "days": {paid: "1.00"},
+    }
+    outcome = went_on(snapshot)
+
+    assert outcome.summary["waiting"]["main"]["p50"] == near(HOUR_S)
+    assert outcome.summary["jobs"] == {"SUCCEEDED": 6}
 
 
 @pytest.mark.parametrize("at_s", [31.0, 65.0])

@@ -11,7 +11,7 @@ import yaml
 from batch_operator.api import meta
 from batch_operator.simulator.recorded import KINDS, read_recorded
 from batch_operator.simulator.run import _Simulation
-from batch_operator.simulator.virtual_time import VirtualTimeLoop, timestamp
+from batch_operator.simulator.virtual_time import PLAIN, VirtualTimeLoop
 from support.simulated import ROOT
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def taken_at(scenario: Scenario, at_s: float) -> Json:
         items = loop.run_until_complete(_objects(scenario, at_s))
     finally:
         loop.close()
-    return listed(items, timestamp(at_s))
+    return listed(items, PLAIN.timestamp(at_s))
 
 
 def listed(items: list[Json], moment: str | None = None) -> Json:

@@ -23,11 +23,13 @@ from batch_operator.cluster.client import (
 )
 from batch_operator.simulator.admission import admitted, check_status, fresh_status
 from batch_operator.simulator.patches import merge_patch, strategic_merge_patch
-from batch_operator.simulator.virtual_time import timestamp
+from batch_operator.simulator.virtual_time import PLAIN
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Mapping
+
+    from batch_operator.simulator.virtual_time import Calendar
 
     Json = dict[str, Any]
     Key = tuple[str, str]
@@ -155,8 +157,9 @@ class Log:
 class ApiServer:
     """The store, and the rules by which it is written."""
 
-    def __init__(self, time: Callable[[], float], seed: int) -> None:
+    def __init__(self, time: Callable[[], float], seed: int, calendar: Calendar = PLAIN) -> None:
         self.version = 1
+        self.calendar = calendar
         self._time = time
         self._seed = seed
         self._uids = 0
@@ -167,6 +170,10 @@ class ApiServer:
         self._is_telling = False
 
     # Reading
+
+    def timestamp(self, in_s: float = 0.0) -> str:
+        """The time, now or so much later, as it is written into objects."""
+        return self.calendar.timestamp(self._time() + in_s)
 
     def log(self, resource: Resource) -> Log:
         return self._logs[resource]
@@ -232,7 +239,7 @@ class ApiServer:
             **{name: value for name, value in given.items() if value not in ({}, [], None)},
             "uid": self._next_uid(),
             "generation": 1,
-            "creationTimestamp": timestamp(self._time()),
+            "creationTimestamp": self.timestamp(),
         }
         if namespace:
             metadata["namespace"] = namespace
@@ -361,7 +368,7 @@ class ApiServer:
         marked = {
             **metadata,
             "generation": metadata["generation"] + (1 if before_s is None else 0),
-            "deletionTimestamp": timestamp(self._time() + grace_s),
+            "deletionTimestamp": self.timestamp(grace_s),
             "deletionGracePeriodSeconds": grace_s,
         }
         changed = {**old, "metadata": marked}

@@ -25,15 +25,14 @@ from batch_operator.provisioning.prices import Prices, cost_of, priced
 from batch_operator.scheduling.catalogues import catalogue_of
 from batch_operator.scheduling.costs import NOTHING, Tally
 from batch_operator.simulator.checkers.checker import attempt_pod
-from batch_operator.simulator.virtual_time import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from batch_operator.lifecycle.attempt import PodAttempt
     from batch_operator.provisioning.nodes import Node
     from batch_operator.simulator.api_server import Write
+    from batch_operator.simulator.virtual_time import Calendar
 
     Json = dict[str, Any]
 
@@ -79,7 +78,8 @@ class Item:
 class Bill:
     """Sees every write, and can be asked at any time what all of it cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
         self._lives: dict[str, _Life] = {}
         self._stays: dict[str, _Stay] = {}
         self._named: dict[str, _Life] = {}
@@ -146,8 +146,8 @@ class Bill:
                     found.append(Item(one.job_uid, one.environment, NOTHING, is_certain=False))
                 continue
             decides = stay if one.node_group is None else mains.get(stay.gang, stay)
-            until_s = min(_end_s(stay, at_s), _end_s(decides, at_s))
-            seconds = max(0, int(until_s) - int(_virtual(one.bound_at)))
+            until_s = min(self._end_s(stay, at_s), self._end_s(decides, at_s))
+            seconds = max(0, int(until_s) - int(self._calendar.seconds_at(one.bound_at)))
             cost, saved = cost_of(rate.price, seconds), cost_of(rate.saved, seconds)
             phase = decides.attempt.phase
             is_in_vain = decides.gone_s is not None or phase is Phase.FAILED
@@ -169,6 +169,11 @@ class Bill:
         """Whether the environment says now what such a node costs; its Pods may be priced alone."""
         types = {one.name for one in self._specs[environment][-1].instance_types}
         return not types or (node.pool is not None and node.pool.instance_type in types)
+
+    def _end_s(self, stay: _Stay, at_s: float) -> float:
+        if stay.attempt.phase.ended and stay.attempt.stopped_at is not None:
+            return self._calendar.seconds_at(stay.attempt.stopped_at)
+        return at_s if stay.gone_s is None else stay.gone_s
 
     def by_job(self, items: Iterable[Item]) -> dict[str, int]:
         """What each job cost, before the simulation and in it."""
@@ -247,13 +252,3 @@ def _environment(nodes: Tally | None, used: Tally) -> Json:
 def amount(millionths: int) -> float:
     """Millionths as the number that they are."""
     return millionths / MICROS
-
-
-def _end_s(stay: _Stay, at_s: float) -> float:
-    if stay.attempt.phase.ended and stay.attempt.stopped_at is not None:
-        return _virtual(stay.attempt.stopped_at)
-    return at_s if stay.gone_s is None else stay.gone_s
-
-
-def _virtual(at: datetime) -> float:
-    return (at - EPOCH).total_seconds()

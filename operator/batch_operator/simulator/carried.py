@@ -39,7 +39,6 @@ from batch_operator.manifests.pods import pod
 from batch_operator.scheduling.environments import capacity_milli, held_milli, node_selector
 from batch_operator.scheduling.mutations import StartAttempt
 from batch_operator.scheduling.suitability import needs_of
-from batch_operator.simulator.virtual_time import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,7 +88,7 @@ def carry_on(server: ApiServer) -> dict[Attempt, float]:
     ran_for_s: dict[Attempt, float] = {}
     for job in world.jobs:
         counted = counted_in(job)
-        lives = list(_lives(job, counted))
+        lives = list(_lives(job, counted, server.calendar.begin))
         plan = world.plan(job) if lives else None
         if plan is None:
             continue
@@ -205,7 +204,7 @@ class _World:
         return None
 
 
-def _lives(job: Job, counted: Counted) -> Iterator[_Live]:
+def _lives(job: Job, counted: Counted, begin: datetime) -> Iterator[_Live]:
     """The attempts of a job that were on a node."""
     status = job.status
     where = status.compute_environment
@@ -213,20 +212,20 @@ def _lives(job: Job, counted: Counted) -> Iterator[_Live]:
         running = IndexSet.parse(status.array.indexes.running)
         on_node = running | IndexSet.parse(status.array.indexes.starting)
         none_has_ended = not (counted.succeeded or counted.failed or counted.attempts)
-        ran_for_s = _since(status.started_at if none_has_ended else None)
+        ran_for_s = _since(status.started_at if none_has_ended else None, begin)
         for index in on_node:
             ran = ran_for_s if index in running else None
             yield _Live(index, counted.used(index) + 1, where, ran)
     elif status.state in _ON_NODE:
         alive = next((row for row in status.attempts if row.stopped_at is None), None)
-        ran = _since(alive.started_at if alive else None)
+        ran = _since(alive.started_at if alive else None, begin)
         is_running = status.state is JobState.RUNNING
         yield _Live(0, counted.used(0) + 1, where, ran if is_running else None)
 
 
-def _since(started_at: datetime | None) -> float:
+def _since(started_at: datetime | None, begin: datetime) -> float:
     """Seconds from then to virtual time 0."""
-    return max(0.0, (EPOCH - started_at).total_seconds()) if started_at else 0.0
+    return max(0.0, (begin - started_at).total_seconds()) if started_at else 0.0
 
 
 def _start(

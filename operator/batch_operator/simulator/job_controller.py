@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import JOBS, PODS, tolerating
-from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
     import asyncio
@@ -100,12 +99,12 @@ class JobController:
                 "type": kind,
                 "status": "True",
                 "reason": reason,
-                "lastTransitionTime": timestamp(self._loop.time()),
+                "lastTransitionTime": self._server.timestamp(),
             }
             status["conditions"] = [*status.get("conditions", ()), condition]
             if kind == "Complete":
-                status["completionTime"] = timestamp(self._loop.time())
-        status.setdefault("startTime", timestamp(self._loop.time()))
+                status["completionTime"] = self._server.timestamp()
+        status.setdefault("startTime", self._server.timestamp())
         metadata = job["metadata"]
         self._server.update_status(
             JOBS, metadata["namespace"], metadata["name"], lambda _: status, ACTOR

@@ -12,7 +12,6 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.cluster.client import EVENTS, NODES, PODS, tolerating
-from batch_operator.simulator.virtual_time import seconds_of, timestamp
 
 if TYPE_CHECKING:
     import asyncio
@@ -138,7 +137,9 @@ class Kubelet:
         if deadline_s is None or started is None or (known and known[0] == deadline_s):
             return
         self._drop_deadline(uid)
-        at_s = max(seconds_of(started) + deadline_s, self._loop.time() + SYNC_S)
+        at_s = max(
+            self._server.calendar.seconds_of(started) + deadline_s, self._loop.time() + SYNC_S
+        )
         self._deadlines[uid] = deadline_s, self._loop.call_at(at_s, self._exceed, pod["metadata"])
 
     def _drop_deadline(self, uid: str) -> None:
@@ -190,7 +191,7 @@ class Kubelet:
     # A Pod's steps
 
     def _admit(self, pod: Json) -> None:
-        now = timestamp(self._loop.time())
+        now = self._server.timestamp()
         fate = self._fates[pod["metadata"]["uid"]]
         if fate.reason in REJECTIONS:
             message = "Pod was rejected: simulated"
@@ -217,7 +218,7 @@ class Kubelet:
             "type": "Warning",
             "reason": reason,
             "message": f"simulated: {reason}",
-            "lastTimestamp": timestamp(self._loop.time()),
+            "lastTimestamp": self._server.timestamp(),
         }
         self._server.create(EVENTS, metadata["namespace"], body, ACTOR)
 
@@ -245,7 +246,7 @@ class Kubelet:
         self._write(pod, containerStatuses=_containers(pod, state, state))
 
     def _run(self, pod: Json) -> None:
-        state = {"running": {"startedAt": timestamp(self._loop.time())}}
+        state = {"running": {"startedAt": self._server.timestamp()}}
         containers = _containers(pod, state, state)
         self._write(pod, phase="Running", podIP=self._address(), containerStatuses=containers)
         self._later(self._fates[pod["metadata"]["uid"]].runtime_s, self._exit, pod)
@@ -286,7 +287,7 @@ class Kubelet:
 
     def _end(self, pod: Json, exit_code: int, detail: str | None, **why: str) -> None:
         started = pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
-        times = {"startedAt": started, "finishedAt": timestamp(self._loop.time())}
+        times = {"startedAt": started, "finishedAt": self._server.timestamp()}
         usual = "Completed" if exit_code == 0 else "Error"
         first = {"terminated": {"exitCode": exit_code, "reason": detail or usual, **times}}
         others = {"terminated": {"exitCode": 0, "reason": "Completed", **times}}

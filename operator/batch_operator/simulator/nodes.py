@@ -16,7 +16,6 @@ from batch_operator.provisioners.kwok.nodes import (
 )
 from batch_operator.provisioning.pools import PoolKey
 from batch_operator.simulator.scenario import duration_s
-from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
     import asyncio
@@ -106,7 +105,7 @@ class NodeStarter:
         node = self._server.find(NODES, None, name)
         if node is None:
             return
-        now = timestamp(self._loop.time())
+        now = self._server.timestamp()
         labels = node["metadata"]["labels"]
         kept = self._reserved(labels[meta.LABEL_COMPUTE_ENVIRONMENT], _pool_of(labels))
         told = {
@@ -291,7 +290,7 @@ class PodGarbageCollector:
             "status": "True",
             "reason": "DeletionByPodGC",
             "message": "PodGC: node no longer exists",
-            "lastTransitionTime": timestamp(self._loop.time()),
+            "lastTransitionTime": self._server.timestamp(),
         }
         return {
             **status,

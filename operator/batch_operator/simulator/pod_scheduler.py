@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api.quantity import memory_bytes, milli_cpu
 from batch_operator.cluster.client import NODES, PODS
 from batch_operator.simulator.scenario import ScoringStrategy
-from batch_operator.simulator.virtual_time import timestamp
 
 if TYPE_CHECKING:
     import asyncio
@@ -247,7 +246,7 @@ class PodScheduler:
         )
 
     def _condition(self, status: str, more: Json) -> Json:
-        now = timestamp(self._loop.time())
+        now = self._server.timestamp()
         return {"type": "PodScheduled", "status": status, "lastTransitionTime": now, **more}
 
 

@@ -1,8 +1,8 @@
 """A cluster as it was at one moment, to go on from in virtual time.
 
 A snapshot is what `batch-operator snapshot`, or kubectl, prints: a List of our kinds with the
-revisions of definitions and the namespaces. Its moment becomes virtual time 0, and every time in it
-moves by as much. Statuses stay as they are: the operator goes on from them, as after a restart.
+revisions of definitions and the namespaces. Its moment is virtual time 0, by the calendar too.
+Statuses stay as they are: the operator goes on from them, as after a restart.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from batch_operator.cluster.client import (
 )
 from batch_operator.simulator.admission import admitted, check_status, fresh_status
 from batch_operator.simulator.scenario import InvalidInputError, Manifest
-from batch_operator.simulator.virtual_time import seconds_of, timestamp
+from batch_operator.simulator.virtual_time import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,8 +83,8 @@ _HAPPENED = frozenset(
     }
 )
 """Times of what has happened; any other may be of what is expected. `time` is of managedFields."""
-_SPAN_MAX_S = 100 * 366 * 24 * 3600.0
-"""So far apart the times of one snapshot may be; once moved, no calendar might hold them else."""
+_SPAN_MAX = timedelta(days=100 * 366)
+"""So far apart the times of one snapshot may be: no calendar might hold what follows else."""
 _OVER = frozenset({"SUCCEEDED", "FAILED"})
 
 
@@ -98,8 +98,10 @@ class RunTime:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A snapshot: its objects, moved to virtual time 0, and what it tells of run times."""
+    """A snapshot: when it was taken, its objects, and what it tells of run times."""
 
+    moment: datetime
+    """In whole seconds."""
     objects: tuple[Manifest, ...]
     run_times: Mapping[DefinitionKey, RunTime]
     """By namespace and name of the definition; none where nothing is known."""
@@ -122,7 +124,7 @@ def parsed(text: str, where: str) -> list[Any]:
 
 
 def read_recorded(documents: Iterable[Any], where: str) -> Recorded:
-    """Check a snapshot and move it to virtual time 0.
+    """Check a snapshot.
 
     Raises:
         InvalidInputError: with a sentence about the first mistake.
@@ -132,14 +134,14 @@ def read_recorded(documents: Iterable[Any], where: str) -> Recorded:
     ours = [(resource, item) for item in items if (resource := _resource(item)) is not None]
     if not any(resource.group == meta.GROUP for resource, _ in ours):
         raise InvalidInputError(f"{where}: nothing of batch-operator is in it: take {HOW_TO_TAKE}")
-    moment_s = _moment_s(documents, items, where)
-    objects = [_object(resource, item, moment_s, where) for resource, item in ours]
+    moment = _moment(documents, items, where)
+    objects = [_object(resource, item, where) for resource, item in ours]
     kept = [one for one in objects if one is not None]
     _check_identities(kept)
     kept.sort(key=lambda one: (KINDS.index(one.resource), _age(one)))
     _check_revisions(kept, where)
     _check_namespaces(kept, where)
-    return Recorded(tuple(kept), dict(_run_times(kept)))
+    return Recorded(moment, tuple(kept), dict(_run_times(kept)))
 
 
 def _items(document: Any, where: str) -> list[Json]:
@@ -163,38 +165,38 @@ def _resource(item: Mapping[str, Any]) -> Resource | None:
     return resource if resource and resource.api_version == item.get("apiVersion") else None
 
 
-def _moment_s(documents: Iterable[Any], items: Iterable[Json], where: str) -> float:
+def _moment(documents: Iterable[Any], items: Iterable[Json], where: str) -> datetime:
     """When the snapshot was taken: as it says itself, but not before what has happened in it."""
-    moments: list[tuple[float, str]] = []
+    moments: list[tuple[datetime, str]] = []
     for one in documents:
         annotations = (one.get("metadata") or {}).get("annotations") or {}
         taken_at = _times(annotations.get(meta.ANNOTATION_TAKEN_AT))
-        moments += [(at_s, meta.ANNOTATION_TAKEN_AT) for at_s in taken_at]
+        moments += [(at, meta.ANNOTATION_TAKEN_AT) for at in taken_at]
     for item in items:
         metadata = item.get("metadata") or {}
         title = f"{item.get('kind')} {metadata.get('name')!r}"
         written = {one: metadata.get(one) for one in (_CREATED, "managedFields")}
         told = [*_happened(written), *_happened(item.get("status"))]
-        moments += [(at_s, title) for at_s in told]
-    first_s, _ = min(moments, default=(0.0, ""))
-    last_s, last = max(moments, default=(0.0, ""))
-    if last_s - first_s > _SPAN_MAX_S:
+        moments += [(at, title) for at in told]
+    first, _ = min([*moments, (EPOCH, "")])
+    last, last_of = max(moments, default=(EPOCH, ""))
+    if last - first > _SPAN_MAX:
         raise InvalidInputError(
-            f"{where}: {last} has a time more than 100 years after the first in the snapshot: some "
-            f"clock was wrong, so write the time that is meant"
+            f"{where}: {last_of} has a time more than 100 years after the first in the snapshot, "
+            f"or after {EPOCH.year}: some clock was wrong, so write the time that is meant"
         )
-    return float(int(last_s))
+    return last.replace(microsecond=0)
 
 
-def _times(value: Any) -> Iterator[float]:
-    """The time that a value is, as virtual seconds; none where it is something else."""
+def _times(value: Any) -> Iterator[datetime]:
+    """The time that a value is; none where it is something else."""
     if isinstance(value, str) and _TIME.fullmatch(value):
-        yield seconds_of(value)
+        yield datetime.fromisoformat(value)
     elif isinstance(value, datetime):
-        yield seconds_of(value.replace(tzinfo=value.tzinfo or UTC).isoformat())
+        yield value.replace(tzinfo=value.tzinfo or UTC)
 
 
-def _happened(value: Any) -> Iterator[float]:
+def _happened(value: Any) -> Iterator[datetime]:
     """Every time within a value at which something has happened."""
     if isinstance(value, dict):
         for name, one in value.items():
@@ -204,18 +206,18 @@ def _happened(value: Any) -> Iterator[float]:
             yield from _happened(one)
 
 
-def _moved(value: Any, moment_s: float) -> Any:
-    """The value with its times moved so that `moment_s` becomes 0."""
-    if isinstance(value, str | datetime):
-        return next((timestamp(one - moment_s) for one in _times(value)), value)
+def _written(value: Any) -> Any:
+    """The value with its times as text, as which YAML without quotes does not leave them."""
+    if isinstance(value, datetime):
+        return next(_times(value)).isoformat()
     if isinstance(value, dict):
-        return {name: _moved(one, moment_s) for name, one in value.items()}
+        return {name: _written(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_moved(one, moment_s) for one in value]
+        return [_written(one) for one in value]
     return value
 
 
-def _object(resource: Resource, item: Json, moment_s: float, where: str) -> Manifest | None:
+def _object(resource: Resource, item: Json, where: str) -> Manifest | None:
     """One object as it is restored; None for one that is being deleted."""
     metadata = item.get("metadata") or {}
     where = f"{where}: {resource.kind} {metadata.get('name')!r}"
@@ -232,11 +234,11 @@ def _object(resource: Resource, item: Json, moment_s: float, where: str) -> Mani
         **item,
         "metadata": {
             "generation": 1,
-            **_moved({one: metadata[one] for one in _IDENTITY if one in metadata}, moment_s),
+            **_written({one: metadata[one] for one in _IDENTITY if one in metadata}),
         },
     }
     if status := item.get("status") or fresh_status(resource.kind):
-        body["status"] = _moved(status, moment_s)
+        body["status"] = _written(status)
     try:
         body = admitted(resource.kind, body, None)
         check_status(resource.kind, body.get("status") or {})
@@ -250,9 +252,9 @@ def _object(resource: Resource, item: Json, moment_s: float, where: str) -> Mani
     return Manifest(resource, metadata.get("namespace"), metadata["name"], body, where)
 
 
-def _age(one: Manifest) -> tuple[float, str]:
+def _age(one: Manifest) -> tuple[datetime, str]:
     metadata = one.body["metadata"]
-    return seconds_of(metadata["creationTimestamp"]), metadata["uid"]
+    return datetime.fromisoformat(metadata["creationTimestamp"]), metadata["uid"]
 
 
 def _check_identities(objects: Iterable[Manifest]) -> None:
@@ -322,4 +324,5 @@ def _durations(status: Mapping[str, Any]) -> Iterator[float]:
     """How long a job's attempts ran that ended well."""
     for row in status.get("attempts", ()):
         if row.get("exitCode") == 0 and "startedAt" in row and "stoppedAt" in row:
-            yield seconds_of(row["stoppedAt"]) - seconds_of(row["startedAt"])
+            started, stopped = map(datetime.fromisoformat, (row["startedAt"], row["stoppedAt"]))
+            yield (stopped - started).total_seconds()

@@ -16,7 +16,6 @@ from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODE
 from batch_operator.simulator.bill import Bill, amount
 from batch_operator.simulator.checkers.checker import attempt_pod
 from batch_operator.simulator.pod_scheduler import pod_request
-from batch_operator.simulator.virtual_time import seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from batch_operator.simulator.api_server import Write
     from batch_operator.simulator.checkers.checker import Violation
     from batch_operator.simulator.trace import Transition
+    from batch_operator.simulator.virtual_time import Calendar
 
     Json = dict[str, Any]
     Waits = Mapping[str, tuple[Sequence[float], int]]
@@ -55,7 +55,8 @@ class _Use:
 class Account:
     """Keeps the books: who held what, where, for how long."""
 
-    def __init__(self) -> None:
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
         self._jobs: dict[str, Json] = {}
         self._deleted: set[str] = set()
         self._over_before: set[str] = set()
@@ -66,7 +67,7 @@ class Account:
         self._open: dict[str, _Use] = {}
         self._closed: list[tuple[_Use, float]] = []
         self._largest = 0
-        self._bill = Bill()
+        self._bill = Bill(calendar)
 
     def see(self, write: Write) -> None:
         """Take one accepted write."""
@@ -132,8 +133,8 @@ class Account:
             "final": f"{metadata['namespace']}/{metadata['name']}",
             "state": status.get("state"),
             "attempts": self._pods_of[uid],
-            "startedAt": _virtual(status.get("startedAt")),
-            "stoppedAt": _virtual(status.get("stoppedAt")),
+            "startedAt": self._virtual(status.get("startedAt")),
+            "stoppedAt": self._virtual(status.get("stoppedAt")),
             "statusReason": status.get("statusReason"),
             "summary": (status.get("array") or {}).get("statusSummary") or {},
             "cost": cost,
@@ -144,6 +145,9 @@ class Account:
         if uid in self._deleted:
             line["deleted"] = True
         return line
+
+    def _virtual(self, text: str | None) -> float | None:
+        return None if text is None else self._calendar.seconds_of(text)
 
     def summary(self, transitions: Sequence[Transition], waits: Waits, at_s: float) -> Json:
         """The whole run in numbers; per second means per virtual second."""
@@ -215,10 +219,6 @@ def _waiting(waited_s: Sequence[float], left: int) -> Json:
         "max": quantile(1.0),
         "left": left,
     }
-
-
-def _virtual(text: str | None) -> float | None:
-    return None if text is None else seconds_of(text)
 
 
 @dataclass(frozen=True, slots=True)

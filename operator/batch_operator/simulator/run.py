@@ -51,7 +51,7 @@ from batch_operator.simulator.scenario import (
     draw,
 )
 from batch_operator.simulator.trace import Trace
-from batch_operator.simulator.virtual_time import VirtualClock, VirtualTimeLoop
+from batch_operator.simulator.virtual_time import PLAIN, Calendar, VirtualClock, VirtualTimeLoop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,14 +161,17 @@ class _Simulation:
         self._loop = loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unhandled)
         self._seed = seed
-        self._server = server = ApiServer(loop.time, seed)
+        recorded = scenario.recorded
+        calendar = Calendar(recorded.moment) if recorded else PLAIN
+        self._clock = VirtualClock(loop, calendar)
+        self._server = server = ApiServer(loop.time, seed, calendar)
         self._line = Line(server, loop)
         cuts = [one.cut_off_operator for one in scenario.spec.events if one.cut_off_operator]
         is_disturbed = bool(faults or cuts)
         notice_s = NOTICE_WITH_FAULTS_S if is_disturbed else NOTICE_S
-        self._panel = Panel(notice_s + sum(one.for_ for one in cuts))
+        self._panel = Panel(notice_s + sum(one.for_ for one in cuts), calendar)
         self._transitions: list[Transition] = []
-        self._account = Account()
+        self._account = Account(calendar)
         self._trace = Trace(self._tell)
         for listener in (self._panel.see, self._account.see, self._trace.see, self._watch):
             server.subscribe(listener)
@@ -189,7 +192,7 @@ class _Simulation:
         self._settle_s = SETTLE_AFTER_FAULTS_S if is_disturbed else SETTLE_S
         self._operator = OperatorProcess(
             self._client,
-            VirtualClock(loop),
+            self._clock,
             Policy(),
             Random(f"operator {seed}").uniform,  # noqa: S311  # jitter
             self.report,
@@ -265,7 +268,7 @@ class _Simulation:
 
     def _until(self, at: datetime | None) -> float | None:
         """Seconds from now."""
-        return (at - VirtualClock(self._loop).now()).total_seconds() if at else None
+        return (at - self._clock.now()).total_seconds() if at else None
 
     def _watch(self, write: Write) -> None:
         """Notice what the operator writes when it should be silent."""

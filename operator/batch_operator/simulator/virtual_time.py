@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import floor
 from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _Args = TypeVarTuple("_Args")
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-"""The wall time at which every simulation begins."""
+"""The wall time at which every simulation begins that does not go on from a snapshot."""
 
 
 class DeadlockError(Exception):
@@ -80,24 +82,40 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return super().call_at(when + earlier * _TIE_S, callback, *args, context=context)
 
 
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """Which wall time is which virtual time: 0 s is `begin`, a whole second."""
+
+    begin: datetime = EPOCH
+
+    def at(self, at_s: float) -> datetime:
+        return self.begin + timedelta(seconds=at_s)
+
+    def seconds_at(self, at: datetime) -> float:
+        """Virtual seconds; negative before the begin."""
+        return (at - self.begin).total_seconds()
+
+    def timestamp(self, at_s: float) -> str:
+        """A moment of virtual time as the API server writes it: UTC, whole seconds."""
+        return self.at(floor(at_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def seconds_of(self, timestamp: str) -> float:
+        """The virtual seconds of an API server's timestamp."""
+        return self.seconds_at(datetime.fromisoformat(timestamp))
+
+
+PLAIN = Calendar()
+
+
 class VirtualClock:
     """`cluster.clock.Clock` over a loop's virtual time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, calendar: Calendar) -> None:
         self._loop = loop
+        self._calendar = calendar
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=self._loop.time())
+        return self._calendar.at(self._loop.time())
 
     def monotonic(self) -> float:
         return self._loop.time()
-
-
-def timestamp(at_s: float) -> str:
-    """A moment of virtual time as the API server writes it: UTC, whole seconds."""
-    return (EPOCH + timedelta(seconds=int(at_s))).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def seconds_of(text: str) -> float:
-    """The virtual seconds of an API server's timestamp."""
-    return (datetime.fromisoformat(text) - EPOCH).total_seconds()

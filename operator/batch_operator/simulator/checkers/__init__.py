@@ -25,10 +25,12 @@ from batch_operator.simulator.checkers.placed_or_held import PlacedOrHeld
 from batch_operator.simulator.checkers.rerun_set_is_fixed import RerunSetIsFixed
 from batch_operator.simulator.checkers.terminal_is_final import TerminalIsFinal
 from batch_operator.simulator.checkers.units_accounted_for import UnitsAccountedFor
+from batch_operator.simulator.virtual_time import PLAIN
 
 if TYPE_CHECKING:
     from batch_operator.simulator.api_server import Write
     from batch_operator.simulator.trace import Transition
+    from batch_operator.simulator.virtual_time import Calendar
 
 __all__ = ["OPERATOR", "Checker", "End", "Panel", "Violation"]
 
@@ -42,7 +44,7 @@ class Panel:
     `notice_s` is how long the operator may take to learn of what people ask for.
     """
 
-    def __init__(self, notice_s: float = 5.0) -> None:
+    def __init__(self, notice_s: float = 5.0, calendar: Calendar = PLAIN) -> None:
         self.violations: list[Violation] = []
         self._transitions = LegalTransitions()
         self._checkers: tuple[Checker, ...] = (
@@ -56,7 +58,7 @@ class Panel:
             NodesInOrder(),
             NoNodeLeftBehind(),
             CountsAddUp(),
-            CostsAddUp(),
+            CostsAddUp(calendar),
             RerunSetIsFixed(),
             ObjectSize(),
             PlacedOrHeld(),

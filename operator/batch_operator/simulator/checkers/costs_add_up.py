@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from batch_operator.simulator.api_server import Write
+    from batch_operator.simulator.virtual_time import Calendar
 
 _FINAL = frozenset({"SUCCEEDED", "FAILED"})
 
@@ -28,8 +29,8 @@ class CostsAddUp:
 
     name = "costs_add_up"
 
-    def __init__(self) -> None:
-        self._bill = Bill()
+    def __init__(self, calendar: Calendar) -> None:
+        self._bill = Bill(calendar)
 
     def see(self, write: Write) -> Iterable[str]:
         self._bill.see(write)
