@@ -9,14 +9,13 @@ import pytest
 
 from batch_operator.simulator.recorded import read_recorded
 from batch_operator.simulator.run import simulate
-from batch_operator.simulator.scenario import read_scenario
+from batch_operator.simulator.scenario import Scenario, ScenarioSpec
+from support.play import Played, written
 from support.simulated import EXAMPLES, ROOT, WORKLOADS, scenario
 from support.snapshots import busy, job_of, the_rest
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from batch_operator.simulator.report import Outcome
 
 PROMPT_S = 1.0
 """What scheduling and the operator may add to a time worked out by hand."""
@@ -28,12 +27,13 @@ def near(seconds: float) -> Any:
     return pytest.approx(seconds, abs=PROMPT_S)
 
 
-def went_on(snapshot: dict[str, Any], **how: Any) -> Outcome:
+def went_on(snapshot: dict[str, Any], *behaviors: dict[str, Any]) -> Played:
     """What becomes of a cluster as it was, all invariants having held."""
-    outcome = simulate(read_scenario([], read_recorded([snapshot], "snapshot")), **how)
+    spec = ScenarioSpec.model_validate({"behaviors": behaviors})
+    outcome = simulate(Scenario((), spec, recorded=read_recorded([snapshot], "snapshot")))
 
     assert outcome.violations == ()
-    return outcome
+    return Played(outcome)
 
 
 @pytest.mark.parametrize("says_so", [True, False], ids=["as it says", "by what has happened"])
@@ -121,10 +121,65 @@ def test_money_that_is_spent_is_spent_until_its_window_ends(
         "environments": [{"computeEnvironment": "local", **cost}],
         "days": {paid: "1.00"},
     }
-    outcome = went_on(snapshot)
+    played = went_on(snapshot)
 
-    assert outcome.summary["waiting"]["main"]["p50"] == near(HOUR_S)
-    assert outcome.summary["jobs"] == {"SUCCEEDED": 6}
+    assert played.at("STARTING", "frame-5") == near(HOUR_S)
+    assert played.state("frame-5") == "SUCCEEDED"
+
+
+# What has been used is not forgotten: frame-4 has run for 20 s
+
+
+def test_what_a_running_attempt_has_used_counts_against_its_share() -> None:
+    """Each has one vCPU, `a` for an hour and `b` for 20 s: the third is for `b`."""
+    snapshot = busy()
+    job_of(snapshot, "local")["spec"]["maxvCpus"] = 3
+    snapshot["items"].append(
+        {
+            **written(
+                "SchedulingPolicy", "fair", {"fairsharePolicy": {"shareDecaySeconds": 86_400}}
+            ),
+            "metadata": {
+                "name": "fair",
+                "uid": "0e0c0f6e-9999",
+                "creationTimestamp": "2026-11-02T08:00:00Z",
+            },
+        }
+    )
+    job_of(snapshot, "main")["spec"]["schedulingPolicy"] = "fair"
+    for number in range(1, 10):
+        share = "a" if number % 2 == 0 else "b"
+        job_of(snapshot, f"frame-{number}")["spec"]["shareIdentifier"] = share
+    running = job_of(snapshot, "frame-4")
+    job_of(snapshot, "frame-5")["status"] = json.loads(json.dumps(running["status"]))
+    running["metadata"]["creationTimestamp"] = "2026-11-02T07:59:00Z"
+    running["status"]["startedAt"] = "2026-11-02T08:00:00Z"
+    running["status"]["attempts"][0]["startedAt"] = "2026-11-02T08:00:00Z"
+    played = went_on(snapshot, {"job": "frame-4", "runtime": "2h"}, {"runtime": "1m"})
+
+    assert [job for job, _ in played.order()] == ["frame-7", "frame-9", "frame-6", "frame-8"]
+
+
+def test_a_timeout_goes_on_counting() -> None:
+    snapshot = busy()
+    job_of(snapshot, "frame-4")["spec"]["timeout"] = {"attemptDurationSeconds": 60}
+    played = went_on(snapshot, {"job": "frame-4", "runtime": "1h"})
+
+    assert played.state("frame-4") == "FAILED"
+    assert played.final("frame-4")["stoppedAt"] == pytest.approx(40, abs=2)
+
+
+def test_an_attempt_costs_what_it_cost_before_the_snapshot_too() -> None:
+    """A minute at 1 a second; and so says the row of the attempt."""
+    snapshot = busy()
+    priced = {"name": "node", "vcpus": 1, "memory": "1Ti", "pricePerHour": "3600"}
+    job_of(snapshot, "local")["spec"]["instanceTypes"] = [priced]
+    played = went_on(snapshot, {"job": "frame-4", "runtime": "1m"})
+
+    [row] = played.rows("frame-4")
+    assert row["startedAt"] == "2026-11-02T08:59:40Z"
+    assert float(row["cost"]) == pytest.approx(60, abs=2)
+    assert played.final("frame-4")["cost"] == float(row["cost"])
 
 
 @pytest.mark.parametrize("at_s", [31.0, 65.0])

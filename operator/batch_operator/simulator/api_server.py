@@ -222,9 +222,15 @@ class ApiServer:
     # Writing
 
     def create(
-        self, resource: Resource, namespace: str | None, body: Mapping[str, Any], actor: str
+        self,
+        resource: Resource,
+        namespace: str | None,
+        body: Mapping[str, Any],
+        actor: str,
+        *,
+        at_s: float | None = None,
     ) -> Write:
-        """Store a new object.
+        """Store a new object; with `at_s` as one that has been there since then.
 
         Raises:
             ApiError: 409 AlreadyExists, 422 Invalid.
@@ -239,7 +245,9 @@ class ApiServer:
             **{name: value for name, value in given.items() if value not in ({}, [], None)},
             "uid": self._next_uid(),
             "generation": 1,
-            "creationTimestamp": self.timestamp(),
+            "creationTimestamp": self.timestamp()
+            if at_s is None
+            else self.calendar.timestamp(at_s),
         }
         if namespace:
             metadata["namespace"] = namespace

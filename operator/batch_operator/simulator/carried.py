@@ -1,9 +1,10 @@
 """The attempts that were under way at the moment of a snapshot.
 
-A snapshot has no Pods, but statuses say which attempts had a node. Their Pods are made again at
-virtual time 0, so that what ran keeps its place, and run for what is left of their run time. When
-a child of an array started is in no status: as long as none has ended it is taken to have started
-with the first, and later to have just started.
+A snapshot has no Pods, but statuses say which attempts had a node. Those that ran get their Pods
+back at virtual time 0, bound and running since their start, so that they keep their place, count
+as what they have used, and end when they would have ended; what was still starting starts anew.
+When a child of an array started is in no status: as long as none has ended it is taken to have
+started with the first, and later to have just started.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from batch_operator.cluster.client import (
     JOB_QUEUES,
     JOBS,
     PODS,
+    STRATEGIC_MERGE_PATCH,
 )
 from batch_operator.lifecycle.array_parameters import Read, lines_of, source_of
 from batch_operator.lifecycle.evaluate import counted_in
@@ -39,56 +41,49 @@ from batch_operator.manifests.pods import pod
 from batch_operator.scheduling.environments import capacity_milli, held_milli, node_selector
 from batch_operator.scheduling.mutations import StartAttempt
 from batch_operator.scheduling.suitability import needs_of
+from batch_operator.simulator.job_controller import node_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec
     from batch_operator.lifecycle.children import Counted
     from batch_operator.scheduling.snapshot import Environment, Job, Queue
     from batch_operator.simulator.api_server import ApiServer
+    from batch_operator.simulator.job_controller import JobController
+    from batch_operator.simulator.kubelet import Kubelet
+    from batch_operator.simulator.pod_scheduler import PodScheduler
+    from batch_operator.simulator.virtual_time import Calendar
+
+    Json = dict[str, Any]
 
 ACTOR = "snapshot"
 _ON_NODE = frozenset({JobState.STARTING, JobState.RUNNING})
-
-
-class Attempt(NamedTuple):
-    """Which attempt of which child: as the labels of its Pods say it."""
-
-    job_uid: str
-    child: str | None
-    number: str
-
-    @classmethod
-    def of(cls, labels: Mapping[str, str]) -> Attempt | None:
-        """The attempt that a Pod with these labels belongs to; None for a Pod of anybody else."""
-        if meta.LABEL_JOB_UID not in labels or meta.LABEL_ATTEMPT not in labels:
-            return None
-        child = labels.get(meta.LABEL_ARRAY_INDEX)
-        return cls(labels[meta.LABEL_JOB_UID], child, labels[meta.LABEL_ATTEMPT])
 
 
 class _Live(NamedTuple):
     child: int
     number: int
     environment: str | None
-    ran_for_s: float | None
-    """None: its containers did not run yet."""
+    since_s: float | None
+    """When its containers started, in virtual seconds; None: they did not run yet."""
 
 
-def carry_on(server: ApiServer) -> dict[Attempt, float]:
-    """Make the Pods of what was under way; how many seconds those had run that did run.
+def carry_on(
+    server: ApiServer, scheduler: PodScheduler, kubelet: Kubelet, jobs: JobController
+) -> None:
+    """Make the Pods of what was under way.
 
     What finds no room in its environment or another of its queue waits to start again.
     """
     world = _World(server)
     for job in world.jobs:
         _stand_in(server, job)
-    ran_for_s: dict[Attempt, float] = {}
+    resumption = _Resumption(server, scheduler, kubelet, jobs)
     for job in world.jobs:
         counted = counted_in(job)
-        lives = list(_lives(job, counted, server.calendar.begin))
+        lives = list(_lives(job, counted, server.calendar))
         plan = world.plan(job) if lives else None
         if plan is None:
             continue
@@ -96,10 +91,7 @@ def carry_on(server: ApiServer) -> dict[Attempt, float]:
             environment = world.place(job, live, plan)
             if environment is not None:
                 start = _start(job, counted, plan, live, environment)
-                if live.ran_for_s is not None:
-                    ran_for_s[_attempt(start)] = live.ran_for_s
-                _create(server, start)
-    return ran_for_s
+                resumption(start, live.since_s)
 
 
 def _stand_in(server: ApiServer, job: Job) -> None:
@@ -128,18 +120,60 @@ def _without_digest(status: dict[str, Any]) -> dict[str, Any]:
     return {**status, "array": array} if array else status
 
 
-def _create(server: ApiServer, start: StartAttempt) -> None:
-    """As the operator does it."""
-    namespace, groups = start.job.namespace, start.plan.groups
-    if not groups:
-        server.create(PODS, namespace, pod(start), ACTOR)
-    for group in range(len(groups)):
-        server.create(JOBS, namespace, gang_job(start, group), ACTOR)
+class _Resumption:
+    """Makes the Pods of attempts, as the operator does it, and has those run that did."""
 
+    def __init__(
+        self, server: ApiServer, scheduler: PodScheduler, kubelet: Kubelet, jobs: JobController
+    ) -> None:
+        self._server = server
+        self._scheduler = scheduler
+        self._kubelet = kubelet
+        self._jobs = jobs
 
-def _attempt(start: StartAttempt) -> Attempt:
-    child = None if start.array_size is None else str(start.index)
-    return Attempt(start.job.uid, child, str(start.number))
+    def __call__(self, start: StartAttempt, since_s: float | None) -> None:
+        """`since_s`: when its containers started, if they did; without a node they start anew."""
+        namespace = start.job.namespace
+        bodies = [gang_job(start, group) for group in range(len(start.plan.groups))]
+        spec = bodies[0]["spec"]["template"]["spec"] if bodies else pod(start)["spec"]
+        if since_s is not None and not self._scheduler.has_room(spec):
+            since_s = None
+        if bodies:
+            made = [
+                self._server.create(JOBS, namespace, one, ACTOR, at_s=since_s) for one in bodies
+            ]
+            if since_s is not None:
+                self._run_gang([one.object for one in made], since_s)
+            return
+        alone = self._server.create(PODS, namespace, pod(start), ACTOR, at_s=since_s)
+        if since_s is not None:
+            self._run(alone.object, since_s)
+
+    def _run_gang(self, jobs: Iterable[Json], since_s: float) -> None:
+        """The main node first, as ever: the others are told its address."""
+        pods = [one for job in jobs for one in self._jobs.make(job, since_s)]
+        told: dict[str, str] = {}
+        for one in pods:
+            running = self._run(self._opened(one, told), since_s)
+            told.setdefault(meta.ANNOTATION_MAIN_NODE_ADDRESS, running["status"].get("podIP", ""))
+
+    def _opened(self, gated: Json, told: Mapping[str, str]) -> Json:
+        """A gang's Pod without its gate, and with what its containers are to know."""
+        metadata = gated["metadata"]
+        annotations = {meta.ANNOTATION_NODE_INDEX: str(node_of(gated)), **told}
+        body = {
+            "metadata": {"annotations": annotations},
+            "spec": {"schedulingGates": [{"name": meta.GATE_GANG, "$patch": "delete"}]},
+        }
+        where = metadata["namespace"], metadata["name"]
+        return self._server.patch(PODS, *where, body, STRATEGIC_MERGE_PATCH, ACTOR).object
+
+    def _run(self, made: Json, since_s: float) -> Json:
+        """The Pod on a node and running since then; one for which there is no node waits."""
+        where = made["metadata"]["namespace"], made["metadata"]["name"]
+        if self._scheduler.place(made, since_s):
+            self._kubelet.resume(self._server.get(PODS, *where).object, since_s)
+        return self._server.get(PODS, *where).object
 
 
 class _World:
@@ -204,7 +238,7 @@ class _World:
         return None
 
 
-def _lives(job: Job, counted: Counted, begin: datetime) -> Iterator[_Live]:
+def _lives(job: Job, counted: Counted, calendar: Calendar) -> Iterator[_Live]:
     """The attempts of a job that were on a node."""
     status = job.status
     where = status.compute_environment
@@ -212,20 +246,20 @@ def _lives(job: Job, counted: Counted, begin: datetime) -> Iterator[_Live]:
         running = IndexSet.parse(status.array.indexes.running)
         on_node = running | IndexSet.parse(status.array.indexes.starting)
         none_has_ended = not (counted.succeeded or counted.failed or counted.attempts)
-        ran_for_s = _since(status.started_at if none_has_ended else None, begin)
+        since_s = _began_s(status.started_at if none_has_ended else None, calendar)
         for index in on_node:
-            ran = ran_for_s if index in running else None
-            yield _Live(index, counted.used(index) + 1, where, ran)
+            since = since_s if index in running else None
+            yield _Live(index, counted.used(index) + 1, where, since)
     elif status.state in _ON_NODE:
         alive = next((row for row in status.attempts if row.stopped_at is None), None)
-        ran = _since(alive.started_at if alive else None, begin)
+        since_s = _began_s(alive.started_at if alive else None, calendar)
         is_running = status.state is JobState.RUNNING
-        yield _Live(0, counted.used(0) + 1, where, ran if is_running else None)
+        yield _Live(0, counted.used(0) + 1, where, since_s if is_running else None)
 
 
-def _since(started_at: datetime | None, begin: datetime) -> float:
-    """Seconds from then to virtual time 0."""
-    return max(0.0, (begin - started_at).total_seconds()) if started_at else 0.0
+def _began_s(started_at: datetime | None, calendar: Calendar) -> float:
+    """The virtual seconds of a start; of one that nobody knows, of now."""
+    return min(0.0, calendar.seconds_at(started_at)) if started_at else 0.0
 
 
 def _start(

@@ -59,6 +59,10 @@ class JobController:
                 known[metadata["uid"]] = write.object
             self._later(uid, metadata["namespace"], metadata["labels"][LABEL_JOB_NAME])
 
+    def make(self, job: Json, at_s: float) -> list[Json]:
+        """Make all Pods of a new Job at once, as if they had been made then."""
+        return [self._create(job, index, at_s) for index in range(job["spec"]["completions"])]
+
     def _later(self, uid: str, namespace: str, name: str) -> None:
         if uid not in self._due:
             self._due[uid] = (namespace, name)
@@ -134,7 +138,7 @@ class JobController:
         counts = {"succeeded": len(completed), "failed": failed, "completedIndexes": str(completed)}
         return {**status, **counts, **({"failedIndexes": str(lost)} if lost else {})}
 
-    def _create(self, job: Json, index: int) -> None:
+    def _create(self, job: Json, index: int, at_s: float | None = None) -> Json:
         metadata, template = job["metadata"], job["spec"]["template"]
         uid = metadata["uid"]
         number = self._made[uid, index] = self._made.get((uid, index), 0) + 1
@@ -176,7 +180,7 @@ class JobController:
                 "containers": containers,
             },
         }
-        self._server.create(PODS, metadata["namespace"], body, ACTOR)
+        return self._server.create(PODS, metadata["namespace"], body, ACTOR, at_s=at_s).object
 
     def _delete(self, pod: Json) -> None:
         metadata = pod["metadata"]

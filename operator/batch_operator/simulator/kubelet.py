@@ -246,10 +246,23 @@ class Kubelet:
         self._write(pod, containerStatuses=_containers(pod, state, state))
 
     def _run(self, pod: Json) -> None:
-        state = {"running": {"startedAt": self._server.timestamp()}}
-        containers = _containers(pod, state, state)
-        self._write(pod, phase="Running", podIP=self._address(), containerStatuses=containers)
+        self._running(pod, self._server.timestamp())
         self._later(self._fates[pod["metadata"]["uid"]].runtime_s, self._exit, pod)
+
+    def resume(self, pod: Json, since_s: float) -> None:
+        """Have a Pod on its node run since then, for the rest of its run time, if there is any."""
+        since = self._server.calendar.timestamp(since_s)
+        conditions = [*pod["status"]["conditions"], _set_up(since, is_so=True)]
+        self._running(pod, since, startTime=since, conditions=conditions)
+        runtime_s = self._fates[pod["metadata"]["uid"]].runtime_s
+        self._later(max(0.0, since_s + runtime_s - self._loop.time()), self._exit, pod)
+
+    def _running(self, pod: Json, since: str, **more: Any) -> None:
+        state = {"running": {"startedAt": since}}
+        containers = _containers(pod, state, state)
+        self._write(
+            pod, phase="Running", podIP=self._address(), containerStatuses=containers, **more
+        )
 
     def _address(self) -> str:
         """An address that no other Pod has had."""

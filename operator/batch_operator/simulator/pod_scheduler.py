@@ -176,10 +176,23 @@ class PodScheduler:
             if kind not in failed:
                 node_name, message = self._choose(spec, request)
                 if node_name is not None:
-                    self._bind(pod, node_name, request)
+                    self._bind(pod, node_name, request, self._server.timestamp())
                     continue
                 failed[kind] = message
             self._explain(pod, failed[kind])
+
+    def has_room(self, spec: Mapping[str, Any]) -> bool:
+        """Whether a node could take a Pod now."""
+        return self._choose(spec, pod_request(spec))[0] is not None
+
+    def place(self, pod: Json, since_s: float) -> bool:
+        """Bind a Pod at once, as if it had been then; whether there is a node for it."""
+        spec = pod["spec"]
+        request = pod_request(spec)
+        node_name, _ = self._choose(spec, request)
+        if node_name is not None:
+            self._bind(pod, node_name, request, self._server.calendar.timestamp(since_s))
+        return node_name is not None
 
     def _choose(self, spec: Mapping[str, Any], request: Request) -> tuple[str | None, str]:
         """The node with the largest share of CPU left, or the smallest; or why there is none."""
@@ -212,13 +225,13 @@ class PodScheduler:
             f"{told}."
         )
 
-    def _bind(self, pod: Json, node_name: str, request: Request) -> None:
+    def _bind(self, pod: Json, node_name: str, request: Request, at: str) -> None:
         metadata = pod["metadata"]
         uid, where = metadata["uid"], (metadata["namespace"], metadata["name"])
         self._waiting.pop(uid, None)
         self._nodes[node_name].put(uid, request)
         self._bound[uid] = node_name
-        condition = self._condition("True", {})
+        condition = _condition("True", at, {})
 
         def bind(old: Json) -> Json:
             return {**old, "spec": {**old["spec"], "nodeName": node_name}}
@@ -233,7 +246,8 @@ class PodScheduler:
         )
         if known is not None and known.get("message") == message:
             return
-        condition = self._condition("False", {"reason": "Unschedulable", "message": message})
+        why = {"reason": "Unschedulable", "message": message}
+        condition = _condition("False", self._server.timestamp(), why)
         if known is not None:
             condition["lastTransitionTime"] = known["lastTransitionTime"]
         metadata = pod["metadata"]
@@ -245,9 +259,9 @@ class PodScheduler:
             ACTOR,
         )
 
-    def _condition(self, status: str, more: Json) -> Json:
-        now = self._server.timestamp()
-        return {"type": "PodScheduled", "status": status, "lastTransitionTime": now, **more}
+
+def _condition(status: str, at: str, more: Json) -> Json:
+    return {"type": "PodScheduled", "status": status, "lastTransitionTime": at, **more}
 
 
 def _is_open(node: Json) -> bool:

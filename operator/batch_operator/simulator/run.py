@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from random import Random  # noqa: TID251  # seeded: the same seed gives the same run
@@ -30,7 +29,7 @@ from batch_operator.lifecycle.stops import Policy
 from batch_operator.provisioners.by_type import simulated_provisioners
 from batch_operator.simulator.api_client import SimulatedApiClient
 from batch_operator.simulator.api_server import ApiServer
-from batch_operator.simulator.carried import Attempt, carry_on
+from batch_operator.simulator.carried import carry_on
 from batch_operator.simulator.checkers import OPERATOR, End, Panel
 from batch_operator.simulator.cloud import Cloud
 from batch_operator.simulator.faults import Dice, FaultyApiClient, Janitor
@@ -179,9 +178,10 @@ class _Simulation:
         self._cloud = Cloud(scenario.spec.pools, loop.time)
         self._scheduler = PodScheduler(server, loop, scenario.spec.scoring_strategy)
         self._kubelet = Kubelet(server, loop, self._fate)
+        self._jobs = JobController(server, loop)
         self._controllers = (
             self._nodes,
-            JobController(server, loop),
+            self._jobs,
             NodeStarter(server, loop, self._cloud.reserved),
             PodGarbageCollector(server, loop),
             GarbageCollector(server, loop),
@@ -199,7 +199,6 @@ class _Simulation:
             lambda point: point == crash or (self._dice is not None and self._dice.dies()),
             partial(simulated_provisioners, behaviour=self._cloud.behaviour),
         )
-        self._ran_for_s: Mapping[Attempt, float] = {}
         self._events_left = 0
         self._problem: InvalidInputError | None = None
         self._busy_s = 0.0
@@ -227,7 +226,7 @@ class _Simulation:
         if (recorded := self._scenario.recorded) is not None:
             for one in recorded.objects:
                 self._server.restore(one.resource, dict(one.body), USER)
-            self._ran_for_s = carry_on(self._server)
+            carry_on(self._server, self._scheduler, self._kubelet, self._jobs)
         for one in self._scenario.manifests:
             self._apply(one)
         for number, event in enumerate(self._scenario.spec.events):
@@ -316,8 +315,7 @@ class _Simulation:
             if one.matches(job, child, node, attempt):
                 name = f"{pod['metadata']['namespace']}/{job}"
                 exit_code, reason = one.end(draw(self._seed, name, child, attempt))
-                fate = Fate(one.runtime, exit_code, one.pull_time, reason)
-                return self._rest_of(fate, Attempt.of(labels))
+                return Fate(one.runtime, exit_code, one.pull_time, reason)
         raise AssertionError("unreachable: the last behavior matches everything")
 
     def _usual(self, pod: Json) -> Behavior:
@@ -327,13 +325,6 @@ class _Simulation:
         job = self._server.find(BATCH_JOBS, metadata["namespace"], name)
         known = recorded.run_times.get(definition_of(job)) if recorded and job else None
         return Behavior().model_copy(update={"runtime": known.seconds}) if known else Behavior()
-
-    def _rest_of(self, fate: Fate, attempt: Attempt | None) -> Fate:
-        """The fate of an attempt that may have run for a while before virtual time 0."""
-        ran_for_s = self._ran_for_s.get(attempt) if attempt else None
-        if ran_for_s is None:
-            return fate
-        return replace(fate, runtime_s=max(0.0, fate.runtime_s - ran_for_s), pull_s=0.0)
 
     def _happen(self, number: int, event: Event) -> None:
         self._events_left -= 1
