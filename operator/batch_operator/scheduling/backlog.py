@@ -10,6 +10,7 @@ starts, not how many jobs wait in it.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from batch_operator.scheduling.snapshot import Environment, Key
     from batch_operator.scheduling.suitability import Needs
+    from batch_operator.scheduling.walk import Standing
 
 RETRY, FIRST_TRY = 0, 1
 
@@ -134,22 +136,34 @@ class Backlog:
         )
         self.set(place[3], [lot for lot in lots if lot.indexes])
 
-    def front(self, count: int) -> list[Lot]:
-        """The first lots of each line, so many at most."""
-        lines = self.lines.values()
-        return [self.lots[place] for line in lines for place in line.places[:count]]
+    def front(self, count: int, most: int, standing: Standing) -> list[Lot]:
+        """The first lots of each line, `count` at most, and `most` of all lines together.
 
-    @classmethod
-    def of(cls, lots: Iterable[Lot]) -> Backlog:
-        """One of these lots, which come in the order of their lines."""
-        found = cls()
+        They are in the order in which they would be served, of which `standing` is told.
+        """
+        order = [(standing.rank(share), share, 0) for share in self.lines]
+        heapq.heapify(order)
+        found: list[Lot] = []
+        while order and len(found) < most:
+            _, share, at = order[0]
+            places = self.lines[share].places
+            lot = self.lots[places[at]]
+            found.append(lot)
+            standing.take(share, lot.ask.milli_cpu * len(lot.indexes))
+            if at + 1 < min(count, len(places)):
+                heapq.heapreplace(order, (standing.rank(share), share, at + 1))
+            else:
+                heapq.heappop(order)
+        return found
+
+    def extend(self, lots: Iterable[Lot]) -> None:
+        """Add lots, of which each stands behind those that its line has."""
         for lot in lots:
-            line = found.lines.setdefault(lot.share, Line())
+            line = self.lines.setdefault(lot.share, Line())
             line.places.append(lot.place)
             line.classes[lot.ask].append(lot.place)
-            found.lots[lot.place] = lot
-            found._of_job[lot.uid] = (*found._of_job.get(lot.uid, ()), lot)
-        return found
+            self.lots[lot.place] = lot
+            self._of_job[lot.uid] = (*self._of_job.get(lot.uid, ()), lot)
 
     def position(self, uid: str) -> int | None:
         """How many places of its share stand before the job's first, plus one; None if none."""

@@ -85,10 +85,10 @@ def forecasting(snapshot: Snapshot, memo: Memo) -> Making:
     yield from take_in(beginning, (usual, slow))
     yield from usual.begin()
     fronts: dict[str, Sequence[str]] = {}
-    for name in usual.queues:
+    for name, queue in usual.queues.items():
         if found := usual.front(name):
             fronts[name] = found
-        yield 1
+        yield queue.steps
     wanted = [uid for front in fronts.values() for uid in front]
     yield from usual.run(wanted)
     yield from slow.begin()

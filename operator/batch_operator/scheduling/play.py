@@ -54,6 +54,9 @@ FRONT_MAX = 100
 FRONTS_MAX = 1_000
 """Of all queues together; once that many are found, the queues behind have `FRONT_MIN` each."""
 FRONT_MIN = 10
+LOTS_PER_ROW = 5
+"""Of a queue with many shares so many lots are played for each job of its front: the shares that
+are served first then have more to start than the front shows of them."""
 HORIZON = timedelta(hours=24)
 STEPS_MAX = 1_000
 """What a play may cost: starts, queues served, and what backfill tries."""
@@ -62,10 +65,13 @@ STARTING_S = 5.0
 _GRAIN = 0.02
 """Ends that are apart by less than this part of their distance are played as one."""
 _KINDS_PER_STEP = 3
+_LINES_PER_STEP, _SHARES_PER_STEP = 10, 100
+"""Whenever a queue is served its lines are ranked, after a look at who is active in it."""
 _SKIPPED_PER_STEP = 10
 """Queues for which there is no room: so many are as quick as one step."""
 _JOBS_PER_STEP, _LOTS_PER_STEP, _ATTEMPTS_PER_STEP = 10, 3, 2
 """Of what plays are told, at once of jobs and then of what waits and of what runs."""
+_LOTS_AT_ONCE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +100,29 @@ class PlayedQueue:
 
     @classmethod
     def of(cls, waiting: WaitingQueue) -> PlayedQueue:
+        """Its backlog is still to be told of the lots."""
         book = waiting.book.sums() if waiting.book is not None else None
         least = min(lot.ask.milli_cpu for lot in waiting.lots)
-        return cls(waiting, Backlog.of(waiting.lots), book, least)
+        return cls(waiting, Backlog(), book, least)
+
+    def standing(self, now: datetime) -> tuple[Standing, float]:
+        return _standing(self.waiting.policy, self.book, now)
+
+    @property
+    def steps(self) -> int:
+        """How many steps it takes to serve it, whatever starts."""
+        shares = len(self.book.open_jobs) if self.book is not None else 0
+        return 1 + len(self.backlog.lines) // _LINES_PER_STEP + shares // _SHARES_PER_STEP
+
+
+def _standing(
+    policy: FairsharePolicy | None, book: ShareBook | None, now: datetime
+) -> tuple[Standing, float]:
+    """How the shares of a queue stand at a time, and the part of environments that they may use."""
+    if policy is None or book is None:
+        return Equal(), 1.0
+    fair = FairStanding(book, policy, now)
+    return fair, fair.usable
 
 
 class PlayedJob(NamedTuple):
@@ -136,8 +162,9 @@ class Beginning:
             if not waiting:
                 continue
             size = max(FRONT_MIN, min(FRONT_MAX, left))
-            lots, book = waiting.front(size), memo.books.get(queue.name)
-            offer = offer_of(snapshot, memo, queue)
+            offer, book = offer_of(snapshot, memo, queue), memo.books.get(queue.name)
+            standing, _ = _standing(offer.policy, book, snapshot.now)
+            lots = waiting.front(size, LOTS_PER_ROW * size, standing)
             left -= min(size, len(lots))
             queues.append(
                 WaitingQueue(
@@ -233,7 +260,7 @@ class Play:
     def front(self, name: str) -> list[str]:
         """Who waits in a queue, in the order in which they would start if there were room."""
         queue = self.queues[name]
-        walk = Walk(queue.backlog, self._standing(queue)[0])
+        walk = Walk(queue.backlog, queue.standing(self.now)[0])
         found: dict[str, None] = {}
         while len(found) < queue.waiting.size and (lot := walk.next()) is not None:
             if lot.uid not in self._held_back:
@@ -328,23 +355,16 @@ class Play:
             backfill = waiting.stored.spec.backfill
             if not backfill and not any(dispatch.room.free(one) >= queue.least for one in places):
                 continue  # as of most of the queues that share an environment which is full
-            standing, usable = self._standing(queue)
-            before = len(dispatch.placed)
+            standing, usable = queue.standing(self.now)
+            before, steps = len(dispatch.placed), queue.steps
             dispatch.serve(queue.backlog, places, standing, usable, backfill=backfill)
-            steps = 1 + (queue.backlog.kinds // _KINDS_PER_STEP if backfill else 0)
+            steps += queue.backlog.kinds // _KINDS_PER_STEP if backfill else 0
             for one in dispatch.placed[before:]:
                 self._start(queue, one)
                 steps += 1
             self._steps += steps
             yield steps
         yield len(self.queues) // _SKIPPED_PER_STEP
-
-    def _standing(self, queue: PlayedQueue) -> tuple[Standing, float]:
-        policy = queue.waiting.policy
-        if policy is None or queue.book is None:
-            return Equal(), 1.0
-        fair = FairStanding(queue.book, policy, self.now)
-        return fair, fair.usable
 
     def _releases(self) -> Mapping[str, Sequence[Release]]:
         found: dict[str, list[Release]] = defaultdict(list)
@@ -398,9 +418,15 @@ def take_in(beginning: Beginning, plays: Sequence[Play]) -> Iterator[int]:
     """Tell the plays what waits and what runs, and let go of what has been told."""
     yield len(beginning.jobs) // _JOBS_PER_STEP
     for waiting in beginning.queues:
-        for play in plays:
-            play.queues[waiting.stored.name] = PlayedQueue.of(waiting)
-        yield 1 + len(waiting.lots) // _LOTS_PER_STEP
+        played = [PlayedQueue.of(waiting) for _ in plays]
+        for play, queue in zip(plays, played, strict=True):
+            play.queues[waiting.stored.name] = queue
+        yield 1
+        for begin in range(0, len(waiting.lots), _LOTS_AT_ONCE):
+            lots = waiting.lots[begin : begin + _LOTS_AT_ONCE]
+            for queue in played:
+                queue.backlog.extend(lots)
+            yield len(lots) // _LOTS_PER_STEP
     attempts = 0
     while beginning.live:
         look = beginning.live.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 from hypothesis import given
@@ -84,6 +85,42 @@ def test_a_job_that_does_not_wait_has_no_position() -> None:
     assert backlog.position("never heard of") is None
     assert len(backlog) == 0
     assert not backlog.lines
+
+
+class Turns:
+    """The standing of shares that each wait until all before them had a turn."""
+
+    def __init__(self) -> None:
+        self.taken: Counter[str] = Counter()
+
+    def rank(self, share: str) -> float:
+        return self.taken[share]
+
+    def take(self, share: str, milli_cpu: int) -> None:
+        self.taken[share] += milli_cpu
+
+    def served_before(self, share: str, milli_cpu: int, other: float) -> int:
+        return max(1, int((other - self.taken[share]) // milli_cpu))
+
+
+def test_the_front_of_a_few_shares_has_the_first_of_each() -> None:
+    backlog = backlog_of(
+        *(lot(FIRST_TRY, at, f"{share}{at}", share=share) for share in "ab" for at in range(3)),
+        lot(FIRST_TRY, 9, "c0", share="c", ask=LARGE),
+    )
+
+    assert [one.uid for one in backlog.front(2, 9, Turns())] == ["a0", "b0", "c0", "a1", "b1"]
+
+
+def test_the_front_of_many_shares_has_those_that_are_served_first() -> None:
+    """`a` holds so much already that all others have their turns before it."""
+    backlog = backlog_of(
+        *(lot(FIRST_TRY, at, f"{share}{at}", share=share) for share in "abc" for at in range(9))
+    )
+    turns = Turns()
+    turns.take("a", 2000)
+
+    assert [one.uid for one in backlog.front(9, 5, turns)] == ["b0", "c0", "b1", "c1", "a0"]
 
 
 UIDS = st.sampled_from([f"uid-{number}" for number in range(6)])

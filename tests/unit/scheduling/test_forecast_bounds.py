@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.scheduling.forecast import EVERY
-from batch_operator.scheduling.play import FRONT_MAX, FRONT_MIN, FRONTS_MAX
+from batch_operator.lifecycle.stops import Policy
+from batch_operator.scheduling.forecast import EVERY, forecasting
+from batch_operator.scheduling.play import FRONT_MAX, FRONT_MIN, FRONTS_MAX, LOTS_PER_ROW
+from batch_operator.scheduling.shares import ShareBook
 from support.builders import (
     START,
     consumable,
@@ -20,6 +22,7 @@ from support.builders import (
     environment,
     job,
     queue,
+    scheduling_policy,
 )
 from support.world import World
 
@@ -120,6 +123,33 @@ def test_once_enough_jobs_are_found_the_queues_behind_show_a_few_each() -> None:
     assert counts[0] == FRONT_MAX - 1
     assert counts[1:full] == [FRONT_MAX] * (full - 1)
     assert counts[full] == len(found["main"]) == FRONT_MIN
+
+
+def test_a_step_of_a_forecast_ranks_a_few_shares_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that a queue with a share for each of its jobs keeps no cycle waiting.
+
+    Only to begin with each share is ranked once, as in a cycle that serves the queue.
+    """
+    shares = LOTS_PER_ROW * FRONT_MAX + 100
+    world = World(max_vcpus=1)
+    world.queues, world.policies = [queue(schedulingPolicy="fair")], [scheduling_policy()]
+    played(world, *(job(f"j{n}", at_s=n, shareIdentifier=f"s{n:03}") for n in range(shares)))
+    ranked: list[object] = []
+    usage = ShareBook.usage
+    monkeypatch.setattr(
+        ShareBook, "usage", lambda book, *args: ranked.append(args) or usage(book, *args)
+    )
+    making = forecasting(world.cache.snapshot(world.now, Policy(), 1000), world.memo)
+    next(making)
+    waiting = shares - 1
+
+    assert len(ranked) == waiting
+    ranked.clear()
+    for steps in making:
+        assert len(ranked) < 10 * (steps + 1)
+        ranked.clear()
 
 
 # Backfill
