@@ -119,6 +119,8 @@ class PodAttempt:
     phase: Phase
     tracked: bool = False
     deleting: bool = False
+    gone_by: datetime | None = None
+    """When it is being deleted: the end of its grace period."""
     stopping: bool = False
     """We have asked its kubelet to end it."""
     deadline_exceeded: bool = False
@@ -217,7 +219,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
     outcome = outcome_of(pod) if phase.ended else Outcome()
     holds = requested(pod.spec)
     started_at, stopped_at = _times(pod.status.container_statuses)
-    stopping = pod.spec.active_deadline_seconds == STOP_DEADLINE_S
+    stopping = bool(pod.spec.node_name) and pod.spec.active_deadline_seconds == STOP_DEADLINE_S
     deadline_exceeded = pod.status.reason == "DeadlineExceeded"
     if stopping and deadline_exceeded and outcome.exit_code is None:
         outcome = replace(outcome, reason=None)  # the deadline is how we stop it, and not why
@@ -246,7 +248,8 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         phase=phase,
         tracked=meta.FINALIZER_TRACKING in pod.metadata.finalizers,
         deleting=pod.metadata.deletion_timestamp is not None,
-        stopping=bool(pod.spec.node_name) and pod.spec.active_deadline_seconds == STOP_DEADLINE_S,
+        gone_by=pod.metadata.deletion_timestamp,
+        stopping=stopping,
         deadline_exceeded=pod.status.reason == "DeadlineExceeded",
         node_name=pod.spec.node_name or None,
         created_at=pod.metadata.creation_timestamp,

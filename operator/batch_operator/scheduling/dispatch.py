@@ -7,6 +7,7 @@ job that does not fit blocks those behind it (head-of-line blocking). Beyond AWS
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.room import Release, Room
     from batch_operator.scheduling.snapshot import Consumable, Environment
     from batch_operator.scheduling.walk import Standing
+
+ROOM_ASKS_MAX = 100
+"""So many behind the head of a queue have room made for them in a cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +140,41 @@ class Dispatch:
             elif count < wanted:
                 if blocked is None:
                     blocked = replace(self._blocked(lot, order, usable), wanted=wanted - count)
-                    if not make_room(blocked) and backfill:
+                    if make_room(blocked):
+                        self._ask_behind(lot, backlog, environments, usable, make_room)
+                    elif backfill:
                         self.room.reserve(ask, order, usable, self.releases(), self.now)
                 if not backfill:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
         return [*([blocked] if blocked is not None else []), *aside.values()]
+
+    def _ask_behind(
+        self,
+        head: Lot,
+        backlog: Backlog,
+        environments: Sequence[Environment],
+        usable: float,
+        make_room: Callable[[Blocked], bool],
+    ) -> None:
+        """Have room made for those behind the head as well, in order, as long as it can be.
+
+        Or single jobs would wait one after the other for what others are ended for. Which share
+        has its turn then is not known yet where there are several.
+        """
+        line = backlog.lines[head.share]
+        if len(backlog.lines) > 1:
+            return
+        first = bisect_right(line.places, head.place)
+        for place in line.places[first : first + ROOM_ASKS_MAX]:
+            lot = backlog.lots[place]
+            wanted = self.limit_of(lot.uid) - self.taken[lot.uid] - self.asked[lot.uid]
+            wanted = min(wanted, len(lot.indexes))
+            if wanted <= 0 or self._full(lot) is not None:
+                continue
+            order = self._order(lot, environments)
+            if not make_room(replace(self._blocked(lot, order, usable), wanted=wanted)):
+                return
 
     def remains_aside(
         self, one: Blocked, environments: Sequence[Environment], usable: float

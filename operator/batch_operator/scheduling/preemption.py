@@ -15,6 +15,7 @@ import heapq
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.dispatch import Blocked
     from batch_operator.scheduling.snapshot import Environment
+
+OVERDUE = timedelta(minutes=1)
+"""What is not gone by then after its grace period is on a node of which nobody hears."""
 
 
 class Company(NamedTuple):
@@ -58,16 +62,11 @@ class Victim:
     milli_cpu: int
     lost: float
     ran_s: float | None
-    is_unplaced: bool = False
+    company: Company
 
     @property
     def order(self) -> tuple[bool, float, int, str]:
-        return not self.is_unplaced, self.lost, self.milli_cpu, self.attempt.pod_uid
-
-    def mark(self, name: str) -> str:
-        """Why it is ended, where it makes room for the job of that name."""
-        why = "no node took it, and it " if self.is_unplaced else ""
-        return f"{PREEMPTED}: {why}made room for job {name}"
+        return not self.company.is_unplaced, self.lost, self.milli_cpu, self.attempt.pod_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +89,9 @@ class Victims:
         """Milli-CPU by environment of attempts that are being stopped."""
         self.going: Counter[Company] = Counter()
         """The same by company."""
+        self._promised: Counter[str] = Counter()
+        """Milli-CPU by environment that is kept for those who have asked."""
+        self._chosen: set[str] = set()
         self._unplaced = unplaced
         self._by_environment: dict[str, dict[Company, list[Victim]]] = defaultdict(dict)
         for look in looks:
@@ -105,12 +107,25 @@ class Victims:
         spec = look.job.spec
         company = Company(spec.job_queue, spec.share_identifier, is_unplaced)
         if one.requeued or one.stopping or one.deleting:
-            self.freed[one.environment] += held
-            self.going[company] += held
+            if one.gone_by is None or now <= one.gone_by + OVERDUE:
+                self.freed[one.environment] += held
+                self.going[company] += held
         elif _can_be_stopped(one, look, is_unplaced=is_unplaced):
             ran_s = (now - one.started_at).total_seconds() if one.started_at else None
-            victim = Victim(one, held, held * (ran_s or 0.0), ran_s, is_unplaced)
+            victim = Victim(one, held, held * (ran_s or 0.0), ran_s, company)
             self._by_environment[one.environment].setdefault(company, []).append(victim)
+
+    def free_soon(self, environment: str, free: int) -> int:
+        """Milli-CPU that nobody else has asked for, with what is free now."""
+        return max(0, free + self.freed[environment] - self._promised[environment])
+
+    def promise(self, found: Preemption, those: Iterable[Victim]) -> None:
+        """Whoever asks next finds what is to be ended going, and kept for somebody else."""
+        self._promised[found.environment.name] += found.milli_cpu
+        for one in those:
+            self._chosen.add(one.attempt.pod_uid)
+            self.freed[one.attempt.environment] += one.milli_cpu
+            self.going[one.company] += one.milli_cpu
 
     def fewest(
         self,
@@ -137,6 +152,8 @@ class Victims:
         for one, source in self._of(environment, sources, min_run_s):
             if missing <= 0:
                 break
+            if one.attempt.pod_uid in self._chosen:
+                continue
             if taken_from[source.name] + one.milli_cpu <= source.limit:
                 taken.append(one)
                 taken_from[source.name] += one.milli_cpu
@@ -196,13 +213,14 @@ def preempt(
     wanted = min([blocked.wanted, *(free // quantity for free, quantity in _units(blocked))])
     if wanted <= 0:
         return None  # no vCPU helps a job that waits for a licence
-    best: tuple[int, float, Preemption] | None = None
+    best: tuple[int, float, Environment, list[Victim]] | None = None
     for environment, free in blocked.free:
         each = blocked.ask.milli_in(environment)
         most = min(wanted, capacity_milli(environment) // each)
-        free_soon = free + victims.freed[environment.name]
+        free_soon = victims.free_soon(environment.name, free)
         if free_soon >= most * each > 0:
-            return Preemption(environment, most * each)
+            best = most, 0.0, environment, []
+            break
 
         fewest = partial(victims.fewest, environment.name, source_of, min_run_s, free_soon)
         ready = free_soon // each
@@ -210,9 +228,22 @@ def preempt(
         those = fewest(more) if more else []
         count, lost = more // each or ready, sum(one.lost for one in those)
         if count and (best is None or (count, -lost) > (best[0], -best[1])):
-            stops = tuple(StopPod(one.attempt, one.mark(name)) for one in those)
-            best = count, lost, Preemption(environment, count * each, stops)
-    return best[2] if best is not None else None
+            best = count, lost, environment, those
+    if best is None:
+        return None
+    count, _, environment, those = best
+    stops = tuple(
+        StopPod(one.attempt, _mark(name, is_unplaced=one.company.is_unplaced)) for one in those
+    )
+    found = Preemption(environment, count * blocked.ask.milli_in(environment), stops)
+    victims.promise(found, those)
+    return found
+
+
+def _mark(name: str, *, is_unplaced: bool) -> str:
+    """Why an attempt is ended that makes room for the job of that name."""
+    why = "no node took it, and it " if is_unplaced else ""
+    return f"{PREEMPTED}: {why}made room for job {name}"
 
 
 def _largest(sizes: range, fewest: Callable[[int], list[Victim]]) -> int:
@@ -247,7 +278,7 @@ def units_back(
                 continue
             left -= gives
             if not (one.requeued or one.deleting) and _can_be_stopped(one, look, is_unplaced=True):
-                stops.append(StopPod(one, Victim(one, 0, 0.0, None, is_unplaced=True).mark(name)))
+                stops.append(StopPod(one, _mark(name, is_unplaced=True)))
     return () if left else tuple(stops)
 
 

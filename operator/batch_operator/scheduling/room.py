@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Release = tuple[datetime, int]
 """When an attempt is expected to end at the latest, and the milli-CPU that it gives back then."""
+_AT_ONCE = datetime.min.replace(tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -158,8 +159,9 @@ class Room:
 
     def keep(self, environment: Environment, milli_cpu: int) -> None:
         """Keep what is being freed in an environment for one who waits for it."""
-        spare = max(0, self.free(environment) - milli_cpu)
-        self._claim(environment, datetime.min.replace(tzinfo=UTC), milli_cpu, spare)
+        claims = self._reserved.get(environment.name, ())
+        kept = milli_cpu + sum(one.milli_cpu for one in claims if one.at == _AT_ONCE)
+        self._claim(environment, _AT_ONCE, milli_cpu, max(0, self.free(environment) - kept))
 
     def _limit(self, environment: Environment, usable: float) -> int:
         limit = usable_milli(environment, usable)

@@ -136,6 +136,27 @@ def test_the_environment_is_kept_while_what_was_stopped_still_ends() -> None:
     assert found.environment.name == "local"
 
 
+@pytest.mark.parametrize(("ago_s", "goes"), [(30, []), (90, [1])])
+def test_what_should_be_gone_and_is_not_makes_no_room(ago_s: float, goes: list[int]) -> None:
+    """A Pod on a node of which nobody hears is Terminating for as long as its Node is there."""
+    gone_by = NOW - timedelta(seconds=ago_s)
+    dead = runs(0, 1000, 10, deleting=True, gone_by=gone_by)
+
+    assert stopped(room_for(blocked(1000), look(dead, runs(1, 1000, 50)))) == goes
+
+
+def test_who_asks_next_finds_what_makes_room_for_another_taken() -> None:
+    victims = Victims([look(*(runs(n, 1000, 10 + n) for n in range(3)))], {}, NOW)
+    first, second, third = (
+        preempt(blocked(2000), name, victims, lambda *_: ANYBODY, 0) for name in ("a", "b", "c")
+    )
+
+    assert stopped(first) == [0, 1]
+    assert (second, third) == (None, None)
+    small = preempt(blocked(1000), "small", victims, lambda *_: ANYBODY, 0)
+    assert stopped(small) == [2]
+
+
 def test_of_each_company_only_as_much_is_taken_as_it_may_lose() -> None:
     """Share `red` may lose nothing; it has run for the shortest time all the same."""
     share_of = {"red": 10, "blue": 20, "green": 30}
