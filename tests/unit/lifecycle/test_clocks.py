@@ -77,6 +77,13 @@ def test_what_lies_within_is_told_as_it_is_and_so_is_a_clock_a_little_ahead() ->
     assert plausible(told, NOW) is told
 
 
+def test_a_clock_that_is_further_ahead_is_not_believed() -> None:
+    ahead = NOW + SKEW + timedelta(seconds=1)
+    told = attempt(Phase.FAILED, created_at=START, bound_at=BOUND, stopped_at=ahead)
+
+    assert plausible(told, NOW).stopped_at == told.started_at
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_a_job_with_a_timeout_is_not_stopped_by_a_wrong_clock(odd: datetime) -> None:
     world = World()

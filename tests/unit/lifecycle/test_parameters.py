@@ -37,7 +37,9 @@ def test_a_placeholder_is_replaced_in(name: str) -> None:
 
 
 def test_placeholders_are_named_once_in_order_of_appearance() -> None:
-    assert placeholders(["Ref::b Ref::a", "x", "Ref::b", "--in=Ref::c.d"]) == ["b", "a", "c.d"]
+    words = ["Ref::b Ref::a", "x", "Ref::b", "Ref:: nobody", "--in=Ref::c.d"]
+
+    assert placeholders(words) == ["b", "a", "c.d"]
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
