@@ -286,6 +286,16 @@ def test_children_that_wait_for_their_dependencies_do_not_start() -> None:
     assert look.gate_hold == WAITS
 
 
+def test_children_that_run_wait_for_no_values() -> None:
+    """Somebody has made their ConfigMap anew: it is not read again for those that have theirs."""
+    changed = Hold(Reason.PARAMETERS_NOT_READY, "it has other lines", stalled=True)
+    of = replace(plan(), hold=changed)
+    one, both = ([attempt(RUNNING, index=index) for index in range(count)] for count in (1, 2))
+
+    assert looked(*one, of=of, arrayProperties={"size": 2}).hold == changed
+    assert looked(*both, of=of, arrayProperties={"size": 2}).hold is None
+
+
 def test_children_that_run_wait_for_nobody_whatever_became_of_their_dependencies() -> None:
     """The status that let them through is not stored yet, and what they waited for is deleted."""
     children = [attempt(RUNNING, index=one) for one in range(2)]
@@ -586,9 +596,14 @@ def test_children_that_fail_with_their_dependency_count_against_what_an_array_al
     assert (str(look.children.counted.failed), str(look.startable)) == (failed, starts)
 
 
-CANCEL_RUNNABLE = JobStateTimeLimitAction.model_validate(
-    {"state": "RUNNABLE", "action": "CANCEL", "reason": "*", "maxTimeSeconds": 60}
-)
+def runnable_for(seconds: int, action: str) -> JobStateTimeLimitAction:
+    """A rule for what is RUNNABLE for so long."""
+    wire = {"state": "RUNNABLE", "action": action, "reason": "*", "maxTimeSeconds": seconds}
+    return JobStateTimeLimitAction.model_validate(wire)
+
+
+CANCEL_RUNNABLE = runnable_for(60, "CANCEL")
+BEHIND = {"reason": "BehindOthers", "message": "x", "since": "2026-01-01T00:00:00Z"}
 WAITS_TOO_LONG = {
     "state": "PENDING",
     "array": {
@@ -622,14 +637,24 @@ def test_children_that_run_go_on_when_their_queue_cancels_the_others(array: dict
 
 def test_who_has_a_pod_by_now_does_not_wait_any_more_whatever_the_status_says_still() -> None:
     """The status was written before its create; a time limit counts from what it tells."""
-    waits = {"reason": "BehindOthers", "message": "x", "since": "2026-01-01T00:00:00Z"}
     look = looked(
         attempt(Phase.UNBOUND, node_name=None, started_at=None, created_at=after_s(90)),
-        status={"state": "RUNNABLE", "pending": waits},
+        status={"state": "RUNNABLE", "pending": BEHIND},
         rules=[CANCEL_RUNNABLE],
     )
 
     assert (look.hold, look.to_stop, look.look_again_at) == (None, (), after_s(150))
+
+
+def test_a_job_that_waits_is_looked_at_again_when_each_limit_is_up_and_for_none_that_was() -> None:
+    rules = [runnable_for(seconds, "NOTIFY") for seconds in (120, 60)]
+    looks = [
+        looked(status={"state": "RUNNABLE", "pending": BEHIND}, rules=rules, at_s=at_s)
+        for at_s in (59, 60, 120)
+    ]
+
+    assert [look.look_again_at for look in looks] == [after_s(60), after_s(120), None]
+    assert [look.notice is not None for look in looks] == [False, True, True]
 
 
 # How a job ends
@@ -854,6 +879,16 @@ MAY_NOT_BEGIN: dict[str, dict[str, Any]] = {
     "is suspended": {"suspend": True},
     "is being deleted": {"deleting": True},
 }
+
+
+def test_no_node_is_let_go_beside_a_main_node_that_is_being_stopped() -> None:
+    main, waits = node(0, pod_ip="10.0.0.7"), node(1, phase=Phase.UNBOUND, gated=True)
+    runs, ends = (
+        looked(one, waits, of=gang_plan()) for one in (main, replace(main, stopping=True))
+    )
+
+    assert [one.pod.pod_uid for one in runs.to_open] == [waits.pod_uid]
+    assert ends.to_open == ()
 
 
 def test_the_main_node_starts_when_all_nodes_are_there() -> None:
