@@ -1,7 +1,8 @@
 """What a drawn scenario has before any job: environments, queues, policies, resources, definitions.
 
 In a *steady* world nothing hangs on when something happens: no room is lost or taken back, no limit
-in time is near what runs. Whatever goes wrong, its jobs must end as they do when nothing does.
+in time is near what runs, and no Pod can move on to another environment. Whatever goes wrong, its
+jobs must end as they do when nothing does.
 """
 
 from __future__ import annotations
@@ -225,14 +226,14 @@ def _resource(chance: Random, name: str, world: World) -> Json:
 
 def _queue(chance: Random, name: str, world: World) -> Json:
     known = world.names("ComputeEnvironment")
-    rare = 0.0 if world.is_steady else 1.0
+    rare, most = (0.0, 1) if world.is_steady else (1.0, len(known))
     order = [
         {
             "order": number,
             "computeEnvironment": one,
             **maybe(chance, 0.3 * rare, maxWaitSeconds=chance.choice((10, 60, 300))),
         }
-        for number, one in enumerate(chance.sample(known, chance.randint(1, len(known))))
+        for number, one in enumerate(chance.sample(known, chance.randint(1, most)))
     ]
     if chance.random() < 0.1 * rare:
         order.append({"order": 9, "computeEnvironment": "nowhere"})

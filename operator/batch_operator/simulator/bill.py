@@ -64,9 +64,9 @@ class Item:
     """What one Pod cost.
 
     `is_certain`: it ended by itself, on a node that was still there, or ran until its main node's
-    end stopped it. A Pod that is stopped before its containers start never says when it ended; and
-    what a type cost that is listed no more, an operator that starts again does not know. Of a node
-    of a type that is not listed nobody knows that, either, once it is gone.
+    end stopped it. A Pod whose containers have not run never says when it ended; what a type cost
+    that is listed no more, an operator that starts again does not know; and of a node of a type
+    that was never listed nobody knows that, either, once it is gone.
     """
 
     job_uid: str
@@ -158,7 +158,7 @@ class Bill:
                     Tally(cost, cost if is_in_vain else 0, saved),
                     phase.ended
                     and not decides.attempt.stopping
-                    and (one.started_at is not None or not one.stopping)
+                    and one.started_at is not None
                     and self._is_listed(one.environment, life.node)
                     and (life.until_s is None or life.until_s > until_s),
                 )
