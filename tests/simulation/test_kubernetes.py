@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batch_operator.api.compute_environment import CapacityType
 from batch_operator.cluster.client import JOBS, NODES, PODS
+from batch_operator.provisioners.kwok.nodes import ready_node
+from batch_operator.provisioning.pools import PoolKey
 from batch_operator.simulator.api_server import ApiServer
 from batch_operator.simulator.job_controller import LABEL_INDEX, JobController
 from batch_operator.simulator.kubelet import Fate, Kubelet
-from batch_operator.simulator.nodes import POD_GC_S, PodGarbageCollector, node
+from batch_operator.simulator.nodes import POD_GC_S, PodGarbageCollector
 from batch_operator.simulator.pod_scheduler import PodScheduler
 from batch_operator.simulator.scenario import ScoringStrategy
 from batch_operator.simulator.virtual_time import VirtualTimeLoop
@@ -39,15 +42,9 @@ class Cluster:
         PodGarbageCollector(self.server, loop)
         JobController(self.server, loop)
         for number in (1, 2):
-            body = node(
-                f"n{number}",
-                environment="local",
-                instance_type="small",
-                capacity_type="spot",
-                vcpus=2,
-                memory="4Gi",
-                labels={},
-            )
+            amounts = {"cpu": "2", "memory": "4Gi", "pods": "110"}
+            pool = PoolKey("small", CapacityType.SPOT)
+            body = ready_node(f"n{number}", "local", pool, amounts, {})
             self.server.create(NODES, None, body, "cloud")
 
     def pod(self, name: str, cpu: str = "1", **spec: Any) -> None:

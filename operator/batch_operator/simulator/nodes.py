@@ -13,6 +13,7 @@ from batch_operator.provisioners.kwok.nodes import (
     ANNOTATION_START_UP,
     TAINT_NOT_READY,
     fake_node,
+    ready_node,
 )
 from batch_operator.provisioning.pools import PoolKey
 from batch_operator.simulator.scenario import duration_s
@@ -34,44 +35,6 @@ PODS_MAX = 110
 """The kubelet's default."""
 _UNBOUNDED_PODS = 1_000_000
 ACTOR = "pod-garbage-collector"
-
-
-def node(
-    name: str,
-    *,
-    environment: str,
-    instance_type: str,
-    capacity_type: str,
-    vcpus: int,
-    memory: str,
-    labels: Mapping[str, str],
-    pods: int = PODS_MAX,
-    is_tainted: bool = True,
-) -> Json:
-    """A Node of one compute environment: labelled and, if not told else, tainted for its jobs."""
-    amounts = {"cpu": str(vcpus), "memory": memory, "pods": str(pods)}
-    key = meta.TAINT_COMPUTE_ENVIRONMENT
-    taint = {"key": key, "value": environment, "effect": "NoSchedule"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {
-                "kubernetes.io/hostname": name,
-                meta.LABEL_COMPUTE_ENVIRONMENT: environment,
-                LABEL_INSTANCE_TYPE: instance_type,
-                meta.LABEL_CAPACITY_TYPE: capacity_type,
-                **labels,
-            },
-        },
-        "spec": {"taints": [taint] if is_tainted else []},
-        "status": {
-            "capacity": amounts,
-            "allocatable": amounts,
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    }
 
 
 class NodeStarter:
@@ -183,15 +146,15 @@ class Nodes:
             if missing > 0:
                 self._default_vcpus[name] = spec["maxvCpus"]
                 memory = f"{missing}Ti"
-                kind = (spec.get("capacityTypes") or ["on-demand"])[0]
-                self._add(name, "node", kind, missing, memory, spec, pods=_UNBOUNDED_PODS)
+                kind = CapacityType((spec.get("capacityTypes") or ["on-demand"])[0])
+                pool = PoolKey("node", kind)
+                self._add(name, pool, missing, memory, spec, pods=_UNBOUNDED_PODS)
 
     def _create(self, group: NodeGroup, spec: Json) -> None:
         for _ in range(group.count):
             self._add(
                 group.compute_environment,
-                group.instance_type,
-                group.capacity_type,
+                PoolKey(group.instance_type, group.capacity_type),
                 group.vcpus,
                 str(group.memory),
                 spec,
@@ -213,8 +176,7 @@ class Nodes:
     def _add(
         self,
         environment: str,
-        instance_type: str,
-        capacity_type: str,
+        pool: PoolKey,
         vcpus: int,
         memory: str,
         spec: Json,
@@ -223,17 +185,11 @@ class Nodes:
         number = self._numbers[environment] = self._numbers.get(environment, 0) + 1
         serverless = spec.get("provisioner", {}).get("serverless")
         selected = spec if serverless is None else serverless
-        body = node(
-            f"{environment}-{number}",
-            environment=environment,
-            instance_type=instance_type,
-            capacity_type=capacity_type,
-            vcpus=vcpus,
-            memory=memory,
-            labels=selected.get("nodeSelector") or {},
-            pods=pods,
-            is_tainted=serverless is None,
-        )
+        amounts = {"cpu": str(vcpus), "memory": memory, "pods": str(pods)}
+        labels = selected.get("nodeSelector") or {}
+        body = ready_node(f"{environment}-{number}", environment, pool, amounts, labels)
+        if serverless is not None:
+            body["spec"]["taints"] = []
         self._server.create(NODES, None, body, "cloud")
 
     def interrupt(self, environment: str, count: int, notice_s: float) -> None:
