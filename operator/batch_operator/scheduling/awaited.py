@@ -120,7 +120,7 @@ def outlook_of(known: Capacity, now: datetime) -> Outlook:
     """What to compare with the last one, to see whether something else is to be told."""
     assert known.plan is not None  # it has just been made
     pools = sorted({*known.plan.desired, *known.plan.to_come, *known.histories})
-    starting = _starting(known.known.values())
+    starting = _starting(known.nodes.values())
     rows: list[tuple[object, ...]] = [(bool(known.plan.unmet),)]
     rows += sorted(known.report.refused_gangs.items())
     for key in pools:
@@ -134,7 +134,7 @@ def outlook_of(known: Capacity, now: datetime) -> Outlook:
 def _coming(known: Capacity, keys: Iterable[PoolKey]) -> list[str]:
     """The nodes to come of these pools, ordered or starting, a phrase for each pool."""
     plan, found = known.plan, []
-    starting = _starting(known.known.values())
+    starting = _starting(known.nodes.values())
     for key in keys:
         nodes, history = starting.get(key, ()), known.history(key)
         count = len(nodes) + (plan.to_come.get(key, 0) if plan is not None else 0)

@@ -219,7 +219,7 @@ def _nodes(
     if known is None or known.plan is None:
         return {}
     desired = known.plan.desired
-    nodes = list(known.known.values())
+    nodes = list(known.nodes.values())
     ready = Counter(one.pool for one in nodes if one.pool is not None and one.takes_pods)
     order = [one.key for one in memo.nodes.suits.pools(environment)]
     return {

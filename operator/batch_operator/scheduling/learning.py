@@ -45,7 +45,7 @@ def learn(
     _learn_sizes(known, spec, by_uid.values(), now)
     draining = (one.name for one in by_uid.values() if one.draining_since)
     known.cordons = {name: known.cordons.get(name, now) for name in draining}
-    known.known = by_uid
+    known.nodes = by_uid
 
 
 def note_orders(known: Capacity, now: datetime) -> None:
@@ -66,7 +66,7 @@ def _learn_of_arrivals(known: Capacity, by_uid: Mapping[str, Node], now: datetim
         if node.pool is None:
             continue
         history = known.history(node.pool)
-        if known.plan is not None and uid not in known.known:
+        if known.plan is not None and uid not in known.nodes:
             known.to_come[node.pool] = max(0, known.to_come.get(node.pool, 0) - 1)
             history = history.waits(now, is_awaited=False)
         if node.ready_at is not None and history.is_news(node.created_at):
@@ -103,7 +103,7 @@ def _learn_of_losses(
     for uid, node in by_uid.items():
         if node.pool is None:
             continue
-        before, history = known.known.get(uid), known.history(node.pool)
+        before, history = known.nodes.get(uid), known.history(node.pool)
         if is_interruption(node, before, history, is_busy=node.name in busy):
             known.histories[node.pool] = history.interrupted(now)
         elif (
@@ -116,7 +116,7 @@ def _learn_of_losses(
             known.histories[node.pool] = (
                 history.overdue(now) if is_new else history.interrupted(now)
             )
-    for uid, node in known.known.items():
+    for uid, node in known.nodes.items():
         if uid not in by_uid and node.pool and node.stays and node.name not in idle:
             history = known.history(node.pool)
             known.histories[node.pool] = history.interrupted(now)

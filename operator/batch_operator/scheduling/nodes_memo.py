@@ -54,7 +54,7 @@ class Capacity:
     """What its provisioner said last."""
     cordons: dict[str, datetime] = field(default_factory=dict)
     """When those of nodes on their way out were seen, by name."""
-    known: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
     """The nodes that the last plan was made with, by uid."""
     misfits: dict[str, Misfit] = field(default_factory=dict)
     """By job: nodes that have room for its Pods and do not get them."""

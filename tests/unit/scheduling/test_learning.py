@@ -25,7 +25,7 @@ def capacity(*nodes: Node, to_come: int = 0, **history: object) -> Capacity:
     """An environment that has been planned at noon with these nodes there."""
     known = Capacity({}, {pool(): to_come} if to_come else {})
     known.plan = plan_capacity(View(spec=SPEC, nodes=(), now=NOON))
-    known.known = {one.uid: one for one in nodes}
+    known.nodes = {one.uid: one for one in nodes}
     if history:
         known.histories[pool()] = replace(History(), **history)
     return known
