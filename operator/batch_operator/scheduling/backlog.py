@@ -83,28 +83,35 @@ class Line:
         self.places: list[Place] = []
         self.classes: dict[Ask, list[Place]] = defaultdict(list)
 
-    def add(self, lot: Lot) -> None:
+    def add(self, lot: Lot) -> bool:
+        """Whether it is the first of its class."""
         insort(self.places, lot.place)
-        insort(self.classes[lot.ask], lot.place)
+        members = self.classes[lot.ask]
+        insort(members, lot.place)
+        return len(members) == 1
 
-    def remove(self, lot: Lot) -> None:
+    def remove(self, lot: Lot) -> bool:
+        """Whether it was the last of its class."""
         del self.places[bisect_left(self.places, lot.place)]
         members = self.classes[lot.ask]
         del members[bisect_left(members, lot.place)]
         if not members:
             del self.classes[lot.ask]
+        return not members
 
 
 class Backlog:
     """The lots of one queue. Adding and removing cost binary searches and memory moves."""
 
-    __slots__ = ("_of_job", "lines", "lots", "moves")
+    __slots__ = ("_of_job", "lines", "lots", "moves", "shares_with")
 
     def __init__(self) -> None:
         self.moves = 0
         """How often it has changed."""
         self.lots: dict[Place, Lot] = {}
         self.lines: dict[str, Line] = {}
+        self.shares_with: dict[Ask, dict[str, None]] = defaultdict(dict)
+        """By class: the lines that it waits in."""
         self._of_job: dict[str, tuple[Lot, ...]] = {}
 
     def set(self, uid: str, lots: Sequence[Lot]) -> bool:
@@ -116,12 +123,16 @@ class Backlog:
         for lot in before:
             del self.lots[lot.place]
             line = self.lines[lot.share]
-            line.remove(lot)
+            if line.remove(lot):
+                del self.shares_with[lot.ask][lot.share]
+                if not self.shares_with[lot.ask]:
+                    del self.shares_with[lot.ask]
             if not line.places:
                 del self.lines[lot.share]
         for lot in lots:
             self.lots[lot.place] = lot
-            self.lines.setdefault(lot.share, Line()).add(lot)
+            if self.lines.setdefault(lot.share, Line()).add(lot):
+                self.shares_with[lot.ask][lot.share] = None
         if lots:
             self._of_job[uid] = tuple(lots)
         else:
@@ -161,7 +172,10 @@ class Backlog:
         for lot in lots:
             line = self.lines.setdefault(lot.share, Line())
             line.places.append(lot.place)
-            line.classes[lot.ask].append(lot.place)
+            members = line.classes[lot.ask]
+            if not members:
+                self.shares_with[lot.ask][lot.share] = None
+            members.append(lot.place)
             self.lots[lot.place] = lot
             self._of_job[lot.uid] = (*self._of_job.get(lot.uid, ()), lot)
 
@@ -174,7 +188,7 @@ class Backlog:
 
     def jobs_with(self, ask: Ask) -> list[str]:
         """The jobs of a class, in order within each line."""
-        members = (line.classes.get(ask, ()) for line in self.lines.values())
+        members = (self.lines[share].classes[ask] for share in self.shares_with.get(ask, ()))
         return list(dict.fromkeys(place[3] for places in members for place in places))
 
     def first(self, uid: str) -> Lot | None:

@@ -210,7 +210,7 @@ def _serve(
     blocked += [
         one
         for one in (known.aside.values() if known is not None else ())
-        if one.ask not in reached and backlog.jobs_with(one.ask)
+        if one.ask not in reached and one.ask in backlog.shares_with
         if dispatch.remains_aside(one, environments, usable)
     ]
     if not blocked:

@@ -87,6 +87,18 @@ def test_a_job_that_does_not_wait_has_no_position() -> None:
     assert not backlog.lines
 
 
+def test_the_jobs_of_a_class_are_those_of_all_shares() -> None:
+    backlog = backlog_of(
+        lot(FIRST_TRY, 0, "a", share="red"),
+        lot(FIRST_TRY, 1, "b", share="blue"),
+        lot(FIRST_TRY, 2, "c", share="blue", ask=LARGE),
+    )
+    assert backlog.jobs_with(SMALL) == ["a", "b"]
+
+    backlog.set("a", ())
+    assert backlog.jobs_with(SMALL) == ["b"]
+
+
 class Turns:
     """The standing of shares that each wait until all before them had a turn."""
 
@@ -141,6 +153,9 @@ def test_the_order_is_that_of_a_sorted_list_whatever_came_and_went(
 
         assert list(backlog) == expected
         assert len(backlog) == len(expected)
+        for kind, places in classes.items():
+            assert backlog.jobs_with(kind) == list(dict.fromkeys(place[3] for place in places))
+            assert (kind in backlog.shares_with) == bool(places)
         for share in backlog.lines.values():
             assert share.classes == {ask: places for ask, places in classes.items() if places}
         for one, lots in model.items():

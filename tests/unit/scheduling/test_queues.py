@@ -22,7 +22,7 @@ from batch_operator.scheduling.mutations import StartAttempt, WriteStatus
 from batch_operator.scheduling.queues import Impasse
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.terms import Offer
-from support.builders import consumable, environment, job, queue
+from support.builders import consumable, environment, job, queue, scheduling_policy
 from support.world import World
 
 if TYPE_CHECKING:
@@ -220,6 +220,41 @@ def test_who_stands_aside_is_found_by_what_he_asks_for(monkeypatch: pytest.Monke
         f"uid-j{number - number % 2}" for number in range(50)
     ]
     assert len(compared) <= len(found)
+
+
+def test_who_stands_aside_behind_a_blocked_job_costs_by_his_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not by that times the number of shares, of which each has a request of its own here."""
+    world = World(max_vcpus=2)
+    world.queues, world.policies = [queue(schedulingPolicy="fair")], [scheduling_policy()]
+    world.restart()
+    spent = consumable("token", 1, kind="NON_REPLENISHABLE", status={"spentQuantity": 1})
+    world.cache.consumables.replace([spent], 1)
+    wants = {"consumableResources": [{"name": "token", "quantity": 1}]}
+    for number in range(100):
+        timeout = {"attemptDurationSeconds": 60 + number}
+        world.submit(job(f"j{number}", shareIdentifier=f"s{number}", timeout=timeout, **wants))
+    world.settle()
+    world.submit(job("runs", shareIdentifier="head"))
+    world.settle()
+    large = {"containerOverrides": [{"resources": {"requests": {"cpu": "2"}}}]}
+    world.submit(job("large", shareIdentifier="first", **large))
+    world.settle()
+    assert len(world.memo.impasses["main"].aside) == 100
+    looked_up: list[Ask] = []
+    original = Ask.__hash__
+
+    def counted(self: Ask) -> int:
+        looked_up.append(self)
+        return original(self)
+
+    monkeypatch.setattr(Ask, "__hash__", counted)
+    world.memo.outlook.making = None
+    world.cycle()
+
+    assert len(world.memo.impasses["main"].aside) == 100
+    assert len(looked_up) <= 10 * 100
 
 
 def test_nothing_is_kept_of_queues_that_only_jobs_of_the_past_have_named() -> None:
