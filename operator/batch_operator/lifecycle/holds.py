@@ -58,6 +58,7 @@ class Reason(StrEnum):
     JOB_QUEUE_NOT_FOUND = "JobQueueNotFound"
     JOB_QUEUE_NOT_READY = "JobQueueNotReady"
     JOB_RESOURCE_REQUIREMENT = "JobResourceRequirement"
+    KEPT_FOR_OTHERS = "KeptForOthers"
     NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
     NO_COMPUTE_ENVIRONMENT = "NoComputeEnvironment"
     OPERATOR_ERROR = "OperatorError"

@@ -33,7 +33,9 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
     backlog = memo.backlogs[job.spec.job_queue]
     blocked = memo.blocked_as(job)
     if blocked is not None:
-        hold: Hold | None = capacity_hold(blocked, snapshot.consumables, memo.nodes.suits)
+        hold: Hold | None = capacity_hold(
+            blocked, snapshot.consumables, memo.nodes.suits, snapshot.jobs
+        )
     else:
         hold = _behind(backlog.position(job.uid), job)
     queue = snapshot.queues.get(job.spec.job_queue)

@@ -72,6 +72,8 @@ class Blocked:
     """The consumable resource that has been granted to as many jobs as it can keep."""
     wanted: int = 1
     """So many of it would have started now."""
+    kept_for: tuple[str, ...] = ()
+    """Uids of the jobs for which the room is kept that there is for it."""
 
 
 @dataclass(slots=True)
@@ -139,11 +141,14 @@ class Dispatch:
                 walk.done(lot)
             elif count < wanted:
                 if blocked is None:
-                    blocked = replace(self._blocked(lot, order, usable), wanted=wanted - count)
+                    kept_for = self.room.kept_for(ask, order, usable, self._ends_at(ask))
+                    blocked = replace(
+                        self._blocked(lot, order, usable), wanted=wanted - count, kept_for=kept_for
+                    )
                     if make_room(blocked):
                         self._ask_behind(lot, backlog, environments, usable, make_room)
                     elif backfill:
-                        self.room.reserve(ask, order, usable, self.releases(), self.now)
+                        self.room.reserve(lot.uid, ask, order, usable, self.releases(), self.now)
                 if not backfill:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))

@@ -77,7 +77,9 @@ def _rows(queue: Queue, snapshot: Snapshot, memo: Memo, forecast: Forecast) -> l
         job, position, reason = look.job, len(rows) + 1, Reason.BEHIND_OTHERS
         blocked = memo.blocked_as(job)
         if blocked is not None:
-            reason = capacity_hold(blocked, snapshot.consumables, memo.nodes.suits).reason
+            reason = capacity_hold(
+                blocked, snapshot.consumables, memo.nodes.suits, snapshot.jobs
+            ).reason
         rows.append(
             QueuedJob(
                 namespace=job.namespace,

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
     from batch_operator.api.job import BatchJobSpec
     from batch_operator.scheduling.dispatch import Blocked
-    from batch_operator.scheduling.snapshot import Consumable, Environment, Queue, SharePolicy
+    from batch_operator.scheduling.snapshot import (
+        Consumable,
+        Environment,
+        Job,
+        Queue,
+        SharePolicy,
+    )
     from batch_operator.scheduling.suitability import Needs, Suitability
 
 
@@ -141,7 +147,10 @@ def unsuited_hold(environments: Sequence[Environment], needs: Needs, suits: Suit
 
 
 def capacity_hold(
-    blocked: Blocked, resources: Mapping[str, Consumable], suits: Suitability
+    blocked: Blocked,
+    resources: Mapping[str, Consumable],
+    suits: Suitability,
+    jobs: Mapping[str, Job],
 ) -> Hold:
     """The sentence for a job that blocks its queue, or stands aside: there is no room for it."""
     ask = blocked.ask
@@ -152,6 +161,8 @@ def capacity_hold(
     for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))
+    if blocked.kept_for:
+        return _kept_hold(blocked, jobs)
     names = tuple(one.name for one, _ in blocked.free[:NAMED_MAX])
     is_reserved = blocked.stands_aside and blocked.usable < 1
     if is_reserved:
@@ -172,6 +183,30 @@ def capacity_hold(
         position=None if blocked.stands_aside else 1,
         stalled=is_reserved,
         status_reason=capacity_reason(", ".join(names)),
+    )
+
+
+def _kept_hold(blocked: Blocked, jobs: Mapping[str, Job]) -> Hold:
+    """There is room, but who waits for more of it is not to be delayed.
+
+    It is no lack of capacity, so AWS has no code for it. Jobs of other namespaces are not named.
+    """
+    own, ask = jobs.get(blocked.uid), blocked.ask
+    namespace = own.namespace if own is not None else None
+    owners = [job for uid in blocked.kept_for if (job := jobs.get(uid)) is not None]
+    words = [
+        f"{f'job {one.name}' if one.namespace == namespace else 'a job'} of JobQueue "
+        f"{one.spec.job_queue}"
+        for one in owners
+    ]
+    names = (one.name if one.namespace == namespace else one.spec.job_queue for one in owners)
+    rooms = (_room(*one, blocked) for one in blocked.free if one[1] >= ask.milli_in(one[0]))
+    return Hold(
+        Reason.KEPT_FOR_OTHERS,
+        f"needs {vcpus(ask.milli_cpu)} vCPUs: {listed(rooms)}, but that is kept for "
+        f"{listed(words) or 'another job'}, which needs more and would start later",
+        blocked_by=tuple(dict.fromkeys(names))[:NAMED_MAX],
+        position=1,
     )
 
 

@@ -193,7 +193,7 @@ def _serve(
             stops.extend(units)
             _keep_out(memo, units, snapshot.now)
             return False
-        dispatch.room.keep(found.environment, found.milli_cpu)
+        dispatch.room.keep(asks.uid, found.environment, found.milli_cpu)
         stops.extend(found.stops)
         _keep_out(memo, found.stops, snapshot.now)
         return True

@@ -30,8 +30,12 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(slots=True)
 class Reservation:
-    """A claim on an environment from a time on. `spare` is what is over then, in milli-CPU."""
+    """A claim on an environment from a time on, for the job of uid `owner`.
 
+    `spare` is what is over then, in milli-CPU.
+    """
+
+    owner: str
     at: datetime
     milli_cpu: int
     spare: int
@@ -105,9 +109,7 @@ class Room:
                 break
             each = ask.milli_in(environment)
             count = min(left, self.free(environment, usable) // each)
-            in_the_way = [
-                one for one in self._reserved.get(environment.name, ()) if ends_at > one.at
-            ]
+            in_the_way = self._in_the_way(environment, ends_at)
             for one in in_the_way:
                 count = min(count, one.spare // each)
             if count <= 0:
@@ -124,15 +126,34 @@ class Room:
             self.units[name] = self.units.get(name, 0) - total * quantity
         return taken
 
+    def kept_for(
+        self, ask: Ask, environments: Sequence[Environment], usable: float, ends_at: datetime
+    ) -> tuple[str, ...]:
+        """Uids of the jobs for which room is kept that one start could have otherwise."""
+        if not self.affordable(ask):
+            return ()
+        found: dict[str, None] = {}
+        for environment in self.suitable(ask, environments):
+            each = ask.milli_in(environment)
+            if each <= self.free(environment, usable):
+                claims = self._in_the_way(environment, ends_at)
+                found |= {one.owner: None for one in claims if one.spare < each}
+        return tuple(found)
+
+    def _in_the_way(self, environment: Environment, ends_at: datetime) -> list[Reservation]:
+        claims = self._reserved.get(environment.name, ())
+        return [one for one in claims if ends_at > one.at]
+
     def reserve(
         self,
+        owner: str,
         ask: Ask,
         environments: Sequence[Environment],
         usable: float,
         releases: Mapping[str, Sequence[Release]],
         now: datetime,
     ) -> None:
-        """Keep room for the job at the head of a queue, where it is expected first.
+        """Keep room for `owner`, the job at the head of a queue, where it is expected first.
 
         When that is not known it is kept wherever it could be: nothing may pass that could be in
         its way. So it is with its units, of which nobody knows when they come back.
@@ -150,25 +171,27 @@ class Room:
         if found and affordable:
             time, number, spare = min(found)
             chosen = environments[number]
-            self._claim(chosen, time, ask.milli_in(chosen), spare)
+            self._claim(owner, chosen, time, ask.milli_in(chosen), spare)
             return
         for one in environments:
             each = ask.milli_in(one)
             if each <= capacity_milli(one):
-                self._claim(one, now, each, max(0, self.free(one, usable) - each))
+                self._claim(owner, one, now, each, max(0, self.free(one, usable) - each))
 
-    def keep(self, environment: Environment, milli_cpu: int) -> None:
-        """Keep what is being freed in an environment for one who waits for it."""
+    def keep(self, owner: str, environment: Environment, milli_cpu: int) -> None:
+        """Keep what is being freed in an environment for the job that waits for it."""
         claims = self._reserved.get(environment.name, ())
         kept = milli_cpu + sum(one.milli_cpu for one in claims if one.at == _AT_ONCE)
-        self._claim(environment, _AT_ONCE, milli_cpu, max(0, self.free(environment) - kept))
+        self._claim(owner, environment, _AT_ONCE, milli_cpu, max(0, self.free(environment) - kept))
 
     def _limit(self, environment: Environment, usable: float) -> int:
         limit = usable_milli(environment, usable)
         return min(limit, self._ceilings.get(environment.name, limit))
 
-    def _claim(self, environment: Environment, at: datetime, milli_cpu: int, spare: int) -> None:
-        self._reserved[environment.name].append(Reservation(at, milli_cpu, spare))
+    def _claim(
+        self, owner: str, environment: Environment, at: datetime, milli_cpu: int, spare: int
+    ) -> None:
+        self._reserved[environment.name].append(Reservation(owner, at, milli_cpu, spare))
 
     def _to_come(
         self, environment: Environment, usable: float, releases: Sequence[Release], now: datetime

@@ -20,7 +20,7 @@ from batch_operator.scheduling.environments import (
 )
 from batch_operator.scheduling.obstacles import capacity_hold, never_fits_hold, queue_hold
 from batch_operator.scheduling.suitability import Suitability
-from support.builders import environment, queue
+from support.builders import environment, job, queue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -244,7 +244,7 @@ def test_a_job_does_not_fit_for_ever_into_what_is_disabled_now() -> None:
 
 def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
     free = ((environment("a", maxvCpus=4), 1500), (environment("b", maxvCpus=2), 2000))
-    hold = capacity_hold(Blocked("uid", Ask(3000), free, ()), {}, Suitability())
+    hold = capacity_hold(Blocked("uid", Ask(3000), free, ()), {}, Suitability(), {})
 
     assert hold.reason == "InsufficientCapacity"
     assert hold.message == "needs 3 vCPUs: a has 1.5 of 4 free, b has 2 of 2 free"
@@ -257,10 +257,26 @@ def test_a_job_at_the_head_says_how_much_room_there_is() -> None:
     )
 
 
+def test_a_job_that_room_is_kept_from_says_for_whom() -> None:
+    """It is no lack of capacity, so AWS has no code for it; tenants are not told others' names."""
+    free = ((environment("a", maxvCpus=4), 2000), (environment("b", maxvCpus=2), 0))
+    asks = Blocked("uid-small", Ask(1000), free, (), kept_for=("uid-head", "uid-other", "uid-gone"))
+    foreign = replace(job("other", jobQueue="urgent"), namespace="theirs")
+    jobs = {one.uid: one for one in (job("small", jobQueue="low"), job("head"), foreign)}
+    hold = capacity_hold(asks, {}, Suitability(), jobs)
+
+    assert (hold.reason, hold.stalled, hold.status_reason) == ("KeptForOthers", False, None)
+    assert hold.message == (
+        "needs 1 vCPUs: a has 2 of 4 free, but that is kept for job head of JobQueue main, a job "
+        "of JobQueue urgent, which needs more and would start later"
+    )
+    assert hold.blocked_by == ("head", "urgent")
+
+
 def test_what_is_reserved_is_named_where_there_is_no_room() -> None:
     """AWS Batch: computeReservation keeps a part of maxvCpus for shares that are not active."""
     free = ((environment("a", maxvCpus=10), 2000),)
-    hold = capacity_hold(Blocked("uid", Ask(4000), free, (), usable=0.75), {}, Suitability())
+    hold = capacity_hold(Blocked("uid", Ask(4000), free, (), usable=0.75), {}, Suitability(), {})
 
     assert (hold.reason, hold.stalled) == ("InsufficientCapacity", False)
     assert hold.message == (
@@ -272,7 +288,7 @@ def test_what_is_reserved_is_named_where_there_is_no_room() -> None:
 def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
     free = ((environment("a", maxvCpus=10), 0), (environment("b", maxvCpus=4), 2000))
     asks = Blocked("uid", Ask(6000), free, (), usable=0.5, stands_aside=True)
-    hold = capacity_hold(asks, {}, Suitability())
+    hold = capacity_hold(asks, {}, Suitability(), {})
 
     assert (hold.reason, hold.stalled, hold.position) == ("ComputeReservation", True, None)
     assert hold.message == (
@@ -286,7 +302,7 @@ def test_a_job_above_what_is_not_reserved_says_what_to_change() -> None:
 def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> None:
     free = ((environment("a", maxvCpus=10), 9000),)
     asks = Blocked("uid", Ask(1000, LICENCE), free, LICENCE, stands_aside=True, full="licence")
-    hold = capacity_hold(asks, {}, Suitability())
+    hold = capacity_hold(asks, {}, Suitability(), {})
 
     assert (hold.reason, hold.stalled, hold.position) == ("ConsumableResourceBusy", False, None)
     assert hold.blocked_by == ("licence",)
@@ -298,7 +314,7 @@ def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> N
 
 def test_of_many_environments_three_are_named_and_the_others_counted() -> None:
     free = tuple((environment(f"e{number}"), 4000) for number in range(20))
-    hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {}, Suitability())
+    hold = capacity_hold(Blocked("uid", Ask(9000), free, ()), {}, Suitability(), {})
 
     assert hold.message.count(" free") == 3
     assert hold.message.endswith("e2 has 4 of 4 free and 17 more")

@@ -136,7 +136,7 @@ def test_what_passes_the_head_is_never_in_its_way(
     room, head = Room(Counter(used), {}), Ask(data.draw(st.sampled_from(SIZES)))
     expected = expected_at(head, those, used, releases)
     free = {one.name: room.free(one) for one in those}
-    room.reserve(head, those, 1.0, releases, START)
+    room.reserve("head", head, those, 1.0, releases, START)
     ends: dict[str, list[tuple[datetime, int]]] = {one.name: [] for one in those}
     for _ in range(data.draw(st.integers(0, 8))):
         ask, ends_s = Ask(data.draw(st.sampled_from(SIZES))), data.draw(ENDS)
@@ -159,7 +159,7 @@ def test_the_head_is_given_the_environment_in_which_there_is_room_first() -> Non
     first, second = environment("first", maxvCpus=2), environment("second", maxvCpus=2)
     room = Room(Counter(first=1000, second=1000), {})
     releases = {"first": [(at(90), 1000)], "second": [(at(60), 1000)]}
-    room.reserve(Ask(2000), [first, second], 1.0, releases, START)
+    room.reserve("head", Ask(2000), [first, second], 1.0, releases, START)
 
     assert room.take(Ask(1000), 2, [first, second], 1.0, NEVER) == [(first, 1)]
     assert room.take(Ask(1000), 1, [first, second], 1.0, at(60)) == [(second, 1)]
@@ -170,11 +170,23 @@ def test_a_second_head_reckons_with_the_first() -> None:
     local = environment(maxvCpus=3)
     room = Room(Counter(local=2000), {})
     releases = {"local": [(at(60), 1000), (at(90), 1000)]}
-    room.reserve(Ask(2000), [local], 1.0, releases, START)
-    room.reserve(Ask(1000), [local], 1.0, releases, START)
+    room.reserve("head", Ask(2000), [local], 1.0, releases, START)
+    room.reserve("other", Ask(1000), [local], 1.0, releases, START)
 
     assert room.take(Ask(1000), 1, [local], 1.0, at(61)) == []
     assert room.take(Ask(1000), 1, [local], 1.0, at(60)) == [(local, 1)]
+
+
+def test_for_whom_room_is_kept_is_known() -> None:
+    """Of what there is room for but for that; not of what is over before, or is too large."""
+    local = environment(maxvCpus=4)
+    room = Room(Counter(local=2000), {"licence": 0})
+    room.reserve("head", Ask(4000), [local], 1.0, {"local": [(at(60), 2000)]}, START)
+
+    assert room.kept_for(Ask(1000), [local], 1.0, NEVER) == ("head",)
+    assert room.kept_for(Ask(1000), [local], 1.0, at(60)) == ()
+    assert room.kept_for(Ask(3000), [local], 1.0, NEVER) == ()
+    assert room.kept_for(Ask(1000, (("licence", 1),)), [local], 1.0, NEVER) == ()
 
 
 def test_what_the_same_cycle_has_placed_is_over_some_day_too() -> None:
@@ -182,7 +194,7 @@ def test_what_the_same_cycle_has_placed_is_over_some_day_too() -> None:
     local = environment(maxvCpus=2)
     room = Room(Counter(), {})
     room.take(Ask(1000), 1, [local], 1.0, at(60))
-    room.reserve(Ask(2000), [local], 1.0, NO_RELEASES, START)
+    room.reserve("head", Ask(2000), [local], 1.0, NO_RELEASES, START)
 
     assert room.take(Ask(1000), 1, [local], 1.0, at(61)) == []
     assert room.take(Ask(1000), 1, [local], 1.0, at(60)) == [(local, 1)]
@@ -191,7 +203,7 @@ def test_what_the_same_cycle_has_placed_is_over_some_day_too() -> None:
 def test_only_where_the_head_could_run_is_anything_kept_for_it() -> None:
     small, large = environment("small", maxvCpus=2), environment("large", maxvCpus=4)
     room = Room(Counter(large=2000), {})
-    room.reserve(Ask(4000), [small, large], 1.0, NO_RELEASES, START)
+    room.reserve("head", Ask(4000), [small, large], 1.0, NO_RELEASES, START)
 
     assert room.take(Ask(1000), 9, [small, large], 1.0, NEVER) == [(small, 2)]
 
@@ -200,7 +212,7 @@ def test_units_that_the_head_waits_for_are_not_taken_by_what_passes_it() -> None
     """Else those who ask for one unit would keep one who asks for two waiting for ever."""
     local = environment(maxvCpus=9)
     room = Room(Counter(), {"licence": 1, "disk": 3})
-    room.reserve(Ask(1000, (("disk", 1), ("licence", 2))), [local], 1.0, NO_RELEASES, START)
+    room.reserve("head", Ask(1000, (("disk", 1), ("licence", 2))), [local], 1.0, NO_RELEASES, START)
 
     assert room.take(Ask(1000, (("licence", 1),)), 1, [local], 1.0, at(1)) == []
     assert room.take(Ask(1000, (("disk", 1),)), 9, [local], 1.0, NEVER) == [(local, 2)]
@@ -209,6 +221,6 @@ def test_units_that_the_head_waits_for_are_not_taken_by_what_passes_it() -> None
 def test_a_head_that_waits_for_units_keeps_its_vcpus_too() -> None:
     local = environment(maxvCpus=4)
     room = Room(Counter(), {"licence": 0})
-    room.reserve(Ask(3000, (("licence", 1),)), [local], 1.0, {"local": [(at(9), 1)]}, START)
+    room.reserve("head", Ask(3000, (("licence", 1),)), [local], 1.0, {"local": [(at(9), 1)]}, START)
 
     assert room.take(Ask(1000), 9, [local], 1.0, at(1)) == [(local, 1)]
