@@ -231,6 +231,9 @@ def _add_simulate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "simulate",
         help="run manifests, or a cluster as it is, in virtual time",
         description=simulate.__doc__,
+        epilog="A Scenario says what containers do and what happens when: docs/simulator.md, "
+        "examples/scenarios. Exit codes: 0, every invariant held; 2, the input is wrong; 3, an "
+        "invariant was broken.",
     )
     verb.set_defaults(action=simulate)
     verb.add_argument(

@@ -16,6 +16,7 @@ from batch_operator.simulator.scenario import (
     duration_s,
     read_scenario,
 )
+from support.play import play
 from support.simulated import EXAMPLES
 
 if TYPE_CHECKING:
@@ -315,3 +316,20 @@ def test_an_array_says_in_one_way_which_children_it_has(
         read_scenario([written(tmp_path, text)])
 
     assert sentence in str(caught.value)
+
+
+def test_what_is_given_twice_is_applied_twice_and_may_be_refused(tmp_path: Path) -> None:
+    job = "jobQueue: high, jobDefinition: render"
+    one, two = (MANIFESTS.replace(job, f"{job}, arrayProperties: {{size: {n}}}") for n in (2, 3))
+    scenario = read_scenario([written(tmp_path, f"{one}\n---\n{two}")])
+
+    with pytest.raises(InvalidInputError, match="arrayProperties cannot be changed"):
+        run_module.simulate(scenario)
+
+
+@pytest.mark.parametrize("indexes", ["5-3", "100000"])
+def test_indexes_that_make_no_sense_fail_the_job_and_not_the_run(indexes: str) -> None:
+    played = play({"a": {"arrayProperties": {"indexes": indexes}}})
+
+    assert played.state("a") == "FAILED"
+    assert f"'{indexes}' must rise and end at or below 99999" in (played.reason("a") or "")

@@ -12,6 +12,7 @@ import msgspec
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE
+from batch_operator.api.sentences import listed
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODES, PODS
 from batch_operator.simulator.bill import Bill, amount
 from batch_operator.simulator.checkers.checker import attempt_pod
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
     Waits = Mapping[str, tuple[Sequence[float], int]]
 
+INDEXES_SHOWN_MAX = 40
+"""Characters of a set of indexes in the table; all of it is in the lines."""
 _FINAL = frozenset({"SUCCEEDED", "FAILED"})
 
 
@@ -136,6 +139,7 @@ class Account:
             "startedAt": self._virtual(status.get("startedAt")),
             "stoppedAt": self._virtual(status.get("stoppedAt")),
             "statusReason": status.get("statusReason"),
+            **_last_end(status),
             "summary": (status.get("array") or {}).get("statusSummary") or {},
             "cost": cost,
             "bytes": len(msgspec.json.encode(job)),
@@ -202,6 +206,15 @@ class Account:
             for one in self._nodes.values()
         )
         return sum(max(0.0, until_s - since_s) for since_s, until_s in ends)
+
+
+def _last_end(status: Mapping[str, Any]) -> Json:
+    """How its last attempt ended; of an array, how children have failed."""
+    if (array := status.get("array")) is not None:
+        return {"failures": array.get("failures", [])}
+    ended = [one for one in status.get("attempts", ()) if "stoppedAt" in one]
+    last = ended[-1] if ended else {}
+    return {"exitCode": last.get("exitCode"), "reason": last.get("reason")}
 
 
 def _waiting(waited_s: Sequence[float], left: int) -> Json:
@@ -282,6 +295,8 @@ def _row(final: Mapping[str, Any]) -> tuple[str, ...]:
         total = sum(counts.values())
         state += f" {counts.get('SUCCEEDED', 0)}/{total}"
     why = final.get("pending", {}).get("message") or final["statusReason"] or ""
+    if state.startswith("FAILED") and (details := _details(final)):
+        why += f" ({details})"
     return (
         final["final"],
         state,
@@ -290,6 +305,26 @@ def _row(final: Mapping[str, Any]) -> tuple[str, ...]:
         _seconds(final["stoppedAt"]),
         why,
     )
+
+
+def _details(final: Mapping[str, Any]) -> str:
+    """What the container said of its end; of an array, for each way in which children failed."""
+    if "failures" not in final:
+        return _end_in_words(final)
+    told = [
+        f"{_cut(one['indexes'])}: {end}" for one in final["failures"] if (end := _end_in_words(one))
+    ]
+    return listed(told)
+
+
+def _cut(indexes: str) -> str:
+    return indexes if len(indexes) <= INDEXES_SHOWN_MAX else f"{indexes[:INDEXES_SHOWN_MAX]}…"
+
+
+def _end_in_words(end: Mapping[str, Any]) -> str:
+    code = end.get("exitCode")
+    parts = [f"exit code {code}" if code is not None else "", end.get("reason") or ""]
+    return ", ".join(filter(None, parts))
 
 
 def _waiting_rows(waiting: Mapping[str, Json]) -> Iterable[str]:

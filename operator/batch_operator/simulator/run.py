@@ -228,7 +228,11 @@ class _Simulation:
                 self._server.restore(one.resource, dict(one.body), USER)
             carry_on(self._server, self._scheduler, self._kubelet, self._jobs)
         for one in self._scenario.manifests:
-            self._apply(one)
+            try:
+                self._apply(one)
+            except ApiError as error:
+                refused = f"{one.where}: the API server refuses: {error.message}"
+                raise InvalidInputError(refused) from None
         for number, event in enumerate(self._scenario.spec.events):
             if event.at < until_s:
                 self._events_left += 1

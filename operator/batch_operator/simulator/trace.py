@@ -358,9 +358,12 @@ def members_of(job: Mapping[str, Any]) -> IndexSet | None:
     if "rerunFailedOf" in array:
         stored = job.get("status", {}).get("array") or {}
         return IndexSet.parse(stored.get("members", ""))
-    if "size" in array:
+    if "indexes" not in array:
         return IndexSet.range(array["size"])
-    return IndexSet.parse(array["indexes"])
+    try:
+        return IndexSet.parse(array["indexes"])
+    except ValueError:
+        return IndexSet.range(1)  # it fails, and says what is wrong with them
 
 
 def _sets(array: Mapping[str, Any]) -> dict[JobState, IndexSet]:
