@@ -21,6 +21,7 @@ from batch_operator.lifecycle.limits import (
     ended_by,
     is_of_limit,
     is_over_time,
+    leaves,
     limit_behind,
     limits_of,
     moves_on_at,
@@ -291,6 +292,41 @@ def test_a_child_that_was_requeued_too_often_for_other_reasons_moves_no_more() -
     counted = Counted(only, preempted={REQUEUES_MAX: only})
 
     assert moves_on_at(limits_of(AROUND, counted), seen) is None
+
+
+WAITS_UNBOUND = attempt(Phase.UNBOUND, node_name=None, created_at=START)
+LEAVES: dict[str, tuple[Surroundings, PodAttempt, tuple[bool, bool]]] = {
+    "takes no more work": (Surroundings(closed={"local"}), WAITS_UNBOUND, (True, False)),
+    "is being deleted, with no other that suits": (
+        Surroundings(ending={"local"}),
+        WAITS_UNBOUND,
+        (True, True),
+    ),
+    "is another": (Surroundings(closed={"b"}, ending={"b"}), WAITS_UNBOUND, (False, False)),
+    "takes no more work, but a node has it": (
+        Surroundings(closed={"local"}, ending={"local"}),
+        attempt(Phase.STARTING),
+        (False, False),
+    ),
+    "is being deleted, but its gang is not complete": (
+        Surroundings(closed={"local"}, ending={"local"}),
+        replace(WAITS_UNBOUND, gated=True),
+        (False, False),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LEAVES)
+def test_whether_an_attempt_leaves_an_environment_that(what: str) -> None:
+    """Before and after it has been requeued so often that it costs a try."""
+    around, seen, expected = LEAVES[what]
+    only = IndexSet.range(1)
+    before, after = Counted(only), Counted(only, preempted={REQUEUES_MAX: only})
+
+    assert (
+        leaves(limits_of(around, before), seen),
+        leaves(limits_of(around, after), seen),
+    ) == expected
 
 
 def test_only_children_without_an_attempt_tell_of_a_limit_that_ended_their_job() -> None:
