@@ -36,11 +36,15 @@ _PER_MICRO = 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What something costs, and what it would on demand, in billionths per hour."""
+    """What something costs, and what it would on demand, in billionths per hour.
+
+    `is_guess`: the node is not known, and this is the least that it can be.
+    """
 
     pool: PoolKey
     price: int
     on_demand: int
+    is_guess: bool = False
 
     @property
     def saved(self) -> int:
@@ -142,7 +146,7 @@ class Prices:
             if pool.instance_type in self._listed and suits(pool)
             if asks.fits_into(self.sizes[pool.instance_type])
         )
-        known = (one for one in rates if one is not None)
+        known = (replace(one, is_guess=True) for one in rates if one is not None)
         return min(known, key=lambda one: (one.price, one.pool), default=None)
 
 

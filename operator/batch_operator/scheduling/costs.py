@@ -164,7 +164,9 @@ class Tariffs:
         prices = self.of(one.environment)
         if prices is None or one.node_name is None:
             return known
-        pool = _pool_of(row) or self._pool(one.environment, one.node_name)
+        if known is not None and known.is_guess:
+            known = None  # its Node may have come since
+        pool = self._pool(one.environment, one.node_name) or _pool_of(row)
         if pool is not None or prices.is_serverless:
             return prices.of_attempt(one.amounts, pool) or known
         return known or prices.lowest(one.amounts, demand_of(one).suits)
@@ -272,7 +274,7 @@ def with_costs(rows: Iterable[Attempt], known: JobCosts) -> list[Attempt]:
 def _with_cost(row: Attempt, known: JobCosts) -> Attempt:
     rate, cost = known.rates.get(row.pod_uid), known.ended.get(row.pod_uid)
     update: dict[str, Any] = {}
-    if rate is not None:
+    if rate is not None and not rate.is_guess:
         update |= {
             "instance_type": rate.pool.instance_type,
             "capacity_type": rate.pool.capacity_type,

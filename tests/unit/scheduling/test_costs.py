@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.cost import PoolCost, micros
 from batch_operator.lifecycle.attempt import Phase
+from batch_operator.provisioning.pools import PoolKey
 from batch_operator.scheduling.environment_costs import POOLS_MAX
 from support.builders import definition, job, multi_node_spec, queue, scheduling_policy
 from support.priced import FOUR, PricedWorld
@@ -165,6 +166,32 @@ def test_a_child_whose_node_is_gone(*, is_restarted: bool, total: str) -> None:
     those.end(Phase.FAILED)
 
     assert those.cost("job").total == total
+
+
+def test_a_node_that_is_known_only_after_its_pod_is_no_guess_any_more() -> None:
+    """Watches are apart: until the Node is seen it could be the cheapest, and nobody says so."""
+    those = world()
+    submit(those)
+    those.bind("late")
+    assert next(iter(those.jobs.values())).status.attempts[0].instance_type is None
+    those.add_node("late")
+    those.tick(40)
+    those.end()
+    row = next(iter(those.jobs.values())).status.attempts[0]
+
+    assert those.cost("job").total == "0.01"
+    assert (row.instance_type, row.capacity_type, row.cost) == ("four", "on-demand", "0.01")
+
+
+def test_a_node_of_a_type_without_a_price_is_not_taken_for_the_cheapest() -> None:
+    those = world()
+    submit(those)
+    those.bind("late")
+    those.add_node("late", pool=PoolKey("unlisted", SPOT))
+    those.tick(40)
+    those.end()
+
+    assert next(iter(those.jobs.values())).status.cost is None
 
 
 def test_what_has_no_price_shows_no_cost() -> None:
