@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from batch_operator.api.job import BatchJobStatus
 from batch_operator.api.names import pod_name
 from batch_operator.cluster import decoding
+from batch_operator.cluster.applier import assumed
 from batch_operator.cluster.cache import Cache
 from batch_operator.controllers.garbage import confine_collector, undisturbed
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
@@ -267,17 +268,10 @@ class Driver:
         job = start.job
         index = None if start.array_size is None else start.index
         name = pod_name(job.name, job.uid, index, start.number)
-        pod = PodAttempt(
-            namespace=job.namespace,
-            pod_name=name,
+        pod = replace(
+            assumed(start, name, milli_cpu=start.plan.milli_cpu),
             pod_uid=f"pod-{name}",
             resource_version=next(self._version),
-            job_uid=job.uid,
-            index=start.index,
-            number=start.number,
-            revision=start.plan.revision,
-            environment=start.environment,
-            milli_cpu=start.plan.milli_cpu,
             phase=Phase.UNBOUND,
             tracked=True,
         )

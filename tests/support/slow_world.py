@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from batch_operator.api.job import BatchJobSpec, BatchJobStatus
 from batch_operator.api.names import pod_name
+from batch_operator.cluster.applier import assumed
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
 from batch_operator.lifecycle.outcomes import EXITED, FAILED_TO_START
 from batch_operator.lifecycle.stops import Policy
@@ -167,16 +168,5 @@ def _key(mutation: Mutation) -> str:
 def _assumed(start: StartAttempt) -> PodAttempt:
     """The create as it counts while it is on its way."""
     job, index = start.job, None if start.array_size is None else start.index
-    return PodAttempt(
-        namespace=job.namespace,
-        pod_name=pod_name(job.name, job.uid, index, start.number),
-        pod_uid="",
-        resource_version=0,
-        job_uid=job.uid,
-        index=start.index,
-        number=start.number,
-        revision=start.plan.revision,
-        environment=start.environment,
-        milli_cpu=start.plan.milli_cpu,
-        phase=Phase.ASSUMED,
-    )
+    name = pod_name(job.name, job.uid, index, start.number)
+    return assumed(start, name, milli_cpu=start.plan.milli_cpu)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from batch_operator.api.names import gang_job_name, pod_name
+from batch_operator.cluster.applier import assumed
 from batch_operator.cluster.cache import Cache
 from batch_operator.lifecycle.array_parameters import Source
 from batch_operator.lifecycle.attempt import Phase, PodAttempt
@@ -244,18 +245,10 @@ class World:
         assert name not in self.gang_jobs, f"{name} is made twice"
         if group == 0:
             self.starts.append((job.name, start.index, start.number))
-        made = PodAttempt(
-            namespace=job.namespace,
-            pod_name=name,
+        made = replace(
+            assumed(start, name, milli_cpu=nodes.milli_cpu),
             pod_uid=f"job-{name}",
             resource_version=self._version,
-            job_uid=job.uid,
-            index=0,
-            number=start.number,
-            revision=start.plan.revision,
-            environment=start.environment,
-            milli_cpu=nodes.milli_cpu,
-            phase=Phase.ASSUMED,
             tracked=True,
             created_at=self.now,
             node_group=group,
@@ -270,17 +263,10 @@ class World:
         assert name not in self.pods, f"{name} runs twice"
         self.started.append(start)
         self.starts.append((start.job.name, start.index, start.number))
-        pod = PodAttempt(
-            namespace=start.job.namespace,
-            pod_name=name,
+        pod = replace(
+            assumed(start, name, milli_cpu=start.plan.milli_cpu),
             pod_uid=f"pod-{name}",
             resource_version=self._version,
-            job_uid=start.job.uid,
-            index=start.index,
-            number=start.number,
-            revision=start.plan.revision,
-            environment=start.environment,
-            milli_cpu=start.plan.milli_cpu,
             phase=Phase.UNBOUND,
             tracked=True,
             created_at=self.now,

@@ -195,7 +195,7 @@ class Applier:
         job = start.job
         index = None if start.array_size is None else start.index
         name = pod_name(job.name, job.uid, index, start.number)
-        attempt = _assumed(start, name, milli_cpu=start.milli_cpu)
+        attempt = assumed(start, name, milli_cpu=start.milli_cpu)
         if start.asks is not None:  # nodes are planned for it from now on
             attempt = replace(
                 attempt,
@@ -218,7 +218,7 @@ class Applier:
         for group in gang.groups:
             name = gang_job_name(job.name, job.uid, start.number, group)
             nodes = start.plan.groups[group]
-            attempt = _assumed(start, name, milli_cpu=nodes.milli_cpu)
+            attempt = assumed(start, name, milli_cpu=nodes.milli_cpu)
             attempts.append(replace(attempt, node_group=group, members=len(nodes.nodes)))
 
         async def create() -> None:
@@ -447,7 +447,7 @@ class Applier:
         self._cache.revisions.forget(kept.uid)
 
 
-def _assumed(start: StartAttempt, name: str, *, milli_cpu: int) -> PodAttempt:
+def assumed(start: StartAttempt, name: str, *, milli_cpu: int) -> PodAttempt:
     """An attempt whose create is on its way."""
     return PodAttempt(
         namespace=start.job.namespace,
