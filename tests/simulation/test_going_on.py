@@ -182,6 +182,33 @@ def test_an_attempt_costs_what_it_cost_before_the_snapshot_too() -> None:
     assert played.final("frame-4")["cost"] == float(row["cost"])
 
 
+def test_what_is_starting_goes_on_starting() -> None:
+    """Of half a minute's pull 10 s are left."""
+    snapshot = busy()
+    status = job_of(snapshot, "frame-4")["status"]
+    del status["startedAt"], status["attempts"][0]["startedAt"]
+    status["state"] = "STARTING"
+    status["pending"] = {
+        "reason": "ContainersStarting",
+        "message": "node local-1 pulls images",
+        "since": "2026-11-02T08:59:40Z",
+    }
+    played = went_on(snapshot, {"job": "frame-4", "pullTime": "30s", "runtime": "1m"})
+
+    assert played.at("RUNNING", "frame-4") == near(10)
+    assert played.at("SUCCEEDED", "frame-4") == near(70)
+
+
+def test_limits_on_the_time_in_a_state_go_on_counting() -> None:
+    """Also of a Pod that waits for a node, and of one that cannot start on its own."""
+    path = ROOT / "examples" / "scenarios" / "time-limits.yaml"
+    whole = Played(simulate(scenario(path)))
+    rest = Played(simulate(the_rest(scenario(path), 31)))
+
+    assert rest.at("STARTING", "train") == near(whole.at("STARTING", "train") - 31)
+    assert rest.at("FAILED", "stuck") == near(whole.at("FAILED", "stuck") - 31)
+
+
 @pytest.mark.parametrize("at_s", [31.0, 65.0])
 @pytest.mark.parametrize(
     "path", [*EXAMPLES, *sorted(WORKLOADS.glob("*.yaml"))], ids=lambda path: path.stem

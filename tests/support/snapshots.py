@@ -11,6 +11,7 @@ import yaml
 from batch_operator.api import meta
 from batch_operator.simulator.recorded import KINDS, read_recorded
 from batch_operator.simulator.run import _Simulation
+from batch_operator.simulator.scenario import Behavior
 from batch_operator.simulator.virtual_time import PLAIN, VirtualTimeLoop
 from support.simulated import ROOT
 
@@ -63,7 +64,10 @@ async def _objects(scenario: Scenario, at_s: float) -> list[Json]:
 
 
 def the_rest(whole: Scenario, at_s: float) -> Scenario:
-    """The scenario from that moment on: its events then, and the cluster as it was."""
+    """The scenario from that moment on: its events then, and the cluster as it was.
+
+    Containers do what they did: nothing is learned from what the snapshot tells of run times.
+    """
     spec = whole.spec
     left = [number for number, event in enumerate(spec.events) if event.at >= at_s]
     events = [spec.events[one] for one in left]
@@ -74,6 +78,9 @@ def the_rest(whole: Scenario, at_s: float) -> Scenario:
         recorded=read_recorded([snapshot], "snapshot"),
         applied={n: whole.applied[one] for n, one in enumerate(left) if one in whole.applied},
         spec=spec.model_copy(
-            update={"events": tuple(one.model_copy(update={"at": one.at - at_s}) for one in events)}
+            update={
+                "events": tuple(one.model_copy(update={"at": one.at - at_s}) for one in events),
+                "behaviors": (*spec.behaviors, Behavior()),
+            }
         ),
     )

@@ -1,10 +1,10 @@
 """The attempts that were under way at the moment of a snapshot.
 
-A snapshot has no Pods, but statuses say which attempts had a node. Those that ran get their Pods
-back at virtual time 0, bound and running since their start, so that they keep their place, count
-as what they have used, and end when they would have ended; what was still starting starts anew.
-When a child of an array started is in no status: as long as none has ended it is taken to have
-started with the first, and later to have just started.
+A snapshot has no Pods, but statuses say which attempts had one, and how far it had come since when.
+They get their Pods back at virtual time 0 as these had been, so that they keep their place, count
+as what they have used, and end when they would have ended. Of a child of an array it is in no
+status when it started: as long as none has ended it is taken to have started with the first, and
+later to have just started.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 ACTOR = "snapshot"
-_ON_NODE = frozenset({JobState.STARTING, JobState.RUNNING})
 
 
 class _Live(NamedTuple):
     child: int
     number: int
     environment: str | None
-    since_s: float | None
-    """When its containers started, in virtual seconds; None: they did not run yet."""
+    state: JobState
+    """RUNNING; STARTING, with a node; or RUNNABLE, with a Pod that has none."""
+    since_s: float
+    """Since when, in virtual seconds."""
 
 
 def carry_on(
@@ -91,7 +92,7 @@ def carry_on(
             environment = world.place(job, live, plan)
             if environment is not None:
                 start = _start(job, counted, plan, live, environment)
-                resumption(start, live.since_s)
+                resumption(start, live)
 
 
 def _stand_in(server: ApiServer, job: Job) -> None:
@@ -131,30 +132,30 @@ class _Resumption:
         self._kubelet = kubelet
         self._jobs = jobs
 
-    def __call__(self, start: StartAttempt, since_s: float | None) -> None:
-        """`since_s`: when its containers started, if they did; without a node they start anew."""
-        namespace = start.job.namespace
+    def __call__(self, start: StartAttempt, live: _Live) -> None:
+        """What finds no room on the nodes that there are waits for one from now on."""
+        namespace, since_s = start.job.namespace, live.since_s
         bodies = [gang_job(start, group) for group in range(len(start.plan.groups))]
         spec = bodies[0]["spec"]["template"]["spec"] if bodies else pod(start)["spec"]
-        if since_s is not None and not self._scheduler.has_room(spec):
-            since_s = None
+        if live.state is not JobState.RUNNABLE and not self._scheduler.has_room(spec):
+            live, since_s = live._replace(state=JobState.RUNNABLE), 0.0
         if bodies:
             made = [
                 self._server.create(JOBS, namespace, one, ACTOR, at_s=since_s) for one in bodies
             ]
-            if since_s is not None:
+            if live.state is JobState.RUNNING:
                 self._run_gang([one.object for one in made], since_s)
             return
-        alone = self._server.create(PODS, namespace, pod(start), ACTOR, at_s=since_s)
-        if since_s is not None:
-            self._run(alone.object, since_s)
+        alone = self._server.create(PODS, namespace, pod(start), ACTOR, at_s=since_s).object
+        if live.state is not JobState.RUNNABLE:
+            self._resume(alone, live.state, since_s)
 
     def _run_gang(self, jobs: Iterable[Json], since_s: float) -> None:
         """The main node first, as ever: the others are told its address."""
         pods = [one for job in jobs for one in self._jobs.make(job, since_s)]
         told: dict[str, str] = {}
         for one in pods:
-            running = self._run(self._opened(one, told), since_s)
+            running = self._resume(self._opened(one, told), JobState.RUNNING, since_s)
             told.setdefault(meta.ANNOTATION_MAIN_NODE_ADDRESS, running["status"].get("podIP", ""))
 
     def _opened(self, gated: Json, told: Mapping[str, str]) -> Json:
@@ -168,11 +169,13 @@ class _Resumption:
         where = metadata["namespace"], metadata["name"]
         return self._server.patch(PODS, *where, body, STRATEGIC_MERGE_PATCH, ACTOR).object
 
-    def _run(self, made: Json, since_s: float) -> Json:
-        """The Pod on a node and running since then; one for which there is no node waits."""
+    def _resume(self, made: Json, state: JobState, since_s: float) -> Json:
+        """The Pod on a node since then, if there is one for it."""
         where = made["metadata"]["namespace"], made["metadata"]["name"]
         if self._scheduler.place(made, since_s):
-            self._kubelet.resume(self._server.get(PODS, *where).object, since_s)
+            self._kubelet.admit(self._server.get(PODS, *where).object, since_s)
+            if state is JobState.RUNNING:
+                self._kubelet.run(self._server.get(PODS, *where).object, since_s)
         return self._server.get(PODS, *where).object
 
 
@@ -239,27 +242,31 @@ class _World:
 
 
 def _lives(job: Job, counted: Counted, calendar: Calendar) -> Iterator[_Live]:
-    """The attempts of a job that were on a node."""
+    """The attempts of a job that had a Pod, as far as its status tells of them."""
     status = job.status
     where = status.compute_environment
     if status.array is not None:
-        running = IndexSet.parse(status.array.indexes.running)
-        on_node = running | IndexSet.parse(status.array.indexes.starting)
         none_has_ended = not (counted.succeeded or counted.failed or counted.attempts)
-        since_s = _began_s(status.started_at if none_has_ended else None, calendar)
-        for index in on_node:
-            since = since_s if index in running else None
-            yield _Live(index, counted.used(index) + 1, where, since)
-    elif status.state in _ON_NODE:
-        alive = next((row for row in status.attempts if row.stopped_at is None), None)
-        since_s = _began_s(alive.started_at if alive else None, calendar)
-        is_running = status.state is JobState.RUNNING
-        yield _Live(0, counted.used(0) + 1, where, since_s if is_running else None)
+        first_s = _virtual(status.started_at if none_has_ended else None, calendar)
+        indexes = status.array.indexes
+        for index in IndexSet.parse(indexes.running or ""):
+            yield _Live(index, counted.used(index) + 1, where, JobState.RUNNING, first_s)
+        for index in IndexSet.parse(indexes.starting or ""):
+            yield _Live(index, counted.used(index) + 1, where, JobState.STARTING, 0.0)
+        return
+    alive = next((row for row in status.attempts if row.stopped_at is None), None)
+    if status.state is JobState.RUNNING:
+        since = alive.started_at if alive else None
+    elif status.state is JobState.STARTING or (alive and not status.nodes):
+        since = status.pending.since if status.pending else None
+    else:
+        return
+    yield _Live(0, counted.used(0) + 1, where, status.state, _virtual(since, calendar))
 
 
-def _began_s(started_at: datetime | None, calendar: Calendar) -> float:
-    """The virtual seconds of a start; of one that nobody knows, of now."""
-    return min(0.0, calendar.seconds_at(started_at)) if started_at else 0.0
+def _virtual(since: datetime | None, calendar: Calendar) -> float:
+    """A time that is past in virtual seconds; of one that nobody knows, now."""
+    return min(0.0, calendar.seconds_at(since)) if since else 0.0
 
 
 def _start(

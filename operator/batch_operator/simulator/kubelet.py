@@ -191,8 +191,13 @@ class Kubelet:
     # A Pod's steps
 
     def _admit(self, pod: Json) -> None:
-        now = self._server.timestamp()
+        self.admit(pod, self._loop.time())
+
+    def admit(self, pod: Json, since_s: float) -> None:
+        """Take in a Pod that has been on its node since then, and pull for what is left of that."""
+        now = self._server.calendar.timestamp(since_s)
         fate = self._fates[pod["metadata"]["uid"]]
+        self._cancel(pod["metadata"]["uid"])
         if fate.reason in REJECTIONS:
             message = "Pod was rejected: simulated"
             self._write(pod, phase="Failed", reason=fate.reason, message=message, startTime=now)
@@ -208,7 +213,11 @@ class Kubelet:
         if not is_set_up:
             self._warn(pod, fate.reason)
             return
-        self._later(fate.pull_s, self._fail_to_start if fate.never_starts else self._run, pod)
+        pull_s = self._left_s(fate.pull_s, since_s)
+        self._later(pull_s, self._fail_to_start if fate.never_starts else self._run, pod)
+
+    def _left_s(self, duration_s: float, since_s: float) -> float:
+        return max(0.0, duration_s - (self._loop.time() - since_s))
 
     def _warn(self, pod: Json, reason: str | None) -> None:
         metadata = pod["metadata"]
@@ -246,23 +255,15 @@ class Kubelet:
         self._write(pod, containerStatuses=_containers(pod, state, state))
 
     def _run(self, pod: Json) -> None:
-        self._running(pod, self._server.timestamp())
-        self._later(self._fates[pod["metadata"]["uid"]].runtime_s, self._exit, pod)
+        self.run(pod, self._loop.time())
 
-    def resume(self, pod: Json, since_s: float) -> None:
-        """Have a Pod on its node run since then, for the rest of its run time, if there is any."""
-        since = self._server.calendar.timestamp(since_s)
-        conditions = [*pod["status"]["conditions"], _set_up(since, is_so=True)]
-        self._running(pod, since, startTime=since, conditions=conditions)
-        runtime_s = self._fates[pod["metadata"]["uid"]].runtime_s
-        self._later(max(0.0, since_s + runtime_s - self._loop.time()), self._exit, pod)
-
-    def _running(self, pod: Json, since: str, **more: Any) -> None:
-        state = {"running": {"startedAt": since}}
+    def run(self, pod: Json, since_s: float) -> None:
+        """Have a Pod's containers run since then, for what is left of their run time."""
+        state = {"running": {"startedAt": self._server.calendar.timestamp(since_s)}}
         containers = _containers(pod, state, state)
-        self._write(
-            pod, phase="Running", podIP=self._address(), containerStatuses=containers, **more
-        )
+        self._write(pod, phase="Running", podIP=self._address(), containerStatuses=containers)
+        runtime_s = self._fates[pod["metadata"]["uid"]].runtime_s
+        self._later(self._left_s(runtime_s, since_s), self._exit, pod)
 
     def _address(self) -> str:
         """An address that no other Pod has had."""
