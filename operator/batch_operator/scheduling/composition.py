@@ -96,6 +96,7 @@ def _urgency(look: Evaluation, status: BatchJobStatus) -> Urgency:
     if look.children.newly_ended:
         return Urgency.COUNTED
     before = look.job.status
-    if status.state is before.state and status.array is None and status.attempts == before.attempts:
+    is_same = status.state is before.state and status.attempts == before.attempts
+    if is_same and status.array == before.array:
         return Urgency.LAZY
     return Urgency.NORMAL

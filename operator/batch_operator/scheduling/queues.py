@@ -17,6 +17,7 @@ from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.shares import FairStanding
 from batch_operator.scheduling.starts import starts_of
 from batch_operator.scheduling.terms import offer_of
+from batch_operator.scheduling.told import news_of
 from batch_operator.scheduling.unplaced import kind_of
 from batch_operator.scheduling.walk import MANY, Equal
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.snapshot import Consumable, Queue, Snapshot
     from batch_operator.scheduling.starts import Start
     from batch_operator.scheduling.terms import Offer
+    from batch_operator.scheduling.told import Told
 
     Resources = Mapping[str, Consumable]
     Stock = Mapping[str, tuple[Consumable | None, int]]
@@ -43,12 +45,14 @@ if TYPE_CHECKING:
 class Served:
     """What came of serving all queues.
 
-    `moved` are jobs that began or ceased to block theirs, or to stand aside.
+    `moved` are jobs that began or ceased to block theirs, or to stand aside, and some of which the
+    room has changed; of others that is due at `due_at`.
     """
 
     starts: list[Start] = field(default_factory=list)
     stops: list[StopPod] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
+    due_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +70,7 @@ class Impasse:
     then it lasts as long as that does."""
     stock: Stock = field(default_factory=dict)
     head: Blocked | None = field(init=False)
+    told: Told | None = None
     aside: Mapping[Ask, Blocked] = field(init=False)
     _by_job: Mapping[str, Blocked] = field(init=False)
 
@@ -119,7 +124,7 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
             elif before is not None:
                 del memo.impasses[queue.name]
             if backlog is not None:
-                served.moved += _moved(backlog, before, impasse)
+                _tell(served, backlog, before, impasse, snapshot.now)
     memo.touched_consumables.update(memo.wishes, dispatch.wishes)
     memo.wishes = dispatch.wishes
     _step_aside(memo, dispatch)
@@ -127,12 +132,27 @@ def serve_queues(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> Served:
     return served
 
 
+def _tell(
+    served: Served,
+    backlog: Backlog,
+    before: Impasse | None,
+    after: Impasse | None,
+    now: datetime,
+) -> None:
+    """Note about whose waiting there is something else to say than after the last cycle."""
+    head, known = after.head if after is not None else None, before.told if before else None
+    news = news_of(head, known, now)
+    if after is not None:
+        after.told = news.told
+    served.moved += news.uids
+    served.due_at = min(filter(None, (served.due_at, news.due_at)), default=None)
+    if before is not after:
+        served.moved += _moved(backlog, before, after)
+
+
 def _moved(backlog: Backlog, before: Impasse | None, after: Impasse | None) -> list[str]:
-    """Jobs about whose waiting there is something else to say than after the last cycle."""
-    if before is after:
-        return []
-    heads = [one.head.uid if one is not None and one.head else None for one in (before, after)]
-    found = [uid for uid in heads if uid is not None] if heads[0] != heads[1] else []
+    """Jobs that began or ceased to stand aside, or do so for something else."""
+    found: list[str] = []
     was, is_ = (one.aside if one is not None else {} for one in (before, after))
     for ask, one in is_.items():
         known = was.get(ask)

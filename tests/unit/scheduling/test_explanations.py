@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from support.builders import job, queue
+from batch_operator.lifecycle.attempt import Phase
+from batch_operator.scheduling.backlog import Ask
+from batch_operator.scheduling.dispatch import Blocked
+from batch_operator.scheduling.told import news_of
+from support.builders import START, environment, job, queue
 from support.world import World
 
 if TYPE_CHECKING:
@@ -40,3 +45,37 @@ def test_a_job_that_a_reservation_keeps_out_is_told_for_whom_the_room_is_kept() 
     )
     assert told(world, "small").blocked_by == ["head"]
     assert world.jobs["uid-small"].status.status_reason is None
+
+
+def test_the_head_is_told_of_room_that_came_in_the_meantime() -> None:
+    """Not at once each time, but soon, although nothing else happens then."""
+    world = World(max_vcpus=4)
+    for number in range(4):
+        world.submit(sized(f"runs{number}", 1))
+    world.submit(sized("head", 4, at_s=1))
+    world.settle()
+    first = told(world, "head")
+    for pod in world.live()[:3]:
+        world.tick(5)
+        world.move(pod, Phase.SUCCEEDED)
+        world.settle()
+    soon = told(world, "head")
+    while world.due_at is not None:
+        world.now = max(world.now, world.due_at)
+        world.settle()
+
+    assert first.message == soon.message == "needs 4 vCPUs: local has 0 of 4 free"
+    assert told(world, "head").message == "needs 4 vCPUs: local has 3 of 4 free"
+    assert told(world, "head").since == first.since
+
+
+def test_a_head_that_waits_long_is_told_of_changes_ever_less_often() -> None:
+    """An hour in which the room changes every second takes some forty writes, not 3,600."""
+    ask, where = Ask(4000), environment(maxvCpus=4)
+    known, writes = None, 0
+    for second in range(3600):
+        head = Blocked("uid-head", ask, ((where, second % 4 * 1000),), ())
+        news = news_of(head, known, START + timedelta(seconds=second))
+        known, writes = news.told, writes + len(news.uids)
+
+    assert 30 < writes < 50
