@@ -319,7 +319,8 @@ def _array_hold(look: Evaluation, array: ArrayProperties, hold: Hold | None) -> 
     elif stuck is not None:
         detail = stuck.start_error.message if stuck.start_error else stuck.unschedulable
         message += f"; index {stuck.index}: {detail}"
-    return Hold(Reason.ARRAY_IN_PROGRESS, message, blocked_by=hold.blocked_by if hold else ())
+    blocked_by = hold.blocked_by if hold and hold.reason is not Reason.BEHIND_OTHERS else ()
+    return Hold(Reason.ARRAY_IN_PROGRESS, message, blocked_by=blocked_by)
 
 
 def _array(

@@ -14,6 +14,7 @@ import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
@@ -185,6 +186,16 @@ class Backlog:
         if lot is None:
             return None
         return bisect_left(self.lines[lot.share].places, lot.place) + 1
+
+    def before(self, uid: str, count: int) -> list[str]:
+        """The jobs directly before a job in its line, so many at most, the nearest first."""
+        lot = self.first(uid)
+        if lot is None:
+            return []
+        places = self.lines[lot.share].places
+        at = bisect_left(places, lot.place)
+        ahead = (places[number][3] for number in range(at - 1, -1, -1))
+        return list(islice(dict.fromkeys(islice(ahead, 2 * count)), count))
 
     def jobs_with(self, ask: Ask) -> list[str]:
         """The jobs of a class, in order within each line."""

@@ -6,22 +6,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batch_operator.api.job import JobState
+from batch_operator.api.sentences import NAMED_MAX
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.status import status_of
 from batch_operator.scheduling.awaited import node_hold
 from batch_operator.scheduling.charges import book_of, share_usage
 from batch_operator.scheduling.costs import cost_to, with_costs
 from batch_operator.scheduling.front import with_estimate
 from batch_operator.scheduling.mutations import Urgency, WriteStatus
-from batch_operator.scheduling.obstacles import capacity_hold
+from batch_operator.scheduling.obstacles import behind_hold, capacity_hold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batch_operator.api.job import BatchJobStatus
     from batch_operator.lifecycle.evaluate import Evaluation
+    from batch_operator.lifecycle.holds import Hold
+    from batch_operator.scheduling.backlog import Backlog
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.queues import Impasse
     from batch_operator.scheduling.snapshot import Job, Snapshot
 
 _ALONE: Mapping[JobState, Mapping[JobState, int]] = {state: {state: 1} for state in JobState}
@@ -37,7 +40,7 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
             blocked, snapshot.consumables, memo.nodes.suits, snapshot.jobs
         )
     else:
-        hold = _behind(backlog.position(job.uid), job)
+        hold = _behind(backlog, job, snapshot, memo.impasses.get(job.spec.job_queue))
     queue = snapshot.queues.get(job.spec.job_queue)
     book = book_of(snapshot, memo, queue) if queue is not None else None
     usage = share_usage(look, book.half_life) if book is not None else job.status.share_usage
@@ -72,16 +75,19 @@ def write_job(job: Job, status: BatchJobStatus, urgency: Urgency) -> WriteStatus
     )
 
 
-def _behind(position: int | None, job: Job) -> Hold | None:
+def _behind(backlog: Backlog, job: Job, snapshot: Snapshot, impasse: Impasse | None) -> Hold | None:
+    """Why a job waits that could start, but for those before it."""
+    position = backlog.position(job.uid)
     if position is None:
         return None
-    share = job.spec.share_identifier
-    of = f" of share {share}" if share else ""
-    return Hold(
-        Reason.BEHIND_OTHERS,
-        f"number {position}{of} in JobQueue {job.spec.job_queue}: those before it start first",
-        position=position,
-    )
+    head = impasse.head if impasse is not None else None
+    if position > 1:
+        before = backlog.before(job.uid, NAMED_MAX)
+    else:
+        before = [head.uid] if head is not None else []
+    own = [one for uid in before if (one := snapshot.jobs.get(uid)) is not None]
+    names = tuple(one.name for one in own if one.namespace == job.namespace)
+    return behind_hold(job, position, names, head.turns if head else (), snapshot.now)
 
 
 def _counts(status: BatchJobStatus) -> Mapping[JobState, int]:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.api.index_set import IndexSet
+from batch_operator.api.sentences import NAMED_MAX
 from batch_operator.scheduling.consumables import (
     GRANTS_MAX,
     full_of_grants,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 ROOM_ASKS_MAX = 100
 """So many behind the head of a queue have room made for them in a cycle."""
+
+
+TURNS_MAX = NAMED_MAX + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Blocked:
     """The consumable resource that has been granted to as many jobs as it can keep."""
     wanted: int = 1
     """So many of it would have started now."""
+    turns: tuple[str, ...] = ()
+    """The shares whose turn it is, its own first; `TURNS_MAX` of them at most."""
     kept_for: tuple[str, ...] = ()
     """Uids of the jobs for which the room is kept that there is for it."""
 
@@ -143,7 +149,10 @@ class Dispatch:
                 if blocked is None:
                     kept_for = self.room.kept_for(ask, order, usable, self._ends_at(ask))
                     blocked = replace(
-                        self._blocked(lot, order, usable), wanted=wanted - count, kept_for=kept_for
+                        self._blocked(lot, order, usable),
+                        wanted=wanted - count,
+                        turns=walk.turns(TURNS_MAX),
+                        kept_for=kept_for,
                     )
                     if make_room(blocked):
                         self._ask_behind(lot, backlog, environments, usable, make_room)

@@ -20,6 +20,7 @@ from batch_operator.scheduling.suitability import why_unsuited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from batch_operator.api.job import BatchJobSpec
     from batch_operator.scheduling.dispatch import Blocked
@@ -144,6 +145,34 @@ def unsuited_hold(environments: Sequence[Environment], needs: Needs, suits: Suit
         stalled=True,
         status_reason=REQUIREMENT_REASON,
     )
+
+
+def behind_hold(
+    job: Job, position: int, names: tuple[str, ...], turns: Sequence[str], now: datetime
+) -> Hold:
+    """The sentence for a job that could start, but for those before it; as of now.
+
+    Args:
+        job: it.
+        position: its place in its line.
+        names: jobs of its namespace in its way, the nearest first.
+        turns: the shares whose turn it is, in order.
+        now: it is not told of every step of its queue, so the sentence says when it was so.
+    """
+    share, at = job.spec.share_identifier or "", f"at {now:%H:%M}Z"
+    of = f" of share {share}" if share else ""
+    place = f"was number {position}{of} in JobQueue {job.spec.job_queue} {at}"
+    others = turns[: turns.index(share)] if share in turns else turns
+    if position > 1:
+        behind = f", behind {listed(names)}" if names else ""
+        message = f"{place}{behind}: those before it start first"
+    elif share and others:
+        more = " and others" if len(others) > NAMED_MAX else ""
+        shares = ", ".join(others[:NAMED_MAX])
+        message = f"{place}: it was the turn of other shares first: {shares}{more}"
+    else:
+        message = f"{place}: its turn is next"
+    return Hold(Reason.BEHIND_OTHERS, message, blocked_by=names[:NAMED_MAX], position=position)
 
 
 def capacity_hold(

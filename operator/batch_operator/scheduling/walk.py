@@ -70,6 +70,11 @@ class Walk:
             heapq.heappop(self._order)
         return None
 
+    def turns(self, count: int) -> tuple[str, ...]:
+        """The shares whose turn it is, one after the other as things stand, so many at most."""
+        waiting = (one for one in self._order if self._cursors[one[1]].place() is not None)
+        return tuple(share for _, share in heapq.nsmallest(count, waiting))
+
     def chunk(self, lot: Lot) -> int:
         """How many of the current lot may start before another share has its turn."""
         others = self._order[1:3]

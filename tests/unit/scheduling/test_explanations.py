@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.scheduling.backlog import Ask
 from batch_operator.scheduling.dispatch import Blocked
 from batch_operator.scheduling.told import news_of
-from support.builders import START, environment, job, queue
+from support.builders import START, environment, job, queue, scheduling_policy
 from support.world import World
 
 if TYPE_CHECKING:
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 def sized(name: str, vcpus: int, at_s: float = 0, **spec: Any) -> Any:
     requests = {"resources": {"requests": {"cpu": str(vcpus)}}}
     return job(name, at_s=at_s, containerOverrides=[requests], **spec)
+
+
+def fair_world(*shares: str) -> World:
+    """Room for one job, of which one is submitted after the other, for these shares."""
+    world = World(max_vcpus=1)
+    world.policies = [scheduling_policy()]
+    world.queues = [queue(schedulingPolicy="fair")]
+    world.restart()
+    for number, share in enumerate(shares):
+        name = share if share not in shares[:number] else f"{share}{number}"
+        world.submit(job(name, at_s=number, shareIdentifier=share))
+    world.settle()
+    return world
 
 
 def told(world: World, name: str) -> Pending:
@@ -79,3 +93,55 @@ def test_a_head_that_waits_long_is_told_of_changes_ever_less_often() -> None:
         known, writes = news.told, writes + len(news.uids)
 
     assert 30 < writes < 50
+
+
+def test_who_is_far_behind_is_told_of_those_directly_before_it() -> None:
+    """They stay before it longest; its place is told as of a time, not after every step."""
+    world = World(max_vcpus=1)
+    for number in range(7):
+        world.submit(job(f"j{number}", at_s=number))
+    world.now = START + timedelta(hours=12, minutes=3)
+    world.settle()
+    first = told(world, "j6")
+    writes = world.writes
+    world.tick(60)
+    world.settle()
+
+    assert first.reason == "BehindOthers"
+    assert (first.position, first.blocked_by) == (6, ["j5", "j4", "j3"])
+    assert first.message == (
+        "was number 6 in JobQueue main at 12:03Z, behind j5, j4, j3: those before it start first"
+    )
+    assert told(world, "j2").blocked_by == ["j1"]
+    assert (told(world, "j6"), world.writes) == (first, writes)
+
+
+def test_other_tenants_jobs_are_not_named() -> None:
+    world = World(max_vcpus=1)
+    world.submit(job("runs"))
+    ours = world.definitions[0]
+    assert ours.object is not None
+    world.definitions.append(replace(ours, object=replace(ours.object, namespace="other")))
+    world.restart()
+    world.submit(replace(job("theirs", at_s=1), namespace="other"))
+    world.submit(job("mine", at_s=2))
+    world.settle()
+
+    assert told(world, "mine").blocked_by == []
+    assert "theirs" not in told(world, "mine").message
+
+
+def test_the_first_of_a_share_is_told_whose_turn_it_is() -> None:
+    """Nobody of its share is before it."""
+    world = fair_world("a", "a", "b", "c", "d", "e", "f")
+    first = told(world, "f")
+
+    assert told(world, "b").reason == "InsufficientCapacity"
+    assert told(world, "c").blocked_by == first.blocked_by == ["b"]
+    assert (first.position, first.reason) == (1, "BehindOthers")
+    assert told(world, "c").message == (
+        "was number 1 of share c in JobQueue main at 00:00Z: it was the turn of other shares "
+        "first: b"
+    )
+    assert first.message.endswith("it was the turn of other shares first: b, c, d and others")
+    assert told(world, "a1").message.endswith("other shares first: b, c, d and others")
