@@ -157,6 +157,22 @@ def test_each_child_and_each_node_takes_its_own() -> None:
     assert "needs 6 units" in played.final("more")["pending"]["message"]
 
 
+@rule("resources.per-instance")
+def test_nodes_hold_theirs_until_all_of_them_are_over() -> None:
+    """Resource-aware scheduling: the quantity is that of one instance."""
+    gang = multi_node_spec("0:", numNodes=3).to_wire()
+    jobs: dict[str, Any] = {
+        "nodes": {"jobDefinition": "gang", "consumableResources": LICENCE},
+        "single": {"consumableResources": LICENCE},
+    }
+    behaviors = [{"job": "nodes", "runtime": "60s"}]
+    played = play(
+        jobs, definitions={"gang": gang}, others=[resource(3)], behaviors=behaviors, until="1h"
+    )
+
+    assert played.at("RUNNING", "single") > played.at("SUCCEEDED", "nodes")
+
+
 @rule("resources.quantities")
 def test_a_resource_shows_what_is_held_and_what_is_free() -> None:
     """Resource-aware scheduling: inUseQuantity and availableQuantity."""

@@ -51,7 +51,10 @@ def test_a_job_goes_on_with_the_revision_that_it_was_given() -> None:
         {"a": {"arrayProperties": {"size": 6}, "retryStrategy": {"attempts": 2}}},
         max_vcpus=2,
         behaviors=[{"index": 4, "attempt": 1, "exitCode": 1}],
-        events=[later("5s", "JobDefinition", "work", **LARGE)],
+        events=[
+            later("5s", "JobDefinition", "work", **LARGE),
+            {"at": "8s", "restartOperator": {}},  # it is stored, and not only remembered
+        ],
     )
 
     assert played.state("a") == "SUCCEEDED"
@@ -119,7 +122,10 @@ def test_jobs_that_were_submitted_before_are_spared() -> None:
         {"running": {"retryStrategy": {"attempts": 2}}, "waiting": {}},
         max_vcpus=1,
         behaviors=[{"job": "running", "attempt": 1, "exitCode": 1}],
-        events=[later("5s", "JobDefinition", "work", state="INACTIVE")],
+        events=[
+            later("5s", "JobDefinition", "work", state="INACTIVE"),
+            {"at": "8s", "restartOperator": {}},
+        ],
     )
 
     assert played.state("running") == played.state("waiting") == "SUCCEEDED"

@@ -6,6 +6,7 @@ from typing import Any
 
 from batch_operator.lifecycle.attempt import Phase
 from conformance.rules import rule
+from support.builders import pod_template
 from support.play import batch_job, later, play, pods_of, refusal_of_job, world_of
 
 Rules = list[dict[str, str]]
@@ -272,6 +273,26 @@ def test_a_retry_goes_to_the_front_of_the_queue() -> None:
     )
 
     assert [name for name, _ in played.order()] == ["a", "b", "b", "c", "d", "e"]
+
+
+@rule("retry.front")
+def test_a_retry_goes_before_what_was_submitted_earlier() -> None:
+    """Job retries: the place in the queue. `old` has to wait for two vCPUs when `b` fails."""
+    played = play(
+        {
+            "old": {"jobDefinition": "large", "dependsOn": [{"job": "gate"}]},
+            "gate": {},
+            "b": {"retryStrategy": {"attempts": 2}},
+        },
+        definitions={"large": {"podTemplate": pod_template("2")}},
+        max_vcpus=2,
+        behaviors=[
+            {"job": "gate", "runtime": "30s"},
+            {"job": "b", "attempt": 1, "exitCode": 1, "runtime": "60s"},
+        ],
+    )
+
+    assert [name for name, _ in played.order()] == ["gate", "b", "b", "old"]
 
 
 @rule("retry.same-resources")

@@ -66,6 +66,17 @@ def test_node_overrides_change_the_number_of_nodes() -> None:
     assert sorted(running(played)) == [0, 1, 2, 3, 4]
 
 
+@rule("nodes.overrides")
+@pytest.mark.parametrize(("max_vcpus", "state"), [(6, "SUCCEEDED"), (5, "RUNNABLE")])
+def test_node_overrides_change_what_nodes_ask_for(max_vcpus: int, state: str) -> None:
+    """Multi-node parallel jobs: NodePropertyOverride."""
+    asks = [{"resources": {"requests": {"cpu": "2"}}}]
+    row = {"targetNodes": "0:", "containerOverrides": asks}
+    played = gang(job={"nodeOverrides": {"nodePropertyOverrides": [row]}}, max_vcpus=max_vcpus)
+
+    assert played.state("a") == state
+
+
 @rule("nodes.bounds")
 def test_the_bounds_of_a_multi_node_definition_are_checked() -> None:
     """Multi-node parallel jobs: numNodes, mainNode and nodeRangeProperties."""
@@ -76,6 +87,8 @@ def test_the_bounds_of_a_multi_node_definition_are_checked() -> None:
     assert refusal("JobDefinition", nodes(nodeRangeProperties=one_range * 6)) is not None
     assert refusal("JobDefinition", nodes(nodeRangeProperties=[])) is not None
     assert refusal("JobDefinition", nodes(mainNode=1000)) is not None
+    assert refusal("JobDefinition", nodes(mainNode=2)) is None
+    assert "mainNode must be below" in (refusal("JobDefinition", nodes(mainNode=3)) or "")
 
 
 @rule("nodes.ranges")
@@ -97,6 +110,27 @@ def test_ranges_may_be_open_and_nested(ranges: dict[str, str], vcpus: int) -> No
 
     assert fits.state("a") == "SUCCEEDED"
     assert misfits.waits_for("a") == "ComputeEnvironmentMaxResource"
+
+
+@rule("nodes.ranges")
+@pytest.mark.parametrize("ranges", [["0:1"], ["1:"], ["0:3"], ["0", "2:"]])
+def test_ranges_cover_all_nodes_and_no_others(ranges: list[str]) -> None:
+    """Multi-node parallel jobs: targetNodes."""
+    rows = [{"targetNodes": one, "podTemplate": pod_template()} for one in ranges]
+    played = gang({"nodeRangeProperties": rows})
+
+    assert played.state("a") == "FAILED"
+    assert played.attempts("a") == 0
+
+
+@rule("nodes.open-range")
+@pytest.mark.parametrize(("count", "state"), [(4, "SUCCEEDED"), (3, "SUCCEEDED"), (2, "FAILED")])
+def test_an_open_range_keeps_one_node_at_least(count: int, state: str) -> None:
+    """Multi-node parallel jobs: numNodes must be above the lowest index of the open range."""
+    rows = [{"targetNodes": one, "podTemplate": pod_template()} for one in ("0:1", "2:")]
+    played = gang({"nodeRangeProperties": rows}, {"nodeOverrides": {"numNodes": count}})
+
+    assert played.state("a") == state
 
 
 @rule("nodes.open-range")
