@@ -246,6 +246,24 @@ def test_a_dependency_that_is_over_and_is_applied_again(
     assert stage.broken == broken
 
 
+@pytest.mark.parametrize(
+    ("state", "broken"), [("SUCCEEDED", set()), ("PENDING", {"dependencies_before_start"})]
+)
+def test_a_child_after_a_rerun_that_found_nothing_to_do(
+    stage: Stage, state: str, broken: set[str]
+) -> None:
+    stage.job("rerun", arrayProperties={"rerunFailedOf": "first"})
+    dependency = {"job": "rerun", "type": "N_TO_N"}
+    uid = stage.job(arrayProperties={"size": 2}, dependsOn=[dependency])
+    stage.server.update_status(
+        BATCH_JOBS, "default", "rerun", lambda old: {**old, "state": state}, "hand"
+    )
+    stage.panel.violations.clear()
+    stage.pod(uid, index=1)
+
+    assert stage.broken == broken
+
+
 def test_a_child_starts_before_its_predecessor(stage: Stage) -> None:
     uid = stage.job(arrayProperties={"size": 3}, dependsOn=[{"type": "SEQUENTIAL"}])
     stage.pod(uid, index=1)

@@ -81,6 +81,8 @@ class DependenciesBeforeStart:
                 return
             target = found
             child = index if kind == "N_TO_N" else dependency.get("index")
+            if "arrayProperties" in target["spec"] and not members_of(target):
+                child = None  # a rerun of nothing stands as a whole for children that it never had
         state = _state(target, child)
         if state not in wanted:
             of = "" if child is None else f" index {child} of"
