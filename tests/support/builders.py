@@ -52,23 +52,36 @@ def multi_node_spec(*ranges: str, cpu: str = "1", **fields: Any) -> JobDefinitio
     )
 
 
+def _stored(
+    name: str,
+    spec: SpecT,
+    status: StatusT,
+    namespace: str = "",
+    *,
+    at_s: float = 0,
+    uid: str | None = None,
+) -> Stored[SpecT, StatusT]:
+    """An object as it was when it was made, `at_s` seconds after START."""
+    return Stored(
+        namespace=namespace,
+        name=name,
+        uid=uid or f"uid-{name}",
+        resource_version=1,
+        generation=1,
+        created_at=START + timedelta(seconds=at_s),
+        deleting=False,
+        spec=spec,
+        status=status,
+    )
+
+
 def definition(
     name: str = "work", spec: JobDefinitionSpec | None = None, revision: int = 1
 ) -> Definition:
     """A definition whose only revision is recorded."""
     spec = spec or definition_spec()
-    stored = Stored(
-        namespace="default",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START,
-        deleting=False,
-        spec=spec,
-        status=JobDefinitionStatus(observed_generation=1, latest_revision=revision),
-    )
-    return Definition(stored, {revision: spec})
+    status = JobDefinitionStatus(observed_generation=1, latest_revision=revision)
+    return Definition(_stored(name, spec, status, "default"), {revision: spec})
 
 
 def job(
@@ -80,33 +93,8 @@ def job(
     **spec: Any,
 ) -> Stored[BatchJobSpec, BatchJobStatus]:
     """A job in queue `main` of definition `work`, submitted `at_s` seconds after START."""
-    wire = {"jobQueue": "main", "jobDefinition": "work", **spec}
-    return Stored(
-        namespace="default",
-        name=name,
-        uid=uid or f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START + timedelta(seconds=at_s),
-        deleting=False,
-        spec=BatchJobSpec.model_validate(wire),
-        status=status or BatchJobStatus(),
-    )
-
-
-def _of_cluster(name: str, spec: SpecT, status: StatusT) -> Stored[SpecT, StatusT]:
-    """An object of a kind without namespaces, as it was when it was made."""
-    return Stored(
-        namespace="",
-        name=name,
-        uid=f"uid-{name}",
-        resource_version=1,
-        generation=1,
-        created_at=START,
-        deleting=False,
-        spec=spec,
-        status=status,
-    )
+    made = BatchJobSpec.model_validate({"jobQueue": "main", "jobDefinition": "work", **spec})
+    return _stored(name, made, status or BatchJobStatus(), "default", at_s=at_s, uid=uid)
 
 
 def queue(name: str = "main", **spec: Any) -> Stored[JobQueueSpec, JobQueueStatus]:
@@ -115,13 +103,13 @@ def queue(name: str = "main", **spec: Any) -> Stored[JobQueueSpec, JobQueueStatu
         "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "local"}],
         **spec,
     }
-    return _of_cluster(name, JobQueueSpec.model_validate(wire), JobQueueStatus())
+    return _stored(name, JobQueueSpec.model_validate(wire), JobQueueStatus())
 
 
 def environment(
     name: str = "local", **spec: Any
 ) -> Stored[ComputeEnvironmentSpec, ComputeEnvironmentStatus]:
-    return _of_cluster(
+    return _stored(
         name,
         ComputeEnvironmentSpec.model_validate({"type": "UNMANAGED", "maxvCpus": 4, **spec}),
         ComputeEnvironmentStatus(),
@@ -137,7 +125,7 @@ def scheduling_policy(
         for share, weight in (weights or {}).items()
     ]
     policy = {"shareDistribution": distribution, **fields}
-    return _of_cluster(
+    return _stored(
         name,
         SchedulingPolicySpec.model_validate({"fairsharePolicy": policy}),
         SchedulingPolicyStatus(),
@@ -151,7 +139,7 @@ def consumable(
     status: dict[str, Any] | None = None,
     kind: str = "REPLENISHABLE",
 ) -> Stored[ConsumableResourceSpec, ConsumableResourceStatus]:
-    return _of_cluster(
+    return _stored(
         name,
         ConsumableResourceSpec.model_validate({"totalQuantity": total, "resourceType": kind}),
         ConsumableResourceStatus.model_validate(status or {}),

@@ -98,17 +98,16 @@ class World:
         assert not result.faults, result.faults
         self.goes_on = result.wake_at is not None and result.wake_at <= self.now
         self.due_at = result.due_at
-        for mutation in result.mutations:
-            if isinstance(mutation, WriteStatus) and (
-                mutation.status is None or mutation.kind not in self.written_kinds
-            ):
-                continue
-            self._write(mutation)
+        self.carry_out(*result.mutations)
         return result.mutations
 
-    def carry_out(self, mutation: Mutation) -> None:
-        """What some part of the operator that is not under test has decided."""
-        self._write(mutation)
+    def carry_out(self, *mutations: Mutation) -> None:
+        """Write what was decided, but for statuses of kinds that do not matter here."""
+        for mutation in mutations:
+            if not isinstance(mutation, WriteStatus) or (
+                mutation.status is not None and mutation.kind in self.written_kinds
+            ):
+                self._write(mutation)
 
     def settle(self) -> None:
         """Cycles until one has nothing to write, and asks for no other at once."""

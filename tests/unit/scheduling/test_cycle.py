@@ -326,12 +326,7 @@ def test_an_empty_memo_decides_the_same(
 
         assert effective(result.mutations) == effective(fresh.mutations)
 
-        for mutation in result.mutations:
-            if isinstance(mutation, WriteStatus) and (
-                mutation.status is None or mutation.kind != "BatchJob"
-            ):
-                continue
-            world._write(mutation)
+        world.carry_out(*result.mutations)
         world.tick()
         for pod in world.live():
             number = int(world.jobs[pod.job_uid].name[1:])

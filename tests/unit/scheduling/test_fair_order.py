@@ -11,7 +11,7 @@ from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo
-from batch_operator.scheduling.mutations import StartAttempt, WriteStatus
+from batch_operator.scheduling.mutations import StartAttempt
 from support.audit import Audit
 from support.builders import definition, definition_spec, environment, job, queue, scheduling_policy
 from support.world import World
@@ -117,11 +117,7 @@ def test_nobody_overtakes_and_neither_memory_nor_the_order_of_lists_decides(
 
         assert starts(result.mutations) == starts(fresh.mutations)
 
-        for mutation in result.mutations:
-            if not isinstance(mutation, WriteStatus) or (
-                mutation.status is not None and mutation.kind in world.written_kinds
-            ):
-                world._write(mutation)
+        world.carry_out(*result.mutations)
         live_on(world, 7, fails)
 
     assert (audit.queue_inversions, audit.priority_inversions) == (0, 0)

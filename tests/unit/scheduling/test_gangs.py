@@ -309,12 +309,7 @@ def test_an_empty_memo_decides_the_same() -> None:
         result = run_cycle(snapshot, world.memo)
 
         assert told(result.mutations) == told(fresh.mutations)
-        for mutation in result.mutations:
-            if isinstance(mutation, WriteStatus) and (
-                mutation.status is None or mutation.kind != "BatchJob"
-            ):
-                continue
-            world._write(mutation)
+        world.carry_out(*result.mutations)
         play(world, fail=FAILURES)
     assert {one.status.state for one in world.jobs.values()} == {"SUCCEEDED"}
 

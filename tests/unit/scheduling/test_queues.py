@@ -95,10 +95,7 @@ def test_what_is_not_served_could_start_nothing(
 
 def go_on(world: World, mutations: Iterable[Mutation], lives: list[int]) -> None:
     """A second, in which Pods begin to run, or end where that is as long as they live."""
-    for mutation in mutations:
-        is_status = isinstance(mutation, WriteStatus)
-        if not is_status or (mutation.kind == "BatchJob" and mutation.status is not None):
-            world.carry_out(mutation)
+    world.carry_out(*mutations)
     for pod in world.live():
         age_s = (world.now - pod.started_at).total_seconds() if pod.started_at else 0
         if pod.phase is Phase.UNBOUND:
