@@ -68,7 +68,6 @@ def test_a_parent_is_pending_while_its_children_wait_and_run() -> None:
     assert good.at("PENDING", "a") < good.at("SUCCEEDED", "a", 0)
 
 
-@rule("arrays.parent-states")
 def test_a_parent_says_that_it_is_pending_from_its_first_runnable_child_on() -> None:
     """Array jobs: the parent's states, as they are stored."""
     world = world_of(arrayProperties={"size": 3}, max_vcpus=1)

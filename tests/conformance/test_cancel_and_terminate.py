@@ -62,7 +62,6 @@ def test_cancelling_ends_a_job_that_has_not_started() -> None:
     assert runnable.at("FAILED", "a") < 35
 
 
-@rule("cancel.not-started")
 def test_cancelling_ends_a_job_whose_pod_no_node_has() -> None:
     """Cancelling and terminating jobs: CancelJob, RUNNABLE. Here it may have a Pod then."""
     node = {"computeEnvironment": "local", "count": 1, "vcpus": 1, "memory": "4Gi"}

@@ -157,7 +157,6 @@ def test_each_child_and_each_node_takes_its_own() -> None:
     assert "needs 6 units" in played.final("more")["pending"]["message"]
 
 
-@rule("resources.per-instance")
 def test_nodes_hold_theirs_until_all_of_them_are_over() -> None:
     """Resource-aware scheduling: the quantity is that of one instance."""
     gang = multi_node_spec("0:", numNodes=3).to_wire()

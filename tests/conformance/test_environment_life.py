@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from conformance.rules import rule
@@ -174,21 +173,6 @@ def test_jobs_may_run_on_for_the_timeout_of_the_update() -> None:
     short = updated("9m", jobExecutionTimeoutMinutes=5)
 
     assert [one.attempts("a") for one in (long, longer, short)] == [1, 2, 2]
-
-
-@rule("retry.infrastructure-update")
-@pytest.mark.parametrize(("attempts", "state"), [(1, "FAILED"), (2, "SUCCEEDED")])
-def test_a_job_that_an_update_ended_is_retried_by_its_strategy(attempts: int, state: str) -> None:
-    """Job retries: infrastructure updates."""
-    played = play_elastic(
-        {"a": {"retryStrategy": {"attempts": attempts}}},
-        elastic(updatePolicy={"terminateJobsOnUpdate": True}),
-        events=[change(**TO_LARGE), comes()],
-        runtime="10m",
-    )
-
-    assert (played.state("a"), played.attempts("a")) == (state, attempts)
-    assert played.rows("a")[0]["statusReason"].startswith("Host EC2")
 
 
 @rule("life.update-terminate")

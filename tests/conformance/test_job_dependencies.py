@@ -116,7 +116,6 @@ def test_only_types_beyond_aws_are_met_by_a_failure() -> None:
     assert played.state("any") == played.state("failed") == "SUCCEEDED"
 
 
-@rule("dependencies.only-success")
 def test_after_any_is_met_by_a_success_too() -> None:
     """Job dependencies: beyond AWS."""
     played = play({"a": {}, "any": after("a", type="AFTER_ANY")})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from batch_operator.lifecycle.attempt import Phase
 from conformance.rules import rule
 from support.builders import pod_template
+from support.managed import LARGE, elastic, play_elastic
 from support.play import batch_job, later, play, pods_of, refusal_of_job, world_of
 
 Rules = list[dict[str, str]]
@@ -275,7 +278,6 @@ def test_a_retry_goes_to_the_front_of_the_queue() -> None:
     assert [name for name, _ in played.order()] == ["a", "b", "b", "c", "d", "e"]
 
 
-@rule("retry.front")
 def test_a_retry_goes_before_what_was_submitted_earlier() -> None:
     """Job retries: the place in the queue. `old` has to wait for two vCPUs when `b` fails."""
     played = play(
@@ -340,3 +342,18 @@ def test_each_child_has_attempts_of_its_own() -> None:
 
     assert runs == [2, 2, 1]
     assert played.counts("a") == {"SUCCEEDED": 2, "FAILED": 1}
+
+
+@rule("retry.infrastructure-update")
+@pytest.mark.parametrize(("attempts", "state"), [(1, "FAILED"), (2, "SUCCEEDED")])
+def test_a_job_that_an_update_ended_is_retried_by_its_strategy(attempts: int, state: str) -> None:
+    """Job retries: infrastructure updates."""
+    played = play_elastic(
+        {"a": {"retryStrategy": {"attempts": attempts}}},
+        elastic(updatePolicy={"terminateJobsOnUpdate": True}),
+        events=[later("60s", "ComputeEnvironment", "elastic", instanceTypes=[LARGE])],
+        runtime="10m",
+    )
+
+    assert (played.state("a"), played.attempts("a")) == (state, attempts)
+    assert played.rows("a")[0]["statusReason"].startswith("Host EC2")

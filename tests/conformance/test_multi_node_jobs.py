@@ -66,7 +66,6 @@ def test_node_overrides_change_the_number_of_nodes() -> None:
     assert sorted(running(played)) == [0, 1, 2, 3, 4]
 
 
-@rule("nodes.overrides")
 @pytest.mark.parametrize(("max_vcpus", "state"), [(6, "SUCCEEDED"), (5, "RUNNABLE")])
 def test_node_overrides_change_what_nodes_ask_for(max_vcpus: int, state: str) -> None:
     """Multi-node parallel jobs: NodePropertyOverride."""
@@ -112,7 +111,6 @@ def test_ranges_may_be_open_and_nested(ranges: dict[str, str], vcpus: int) -> No
     assert misfits.waits_for("a") == "ComputeEnvironmentMaxResource"
 
 
-@rule("nodes.ranges")
 @pytest.mark.parametrize("ranges", [["0:1"], ["1:"], ["0:3"], ["0", "2:"]])
 def test_ranges_cover_all_nodes_and_no_others(ranges: list[str]) -> None:
     """Multi-node parallel jobs: targetNodes."""
@@ -123,7 +121,6 @@ def test_ranges_cover_all_nodes_and_no_others(ranges: list[str]) -> None:
     assert played.attempts("a") == 0
 
 
-@rule("nodes.open-range")
 @pytest.mark.parametrize(("count", "state"), [(4, "SUCCEEDED"), (3, "SUCCEEDED"), (2, "FAILED")])
 def test_an_open_range_keeps_one_node_at_least(count: int, state: str) -> None:
     """Multi-node parallel jobs: numNodes must be above the lowest index of the open range."""
