@@ -120,7 +120,7 @@ def test_uids_are_unique_and_rise(bench: Bench) -> None:
         ({"jobQueue": 7}, "spec.jobQueue"),
         ({"retryStrategy": {"attempts": 11}}, "spec.retryStrategy.attempts"),
         ({"retriesStrategy": {}}, "spec.retriesStrategy"),
-        ({"arrayProperties": {"size": 2, "indexes": "0-1"}}, "spec.arrayProperties"),
+        ({"arrayProperties": {"size": 2, "rerunFailedOf": "a"}}, "spec.arrayProperties"),
         ({"dependsOn": [{"job": "job"}]}, "spec.dependsOn"),
     ],
 )

@@ -207,6 +207,7 @@ class Kubelet:
         self._write(
             pod,
             startTime=now,
+            **({"podIP": self._address()} if is_set_up else {}),
             conditions=[*pod["status"].get("conditions", ()), _set_up(now, is_so=is_set_up)],
             containerStatuses=_containers(pod, waiting, waiting),
         )
@@ -261,7 +262,7 @@ class Kubelet:
         """Have a Pod's containers run since then, for what is left of their run time."""
         state = {"running": {"startedAt": self._server.calendar.timestamp(since_s)}}
         containers = _containers(pod, state, state)
-        self._write(pod, phase="Running", podIP=self._address(), containerStatuses=containers)
+        self._write(pod, phase="Running", containerStatuses=containers)
         runtime_s = self._fates[pod["metadata"]["uid"]].runtime_s
         self._later(self._left_s(runtime_s, since_s), self._exit, pod)
 
