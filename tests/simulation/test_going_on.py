@@ -279,6 +279,16 @@ def test_a_run_that_goes_on_from_a_snapshot_ends_as_the_whole_does(path: Path, a
         assert ends(rest) == pytest.approx(ends(whole, at_s), abs=WHOLE_S)
 
 
+@pytest.mark.parametrize("at_s", [65.0, 95.0])
+def test_an_array_under_way_takes_the_time_that_it_takes(at_s: float) -> None:
+    """When its children started is not known: started anew they would be late by a run time."""
+    path, runs_s = ROOT / "examples" / "scenarios" / "array-with-failures.yaml", 30.0
+    whole = simulate(scenario(path)).summary["makespan"]
+    rest = simulate(the_rest(scenario(path), at_s)).summary["makespan"]
+
+    assert rest == pytest.approx(whole - at_s, abs=runs_s / 3)
+
+
 def test_a_first_round_that_runs_goes_on_to_the_second() -> None:
     """Children of which none has ended started with the first: nothing is run twice."""
     path = ROOT / "examples" / "scenarios" / "priorities.yaml"

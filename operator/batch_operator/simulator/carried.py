@@ -4,7 +4,8 @@ A snapshot has no Pods, but statuses say which attempts had one, and how far it 
 They get their Pods back at virtual time 0 as these had been, so that they keep their place, count
 as what they have used, and end when they would have ended. Of a child of an array it is in no
 status when it started: as long as none has ended it is taken to have started with the first, and
-later to have just started.
+later those that run are taken to have come one after the other, evenly over a run time. That is so
+in the middle of a large array, and late or early by up to a run time in one that goes in steps.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ class _Live(NamedTuple):
     """RUNNING; STARTING, with a node; or RUNNABLE, with a Pod that has none."""
     since_s: float
     """Since when, in virtual seconds."""
+    passed: float | None = None
+    """Of a child of which only the first's start is known, and that is `since_s`: the part of its
+    run time that it is taken to have behind it."""
 
 
 def carry_on(
@@ -136,8 +140,10 @@ class _Resumption:
         """What finds no room on the nodes that there are waits for one from now on."""
         namespace, since_s = start.job.namespace, live.since_s
         bodies = [gang_job(start, group) for group in range(len(start.plan.groups))]
-        spec = bodies[0]["spec"]["template"]["spec"] if bodies else pod(start)["spec"]
-        if live.state is not JobState.RUNNABLE and not self._scheduler.has_room(spec):
+        template = bodies[0]["spec"]["template"] if bodies else pod(start)
+        if live.passed is not None:
+            since_s = max(since_s, -live.passed * self._kubelet.runtime_s(template))
+        if live.state is not JobState.RUNNABLE and not self._scheduler.has_room(template["spec"]):
             live, since_s = live._replace(state=JobState.RUNNABLE), 0.0
         if bodies:
             made = [
@@ -246,11 +252,14 @@ def _lives(job: Job, counted: Counted, calendar: Calendar) -> Iterator[_Live]:
     status = job.status
     where = status.compute_environment
     if status.array is not None:
-        none_has_ended = not (counted.succeeded or counted.failed or counted.attempts)
-        first_s = _virtual(status.started_at if none_has_ended else None, calendar)
+        some_have_ended = counted.succeeded or counted.failed or counted.attempts
+        first_s = _virtual(status.started_at, calendar)
         indexes = status.array.indexes
-        for index in IndexSet.parse(indexes.running or ""):
-            yield _Live(index, counted.used(index) + 1, where, JobState.RUNNING, first_s)
+        running = IndexSet.parse(indexes.running or "")
+        for place, index in enumerate(running):
+            passed = 1 - (place + 0.5) / len(running) if some_have_ended else None
+            number = counted.used(index) + 1
+            yield _Live(index, number, where, JobState.RUNNING, first_s, passed)
         for index in IndexSet.parse(indexes.starting or ""):
             yield _Live(index, counted.used(index) + 1, where, JobState.STARTING, 0.0)
         return

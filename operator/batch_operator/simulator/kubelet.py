@@ -95,6 +95,10 @@ class Kubelet:
         """Pods about which something will happen by itself."""
         return len(self._timers) + len(self._deadlines)
 
+    def runtime_s(self, pod: Json) -> float:
+        """How long a Pod's containers run once they do."""
+        return self._fate_of(pod).runtime_s
+
     def _see(self, write: Write) -> None:
         if write.resource == NODES and write.is_removal:
             for uid in self._on_node.pop(write.object["metadata"]["name"], ()):
