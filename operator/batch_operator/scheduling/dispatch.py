@@ -133,8 +133,10 @@ class Dispatch:
                 walk.chunk(lot),
                 self.budget,
             )
-            if wanted <= 0 or (lot.ask in aside and not self._holds_grants(lot)):
+            if wanted <= 0:
                 walk.done(lot)
+                continue
+            if lot.ask in aside and self._is_left_out(walk, lot):
                 continue
             order = self._order(lot, environments)
             full = self._full(lot)
@@ -233,16 +235,18 @@ class Dispatch:
             self._place(walk, lot, found, paid or IndexSet(), ask.units)
         return count, wanted, ask
 
-    def _holds_grants(self, lot: Lot) -> bool:
-        """Whether it was granted units that others with the same request may have to do without."""
+    def _is_left_out(self, walk: Walk, lot: Lot) -> bool:
+        """Whether it has to do without units, too, as all have that were granted none."""
         for name, _ in lot.ask.units:
             if name not in self._holders:
                 resource = self.resources.get(name)
                 grants = resource.status.grants if resource is not None else ()
                 self._holders[name] = frozenset(one.job_uid for one in grants)
-            if lot.uid in self._holders[name]:
-                return True
-        return False
+        holders = [jobs for name, _ in lot.ask.units if (jobs := self._holders[name])]
+        if any(lot.uid in jobs for jobs in holders):
+            return False
+        walk.leave_out(lot, but_for=holders)
+        return True
 
     def _full(self, lot: Lot) -> str | None:
         if not self.asks_first:

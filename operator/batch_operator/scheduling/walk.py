@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from batch_operator.api.index_set import IndexSet
     from batch_operator.scheduling.backlog import Ask, Backlog, Line, Lot, Place
@@ -48,8 +49,9 @@ class Equal:
 class Walk:
     """Gives lots in dispatch order, and is told what became of each.
 
-    Without `pass_over` it reads every line from its front and costs what it gives. Once something
-    is passed over it reads class by class, and of the classes only those that could fit.
+    It reads every line from its front and costs what it gives. Once something is passed over it
+    reads class by class, and of the classes only those that could fit; so it does in a line of
+    which a class is left out.
     """
 
     def __init__(self, backlog: Backlog, standing: Standing) -> None:
@@ -104,6 +106,10 @@ class Walk:
         """Nothing more of the lot starts in this cycle, though others of its class may."""
         self._cursors[lot.share].advance()
 
+    def leave_out(self, lot: Lot, but_for: Sequence[AbstractSet[str]] = ()) -> None:
+        """Go on without the lot's class in its line, but for jobs that are in one of the sets."""
+        self._cursors[lot.share].leave_out(but_for)
+
     def pass_over(self, lot: Lot, could_fit: Callable[[Ask], bool]) -> None:
         """The lot does not fit, and so nothing of its class; go on with what could."""
         self._passed.add(lot.ask)
@@ -122,7 +128,7 @@ class _Cursor:
         self._line = line
         self._at = 0
         self._classes: list[tuple[Place, int, Ask]] | None = None
-        """A heap, once something was passed over: each class's next place, and where that is."""
+        """A heap, once something is left out: each class's next place, and where that is."""
         self._passed: set[Ask] = set()
         self._could_fit: Callable[[Ask], bool] = bool
         self.indexes: Iterator[int] | None = None
@@ -151,22 +157,42 @@ class _Cursor:
         else:
             heapq.heappop(self._classes)
 
+    def leave_out(self, but_for: Sequence[AbstractSet[str]]) -> None:
+        """Go on behind this place, with nothing of its class but that of some jobs."""
+        self.indexes, self.taken = None, 0
+        classes = self._by_class()
+        _, at, ask = classes[0]
+        members = self._line.classes[ask]
+        for later in range(at + 1, len(members)) if but_for else ():
+            if any(members[later][3] in jobs for jobs in but_for):
+                heapq.heapreplace(classes, (members[later], later, ask))
+                return
+        heapq.heappop(classes)
+
     def by_class(self, passed: set[Ask], could_fit: Callable[[Ask], bool]) -> None:
         """Go on class by class from here, without those that were passed over."""
-        if self._classes is not None:
+        if self._passed is passed:
             return
-        self._passed, self._could_fit = passed, could_fit
         here = self.place()
-        self._classes = []
-        if here is None:
-            return
-        for ask, members in self._line.classes.items():
-            at = bisect_left(members, here)
-            if at < len(members) and ask not in passed and could_fit(ask):
-                self._classes.append((members[at], at, ask))
-        heapq.heapify(self._classes)
+        self._passed, self._could_fit = passed, could_fit
+        self._by_class()
         if self.place() != here:
             self.indexes, self.taken = None, 0
+
+    def _by_class(self) -> list[tuple[Place, int, Ask]]:
+        """What is still to come of each class, from here on."""
+        if self._classes is not None:
+            return self._classes
+        here = self.place()
+        found: list[tuple[Place, int, Ask]] = []
+        if here is not None:
+            for ask, members in self._line.classes.items():
+                at = bisect_left(members, here)
+                if at < len(members) and ask not in self._passed and self._could_fit(ask):
+                    found.append((members[at], at, ask))
+        heapq.heapify(found)
+        self._classes = found
+        return found
 
 
 def _chained(first: IndexSet, rest: IndexSet) -> Iterator[int]:

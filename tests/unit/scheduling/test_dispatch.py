@@ -275,6 +275,21 @@ def test_one_job_more_than_a_resource_can_keep_grants_of_stands_aside() -> None:
     assert dispatch.room.used == {"local": 4000}
 
 
+def test_of_those_who_lack_the_same_only_who_was_granted_it_is_looked_at() -> None:
+    """The first of them is tried, the second shows that there are more, and these are passed."""
+    local = environment(maxvCpus=9)
+    tried: list[str] = []
+    dispatch = dispatch_of(resources=[tokens(1, granted("j77", "0"))])
+    dispatch.limit_of = lambda uid: tried.append(uid) or 1
+    lots = [lot(f"j{number:02}", Ask(1000, LICENCE), at_s=number) for number in range(100)]
+    lots.append(lot("other", Ask(1000), at_s=100))
+    [aside] = dispatch.serve(backlog_of(*lots), [local], Equal(), 1.0, backfill=False)
+
+    assert aside.uid == "j00"
+    assert started(dispatch) == [("j77", 0, "local"), ("other", 0, "local")]
+    assert list(dict.fromkeys(tried)) == ["j00", "j01", "j77", "j78", "other"]
+
+
 def test_no_more_is_asked_for_than_there_is_room_and_units_for() -> None:
     local = environment(maxvCpus=9)
     dispatch = dispatch_of(resources=[tokens(5, granted("array", "0"))], limits={"array": 3})

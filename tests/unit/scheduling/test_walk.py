@@ -55,6 +55,11 @@ class Model:
             left, key=lambda one: (self.ranks.rank(one.share), one.share, one.place), default=None
         )
 
+    def leave_out(self, lot: Lot, but_for: set[str]) -> None:
+        alike = (one for one in self.lots if (one.share, one.ask) == (lot.share, lot.ask))
+        self.over.update(one.place for one in alike if one.uid not in but_for)
+        self.over.add(lot.place)
+
     def _may(self, lot: Lot) -> bool:
         return not self.passed or (lot.ask not in self.passed and lot.ask in self.fits)
 
@@ -96,14 +101,16 @@ def test_one_line_is_walked_from_its_front_to_its_back(lots: list[Lot]) -> None:
     assert drained(Walk(backlog_of(lots), Equal())) == sorted(lots, key=lambda one: one.place)
 
 
-STEPS = st.lists(st.sampled_from(["take", "take", "done", "pass over", "fill"]), max_size=40)
+STEPS = st.lists(
+    st.sampled_from(["take", "take", "done", "leave out", "pass over", "fill"]), max_size=40
+)
 
 
 @given(waiting(["a", "b", "c"]), STEPS, st.data())
 def test_every_lot_is_the_one_that_a_look_at_all_of_them_finds(
     lots: list[Lot], steps: list[str], data: st.DataObject
 ) -> None:
-    """Whatever is started, refused or used up on the way, each lot once and in order.
+    """Whatever is started, refused, left out or used up on the way, each lot once and in order.
 
     What could fit is asked for only once something was passed over, and becomes less all the time.
     A lot that was taken in part and is met again goes on where it was left.
@@ -121,6 +128,10 @@ def test_every_lot_is_the_one_that_a_look_at_all_of_them_finds(
         elif step == "done":
             model.over.add(expected.place)
             walk.done(expected)
+        elif step == "leave out":
+            but_for = data.draw(st.sets(st.sampled_from([one.uid for one in lots])))
+            model.leave_out(expected, but_for)
+            walk.leave_out(expected, [but_for] if but_for else [])
         elif step == "pass over":
             model.passed.add(expected.ask)
             walk.pass_over(expected, model.fits.__contains__)
@@ -162,6 +173,19 @@ def test_the_only_share_is_not_interrupted() -> None:
     walk = Walk(backlog_of([lot_of("a")]), Ranks({"a": 0.0}))
 
     assert walk.chunk(lot_of("a")) == MANY
+
+
+def test_a_class_that_is_left_out_costs_one_step_however_many_are_in_it() -> None:
+    lots = [
+        Lot((FIRST_TRY, 0, START, f"uid-{number:03}", 0), ASKS[number % 3]) for number in range(99)
+    ]
+    walk = Walk(backlog_of(lots), Equal())
+    tried = []
+    while (lot := walk.next()) is not None:
+        tried.append(lot)
+        walk.leave_out(lot)
+
+    assert tried == lots[:3]
 
 
 def test_so_many_classes_are_passed_over_and_no_more() -> None:
