@@ -67,8 +67,8 @@ class World:
         self.crash_before: int | None = None
         self.goes_on = False
         """The last cycle asked for the next at once."""
-        self.due_at: datetime | None = None
-        """When something falls due, by the last cycle."""
+        self.wake_at: datetime | None = None
+        """When to go on even if nothing happens, by the last cycle."""
         self._version = 100
         self.restart()
 
@@ -97,7 +97,7 @@ class World:
         result = run_cycle(self.cache.snapshot(self.now, Policy(), 1000), self.memo)
         assert not result.faults, result.faults
         self.goes_on = result.wake_at is not None and result.wake_at <= self.now
-        self.due_at = result.due_at
+        self.wake_at = result.wake_at
         self.carry_out(*result.mutations)
         return result.mutations
 

@@ -54,13 +54,17 @@ def at_longest_s(run_times: RunTimes, look: Evaluation) -> float | None:
 
 
 def releases(
-    looks: Iterable[Evaluation], runs_s: Callable[[Evaluation], float | None], now: datetime
+    looks: Iterable[Evaluation],
+    runs_s: Callable[[Evaluation], float | None],
+    now: datetime,
+    late_part: float = 0.0,
 ) -> Mapping[str, list[Release]]:
     """By environment: when live attempts are expected to end, with the milli-CPU that they hold.
 
     Those of whose run time nothing is known are not expected to end, but for those that are being
     stopped. The nodes of a multi-node job end together. `runs_s` is how long an attempt of a job
-    runs, as far as that is known.
+    runs, as far as that is known. What is late, in its end or to begin with, is so for this part of
+    that time more, `late_part`.
     """
     found: dict[str, list[Release]] = defaultdict(list)
     for look in looks:
@@ -74,9 +78,10 @@ def releases(
             elif expected_s is None:
                 continue
             else:
-                end = (one.started_at or now) + timedelta(seconds=expected_s)
+                begins = one.started_at or now + (now - (one.created_at or now)) * late_part
+                end = begins + timedelta(seconds=expected_s)
             if end <= now:
-                end = now + timedelta(seconds=OVERDUE_S)
+                end = now + max(timedelta(seconds=OVERDUE_S), (now - end) * late_part)
             held = look.usage if is_gang else {one.environment: one.milli_cpu}
             for environment, milli_cpu in held.items():
                 found[environment].append((end, milli_cpu))

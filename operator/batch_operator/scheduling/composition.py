@@ -12,7 +12,7 @@ from batch_operator.lifecycle.status import status_of
 from batch_operator.scheduling.awaited import node_hold
 from batch_operator.scheduling.charges import book_of, share_usage
 from batch_operator.scheduling.costs import cost_to, with_costs
-from batch_operator.scheduling.front import with_estimate
+from batch_operator.scheduling.front import has_past, with_estimate
 from batch_operator.scheduling.mutations import Urgency, WriteStatus
 from batch_operator.scheduling.obstacles import behind_hold, capacity_hold
 
@@ -49,7 +49,10 @@ def job_status(snapshot: Snapshot, memo: Memo, look: Evaluation) -> WriteStatus:
         known = {"cost": cost_to(costs), "attempts": with_costs(status.attempts, costs)}
         status = status.model_copy(update=known)
     is_new = status != job.status
-    status = with_estimate(status, memo, job.uid) if is_new else job.status
+    if is_new or has_past(job, snapshot.now):
+        status = with_estimate(status, memo, job.uid)
+        is_new = status != job.status
+    status = status if is_new else job.status
     memo.expect(look, status if is_new else None)
     memo.count_states(job.uid, (job.spec.job_queue, _counts(status)))
     return write_job(job, status, _urgency(look, status))

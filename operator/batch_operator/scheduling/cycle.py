@@ -91,9 +91,10 @@ def run_cycle(snapshot: Snapshot, memo: Memo) -> CycleResult:
         memo.to_look or memo.to_compose or memo.touched_queues or memo.touched_environments
     )
     budgets_at = budgets.next_at(memo)
-    dues = (memo.next_deadline(), forecast_at, provide_at, budgets_at, fronts_at, served.due_at)
+    dues = (memo.next_deadline(), forecast_at, provide_at, budgets_at, fronts_at)
     due_at = min(filter(None, dues), default=None)
-    wake_at = min(filter(None, (due_at, seen_to_at, read_at)), default=None)
+    explained_at = (served.again_at, memo.outlook.refuted_at)
+    wake_at = min(filter(None, (due_at, seen_to_at, read_at, *explained_at)), default=None)
     looks = len(looked) + len(turned)
     return CycleResult(tuple(mutations), wake_at, looks, tuple(faults), has_more, due_at)
 

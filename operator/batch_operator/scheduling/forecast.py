@@ -7,8 +7,8 @@ estimate, and the sentence says why.
 Not in it: failures and their retries, preemption, what is still to be submitted.
 
 A forecast costs what runs and what it plays, which is bounded; and a cycle makes no more than a
-piece of it, for it must not keep starts waiting. It is made anew only when something has changed
-that it rests on, so that time alone moves no estimate.
+piece of it, for it must not keep starts waiting. It is made anew when something has changed that it
+rests on, and when a start has not come by its p90; else time alone moves no estimate.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from batch_operator.scheduling.faults import Fault
+from batch_operator.scheduling.front import has_past
 from batch_operator.scheduling.outlook import Estimate, Forecast
 from batch_operator.scheduling.play import STARTING_S, Beginning, Play, take_in
 
@@ -42,7 +43,7 @@ def look_ahead(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> datetime 
         outlook.moves += 1
     known = outlook.forecast
     if outlook.making is None:
-        if known is not None and known.moves == outlook.moves:
+        if known is not None and known.moves == outlook.moves and not _is_refuted(known, snapshot):
             return None
         is_waited_for = any(memo.backlogs.values())
         if known is not None and is_waited_for and snapshot.now < known.made_at + EVERY:
@@ -56,9 +57,18 @@ def look_ahead(snapshot: Snapshot, memo: Memo, faults: list[Fault]) -> datetime 
     if made is None:
         return snapshot.now
     outlook.making, outlook.forecast = None, made
-    before = known.fronts if known is not None else {}
-    outlook.fronts_due.update(dict.fromkeys(sorted({*before, *made.fronts})))
+    before = known if known is not None else made
+    outlook.fronts_due.update(dict.fromkeys(sorted({*before.fronts, *made.fronts})))
+    told = {**before.estimates, **made.estimates}
+    past = (
+        uid for uid in told if uid in memo.looks and has_past(memo.looks[uid].job, snapshot.now)
+    )
+    memo.to_compose.update(dict.fromkeys(past))
     return None
+
+
+def _is_refuted(forecast: Forecast, snapshot: Snapshot) -> bool:
+    return forecast.refuted_at is not None and forecast.refuted_at <= snapshot.now
 
 
 def _next_piece(making: Making) -> Forecast | None:
@@ -97,7 +107,9 @@ def forecasting(snapshot: Snapshot, memo: Memo) -> Making:
     for name, front in fronts.items():
         estimates |= {uid: _estimate(uid, name, usual, slow) for uid in front}
         yield 1
-    return Forecast(beginning.now, moves, fronts, estimates)
+    latest = min((one.p90 for one in estimates.values() if one.p90 is not None), default=None)
+    refuted_at = latest + EVERY if latest is not None else None
+    return Forecast(beginning.now, moves, fronts, estimates, refuted_at)
 
 
 def _estimate(uid: str, queue: str, usual: Play, slow: Play) -> Estimate:

@@ -1,8 +1,8 @@
 """The front of a queue as its status shows it, written again only where there is news.
 
-The rows are those of the last forecast, and a forecast is made only when something has happened. So
-the time that passes writes nothing, and what moves a little is left as it is. After a forecast a
-cycle sees to a few queues only, and the next ones to the others.
+The rows are those of the last forecast, and a forecast is made only when something has happened, or
+has not happened in its time. So at rest nothing is written, and what moves a little is left as it
+is. After a forecast a cycle sees to a few queues only, and the next ones to the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.outlook import Estimate, Forecast
-    from batch_operator.scheduling.snapshot import Queue, Snapshot
+    from batch_operator.scheduling.snapshot import Job, Queue, Snapshot
 
 ROWS_PER_CYCLE = 200
 """Once so many have been seen to, other queues wait for the next cycle."""
@@ -107,6 +107,12 @@ def _is_news(old: QueuedJob, new: QueuedJob, made_at: datetime) -> bool:
         return before is not after
     pairs = ((before.p50, after.p50), (before.p90, after.p90))
     return any(abs(b - a) > max(NEWS, abs(a - made_at) * NEWS_PART) for b, a in pairs)
+
+
+def has_past(job: Job, now: datetime) -> bool:
+    """Whether a job is told of a start that should have come by now."""
+    known = job.status.pending.estimated_start if job.status.pending else None
+    return known is not None and known.p90 is not None and known.p90 <= now
 
 
 def with_estimate(status: BatchJobStatus, memo: Memo, uid: str) -> BatchJobStatus:

@@ -36,6 +36,8 @@ class Forecast:
     moves: int
     fronts: Mapping[str, Sequence[str]]
     estimates: Mapping[str, Estimate]
+    refuted_at: datetime | None = None
+    """When a start has not come by its p90, if nothing happens until then."""
 
 
 Making = Generator[int, None, Forecast]
@@ -54,3 +56,7 @@ class Outlook:
     """By queue: what its status is to show of the forecast, and when that was written."""
     fronts_due: dict[str, None] = field(default_factory=dict)
     """Queues about which the forecast has something else to say, in order."""
+
+    @property
+    def refuted_at(self) -> datetime | None:
+        return self.forecast.refuted_at if self.forecast is not None else None

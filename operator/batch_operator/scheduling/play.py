@@ -62,6 +62,9 @@ STEPS_MAX = 1_000
 """What a play may cost: starts, queues served, and what backfill tries."""
 STARTING_S = 5.0
 """From the end of one attempt until the next one runs in its place."""
+LATE_PART = 0.5
+"""What is late will be so for half as long again: nobody knows, but as time passes that is revised
+ever less often, and what is late for long gets no estimate, as one beyond the horizon."""
 _GRAIN = 0.02
 """Ends that are apart by less than this part of their distance are played as one."""
 _KINDS_PER_STEP = 3
@@ -304,7 +307,8 @@ class Play:
             return
         runs_s, may_s = self.runs_s(known), at_longest_s(self.beginning.run_times, look) or 0.0
         units = tuple(look.held.items()) if look.gangs else plan.units if plan else ()
-        for environment, ends in releases((look,), lambda _: runs_s, self.now).items():
+        to_come = releases((look,), lambda _: runs_s, self.now, LATE_PART)
+        for environment, ends in to_come.items():
             for end, milli_cpu in ends:
                 since = end - timedelta(seconds=runs_s)
                 held = ((environment, milli_cpu),)

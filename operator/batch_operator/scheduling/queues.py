@@ -46,13 +46,13 @@ class Served:
     """What came of serving all queues.
 
     `moved` are jobs that began or ceased to block theirs, or to stand aside, and some of which the
-    room has changed; of others that is due at `due_at`.
+    room has changed; of others that is told at `again_at`.
     """
 
     starts: list[Start] = field(default_factory=list)
     stops: list[StopPod] = field(default_factory=list)
     moved: list[str] = field(default_factory=list)
-    due_at: datetime | None = None
+    again_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -145,7 +145,7 @@ def _tell(
     if after is not None:
         after.told = news.told
     served.moved += news.uids
-    served.due_at = min(filter(None, (served.due_at, news.due_at)), default=None)
+    served.again_at = min(filter(None, (served.again_at, news.again_at)), default=None)
     if before is not after:
         served.moved += _moved(backlog, before, after)
 

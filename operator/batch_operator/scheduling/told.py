@@ -40,7 +40,7 @@ class News:
 
     told: Told | None
     uids: tuple[str, ...] = ()
-    due_at: datetime | None = None
+    again_at: datetime | None = None
 
 
 def news_of(head: Blocked | None, known: Told | None, now: datetime) -> News:
@@ -54,7 +54,7 @@ def news_of(head: Blocked | None, known: Told | None, now: datetime) -> News:
     if room == known.room:
         return News(known)
     if now < known.again_at:
-        return News(known, due_at=known.again_at)
+        return News(known, again_at=known.again_at)
     return News(Told(head.uid, room, known.since, now), (head.uid,))
 
 

@@ -35,6 +35,16 @@ def fair_world(*shares: str) -> World:
     return world
 
 
+def come_to_rest(world: World) -> None:
+    """Let the time pass in which nothing happens but what the operator waits for."""
+    for _ in range(1000):
+        if world.wake_at is None:
+            return
+        world.now = max(world.now, world.wake_at)
+        world.settle()
+    raise AssertionError("it always comes back")
+
+
 def told(world: World, name: str) -> Pending:
     pending = world.jobs[f"uid-{name}"].status.pending
     assert pending is not None
@@ -74,9 +84,7 @@ def test_the_head_is_told_of_room_that_came_in_the_meantime() -> None:
         world.move(pod, Phase.SUCCEEDED)
         world.settle()
     soon = told(world, "head")
-    while world.due_at is not None:
-        world.now = max(world.now, world.due_at)
-        world.settle()
+    come_to_rest(world)
 
     assert first.message == soon.message == "needs 4 vCPUs: local has 0 of 4 free"
     assert told(world, "head").message == "needs 4 vCPUs: local has 3 of 4 free"

@@ -225,7 +225,16 @@ def queue_status(world: World) -> Any:
     return found[-1] if found else None
 
 
+def estimate_of(world: World, name: str) -> Any:
+    """What the status of a job says of its start."""
+    pending = world.jobs[f"uid-{name}"].status.pending
+    assert pending is not None
+    assert pending.estimated_start is not None
+    return pending.estimated_start
+
+
 def test_the_front_is_written_once_and_time_alone_writes_nothing() -> None:
+    """Not before the time that was told has passed."""
     world = world_of(*numbered(4))
     world.tick(EVERY.total_seconds())
     status = queue_status(world)
@@ -233,8 +242,8 @@ def test_the_front_is_written_once_and_time_alone_writes_nothing() -> None:
 
     assert rows == [(1, "j2", "InsufficientCapacity"), (2, "j3", "BehindOthers")]
     assert status.front[0].estimated_start.p90 == START + timedelta(seconds=65)
-    for _ in range(30):
-        world.tick(100)
+    for _ in range(64 - int(EVERY.total_seconds())):
+        world.tick()
         assert queue_status(world) is None
 
 
@@ -251,3 +260,47 @@ def test_a_front_that_has_started_is_no_longer_shown() -> None:
 
     assert world.memo.outlook.forecast is not None
     assert not world.memo.outlook.forecast.fronts
+
+
+def pass_on(world: World) -> None:
+    """Let the time pass in which nothing happens, until the operator has something to see to."""
+    assert world.wake_at is not None
+    world.now = max(world.now, world.wake_at)
+    world.settle()
+
+
+def test_what_is_late_moves_an_estimate_ever_less_often_until_there_is_none() -> None:
+    """Runs of ten minutes, of which one never ends.
+
+    What is told is never long past, and costs a few writes; after two days nobody looks so far
+    ahead any more, and then nothing is written.
+    """
+    world = World(max_vcpus=1)
+    world.written_kinds = {"BatchJob", "JobQueue"}
+    played(world, *numbered(2), runs_s=(600,) * 10)
+    pass_on(world)
+    writes, told_of = world.writes, world.queues[0].status.front[0].estimated_start
+    while told_of is not None and world.writes < writes + 100:
+        pass_on(world)
+        assert world.now <= told_of.p90 + EVERY
+        told_of = world.queues[0].status.front[0].estimated_start
+
+    assert told_of is None
+    assert 10 < world.writes - writes < 50
+    assert timedelta(days=1) < world.now - START < timedelta(days=4)
+    assert world.wake_at is None
+
+
+def test_a_job_is_not_told_of_a_start_that_is_long_past() -> None:
+    world = world_of(job("a"), max_vcpus=1)
+    world.submit(job("b", at_s=1))
+    world.settle()
+    pass_on(world)
+    world.submit(replace(world.jobs["uid-b"], generation=2))
+    world.settle()
+    first = estimate_of(world, "b").p90
+    while world.now < first + EVERY:
+        pass_on(world)
+
+    assert first == START + timedelta(seconds=65)
+    assert estimate_of(world, "b").p90 > world.now
