@@ -402,6 +402,47 @@ def test_a_start_after_a_request_to_stop(stage: Stage, request_: str) -> None:
     assert stage.broken == {"no_start_after_cancel"}
 
 
+def on_a_node(old: Json) -> Json:
+    return {**old, "spec": {**old["spec"], "nodeName": "node"}}
+
+
+@pytest.mark.parametrize("request_", [{"cancel": {"reason": "no"}}, {"suspend": True}])
+def test_a_pod_that_gets_a_node_after_such_a_request(stage: Stage, request_: Json) -> None:
+    """A request that leaves alone what has a node already."""
+    uid = stage.job(arrayProperties={"size": 2}, **request_)
+    early, late = stage.pod(uid, index=0), stage.pod(uid, index=1)
+    stage.server.update(PODS, "default", early, on_a_node, "hand")
+    stage.now_s = 60.0
+    stage.server.update(PODS, "default", early, lambda old: {**old, "status": RUNNING}, "hand")
+
+    assert stage.broken == set()
+
+    stage.server.update(PODS, "default", late, on_a_node, "hand")
+
+    assert stage.broken == {"no_start_after_cancel"}
+
+
+def test_a_pod_that_gets_a_node_after_its_job_was_suspended_for_the_eleventh_time(
+    stage: Stage,
+) -> None:
+    """It was requeued so often that it stays where it is."""
+    uid = stage.job(suspend=True)
+    for attempt in range(1, 12):
+        name = stage.pod(uid, attempt=attempt)
+        if attempt < 11:
+            marked = {meta.ANNOTATION_REQUEUED: "Suspended: so"}
+            stage.server.update(PODS, "default", name, with_annotations(marked), OPERATOR)
+            stage.server.delete(PODS, "default", name, OPERATOR)
+    stage.now_s = 60.0
+    stage.server.update(PODS, "default", name, on_a_node, "hand")
+
+    assert stage.broken == set()
+
+
+def with_annotations(more: Json) -> Any:
+    return lambda old: {**old, "metadata": {**old["metadata"], "annotations": more}}
+
+
 def test_a_start_after_deletion(stage: Stage) -> None:
     uid = stage.job()
     stage.server.delete(BATCH_JOBS, "default", "job", "user")

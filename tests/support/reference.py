@@ -7,7 +7,7 @@ queue. What the operator makes of the same story, however late it hears it, has 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -25,12 +25,16 @@ SUCCEEDED, FAILED = JobState.SUCCEEDED, JobState.FAILED
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `is_stopped`: by the operator, which AWS never retries."""
+    """How an attempt ended. `is_stopped`: by the operator, which AWS never retries.
+
+    `is_requeued`: because its job was suspended before it had a node, which costs it no try.
+    """
 
     exit_code: int | None
     status_reason: str
     reason: str | None = None
     is_stopped: bool = False
+    is_requeued: bool = False
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Reference:
     """Children that are over."""
     attempts: dict[int, list[int | None]] = field(default_factory=lambda: defaultdict(list))
     """By child: the exit codes of its attempts so far."""
+    requeues: Counter[int] = field(default_factory=Counter)
+    """By child: how many of them cost no try."""
     under_way: set[int] = field(default_factory=set)
     """Children with an attempt that has not ended."""
 
@@ -64,6 +70,9 @@ class Reference:
         failed = list(self.ended.values()).count(FAILED)
         is_asked = self.spec.cancel is not None or self.spec.terminate is not None
         return is_asked or (limit is not None and failed > limit)
+
+    def tries(self, index: int) -> int:
+        return len(self.attempts[index]) - self.requeues[index]
 
     @property
     def waiting(self) -> list[int]:
@@ -117,7 +126,9 @@ class Model:
         job.attempts[index].append(outcome.exit_code)
         if outcome.exit_code == 0 and not outcome.is_stopped:
             job.ended[index] = SUCCEEDED
-        elif outcome.is_stopped or not is_retried(job.spec, outcome, len(job.attempts[index])):
+        elif outcome.is_requeued and not job.is_stopped:
+            job.requeues[index] += 1
+        elif outcome.is_stopped or not is_retried(job.spec, outcome, job.tries(index)):
             job.ended[index] = FAILED
         self._fail_what_never_runs()
 

@@ -90,12 +90,16 @@ class SlowWorld(World):
             return self.jobs[mutation.uid].resource_version == mutation.decided_on
         if isinstance(mutation, StopPod) and mutation.pod.node_name is None:
             stored = self.pods[mutation.pod.pod_name]
+            if mutation.requeue:
+                return not stored.phase.ended
             return stored.resource_version == mutation.pod.resource_version
         return True
 
     def _change_pod(self, mutation: OpenGate | ReleasePod | StopPod | DeletePod) -> None:
         pod = self.pods[mutation.pod.pod_name]
-        if isinstance(mutation, StopPod) and pod.node_name is not None:
+        if isinstance(mutation, StopPod) and mutation.requeue:
+            self.move(pod, pod.phase, requeued=mutation.requeue)
+        elif isinstance(mutation, StopPod) and pod.node_name is not None:
             if not pod.phase.ended:
                 self.move(pod, pod.phase, stopping=True)
         elif isinstance(mutation, StopPod | DeletePod):

@@ -231,7 +231,13 @@ class World:
             del self.gang_jobs[made_by.pod_name]
             self.cache.gang_jobs.forget(made_by.pod_uid)
             return
-        over = replace(made_by, phase=Phase.FAILED, deleting=True, stopped_at=self.now)
+        over = replace(
+            made_by,
+            phase=Phase.FAILED,
+            deleting=True,
+            stopped_at=self.now,
+            requeued=mutation.requeue or made_by.requeued,
+        )
         self.gang_jobs[made_by.pod_name] = replace(over, resource_version=self._version)
         self.cache.gang_jobs.upsert(self.gang_jobs[made_by.pod_name])
 

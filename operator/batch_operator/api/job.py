@@ -288,7 +288,11 @@ class BatchJobSpec(Model):
         description="Delete the job and its Pods so many seconds after it has ended; omitted: "
         "keep it.",
     )
-    suspend: bool = Field(default=False, description="Start nothing (more) while this is true.")
+    suspend: bool = Field(
+        default=False,
+        description="Start nothing (more) while this is true. What has a node goes on. A Pod that "
+        "waits for one is deleted, at the cost of no try, ten times for each child.",
+    )
     cancel: StopRequest | None = Field(
         default=None, description="End the job unless it has started."
     )
@@ -445,8 +449,8 @@ class ArrayStatus(Model):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     preempted: list[IndexEvents] = _events(
-        "made room for others, or were rejected by a node that had none for them, by how often: "
-        "these attempts cost them no try."
+        "made room for others, were rejected by a node that had none for them, or were suspended "
+        "before they had one, by how often: these attempts cost them no try."
     )
     moved: list[IndexEvents] = _events(
         "were moved to another compute environment, by how often: these attempts cost them no try."
@@ -500,7 +504,8 @@ class BatchJobStatus(Model):
         default=[],
         max_length=20,
         description="The job's attempts, oldest first; empty for arrays. Those that were "
-        "preempted, moved or rejected by their node are among them, and cost no try.",
+        "preempted, moved, rejected by their node or suspended before they had one are among them, "
+        "and cost no try.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     pending: Pending | None = Field(default=None, description="Why the job is not running.")

@@ -348,7 +348,7 @@ class Applier:
         target = stop.pod
         mark = {"annotations": {meta.ANNOTATION_REQUEUED: stop.requeue}} if stop.requeue else {}
         if target.is_job:
-            body = {"metadata": {"uid": target.pod_uid}, "spec": {"suspend": True}}
+            body = {"metadata": {"uid": target.pod_uid, **mark}, "spec": {"suspend": True}}
             self._cache.gang_jobs.reply(decoding.group(await self._patch(target, body)))
             return
         if target.node_name is None and mark:

@@ -23,6 +23,7 @@ from batch_operator.lifecycle.outcomes import (
     PREEMPTED,
     REASON_LENGTH_MAX,
     REJECTED,
+    SUSPENDED,
     Outcome,
     disruption_of,
     outcome_of,
@@ -201,6 +202,10 @@ class PodAttempt:
     def was_moved(self) -> bool:
         return (self.status_reason or "").startswith(MOVED)
 
+    @property
+    def was_suspended(self) -> bool:
+        return (self.status_reason or "").startswith(SUSPENDED)
+
 
 def observed_attempt(pod: Pod) -> PodAttempt:
     """The attempt that a Pod with our labels stands for.
@@ -270,17 +275,18 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         member=member,
         gated=is_gated,
         pod_ip=pod.status.pod_ip or None,
-        requeued=_requeued(pod),
+        requeued=_requeued(pod.metadata),
         memory=holds.memory,
         gpus=holds.gpus,
         **_where(pod.spec),
     )
 
 
-def _requeued(pod: Pod) -> str | None:
+def _requeued(metadata: Metadata) -> str | None:
     """Our mark; what somebody else may have written there in its place is none."""
-    mark = pod.metadata.annotations.get(meta.ANNOTATION_REQUEUED, "")
-    return mark[:REQUEUED_LENGTH_MAX] if mark.startswith((PREEMPTED, MOVED, HOST_LOST)) else None
+    mark = metadata.annotations.get(meta.ANNOTATION_REQUEUED, "")
+    is_ours = mark.startswith((PREEMPTED, MOVED, HOST_LOST, SUSPENDED))
+    return mark[:REQUEUED_LENGTH_MAX] if is_ours else None
 
 
 def observed_group(job: Job) -> PodAttempt:
@@ -320,6 +326,7 @@ def observed_group(job: Job) -> PodAttempt:
         status_reason=FAILED_TO_START if is_over else None,
         node_group=group,
         members=_number(str(job.spec.completions), 1, NODES_MAX),
+        requeued=_requeued(metadata),
         memory=each.memory,
         gpus=each.gpus,
         **_where(job.spec.template.spec),

@@ -54,8 +54,8 @@ class Counted:
     hosts_lost: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by how often they lost their node; those not yet final, where a rule asks."""
     preempted: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
-    """Indexes by how often they made room for others, or found none on their node; those not yet
-    final."""
+    """Indexes by how often they made room for others, found none on their node, or were suspended
+    before they had one; those not yet final."""
     moved: Mapping[int, IndexSet] = field(default_factory=lambda: _NONE)
     """Indexes by how often they were moved to another environment; those not yet final."""
     failures: Mapping[FailureKey, IndexSet] = field(default_factory=lambda: _NONE)
@@ -230,7 +230,7 @@ def _without(events: Mapping[int, IndexSet], lost: IndexSet) -> dict[int, IndexS
 _EVENTS: Mapping[str, Callable[[RetryStrategy, PodAttempt], bool]] = {
     "out_of_memory": lambda retry, one: bool(retry.on_out_of_memory) and one.ran_out_of_memory,
     "hosts_lost": lambda retry, one: bool(retry.on_host_lost) and one.lost_its_host,
-    "preempted": lambda _, one: one.was_preempted or one.was_rejected,
+    "preempted": lambda _, one: one.was_preempted or one.was_rejected or one.was_suspended,
     "moved": lambda _, one: one.was_moved,
 }
 """Fields of `Counted` that say how often something happened to a child, and when it did."""
@@ -288,7 +288,7 @@ def _count(
 
 def _goes_on(retry: RetryStrategy, attempt: PodAttempt, used: int, requeues: int) -> bool:
     """Whether another attempt follows; those that ended for no reason of the job's cost no try."""
-    is_requeued = attempt.was_preempted or attempt.was_rejected or attempt.was_moved
+    is_requeued = any(_EVENTS[name](retry, attempt) for name in _REQUEUES)
     if is_requeued and attempt.retryable and requeues < REQUEUES_MAX:
         return True
     return is_retried(retry, attempt, attempts_used=used + 1 - min(requeues, REQUEUES_MAX))

@@ -76,7 +76,10 @@ def _gang(number: int, those: list[PodAttempt]) -> Gang:
     pods = sorted((one for one in those if not one.is_job), key=_place)
     mains = [one for one in pods if one.node_group == MAIN_GROUP]
     # One that has ended is the outcome, whatever has been made in its place.
-    main = min(mains, key=lambda one: not one.phase.ended, default=jobs.get(MAIN_GROUP))
+    main_job = jobs.get(MAIN_GROUP)
+    main = min(mains, key=lambda one: not one.phase.ended, default=main_job)
+    if main is not None and main_job is not None and main_job.requeued is not None:
+        main = replace(main, requeued=main_job.requeued)  # made while its Job was being ended
     if main is None:
         others = [one for one in (*jobs.values(), *pods) if not one.phase.ended]
         main = replace(others[0], phase=Phase.ASSUMED, node_name=None) if others else None
@@ -109,7 +112,7 @@ def failure_to_start(
         now: the time of this look.
     """
     main = gang.held
-    if main is None:
+    if main is None or main.requeued is not None:
         return None
     lost = [one for one in gang.pods if one.phase.ended or not one.gated]
     if lost:

@@ -31,6 +31,7 @@ CANNOT_START = "CannotStartContainerError"
 PREEMPTED = "Preempted"
 MOVED = "Moved to the next compute environment"
 REJECTED = "Rejected by its node"
+SUSPENDED = "Suspended"
 REASON_LENGTH_MAX = 255
 """AWS's bound on a container's `reason`."""
 

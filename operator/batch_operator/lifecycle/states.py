@@ -48,6 +48,7 @@ TRANSITIONS = (
     Transition(S.STARTING, S.RUNNING, "its containers run"),
     Transition(S.STARTING, S.RUNNABLE, "the attempt failed to start and is retried"),
     Transition(S.STARTING, S.RUNNABLE, "it is preempted or moved", "Preempted: …, Moved …"),
+    Transition(S.STARTING, S.RUNNABLE, "it was suspended before a node had it", "Suspended: …"),
     Transition(S.STARTING, S.RUNNABLE, "its node rejects it", "Task failed to start"),
     Transition(S.STARTING, S.FAILED, "the attempt failed to start", "Task failed to start"),
     Transition(S.STARTING, S.FAILED, "terminate", "the request's reason"),

@@ -22,12 +22,12 @@ from batch_operator.api.job import (
 )
 from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.attempt import Phase
-from batch_operator.lifecycle.evaluate import passed_in
 from batch_operator.lifecycle.gang import missing_pods
 from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
 from batch_operator.lifecycle.limits import EXCEEDED, limit_behind
 from batch_operator.lifecycle.node_rows import node_rows
 from batch_operator.lifecycle.states import FINAL, may_follow
+from batch_operator.lifecycle.stored_counts import passed_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -240,7 +240,7 @@ def _pending(look: Evaluation, state: JobState, hold: Hold | None, now: datetime
 def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | None:
     """Why a single job is where it is: its Pod's obstacle if it has a Pod, else the queue's."""
     attempt = look.children.live[-1] if look.children.live else None
-    if attempt is None or (hold and hold.reason is Reason.STOPPING):
+    if attempt is None or (hold and _ends(hold, attempt, look)):
         return hold
     if attempt.node_group is not None and (attempt.is_job or attempt.gated):
         return _gang_hold(look)
@@ -255,6 +255,13 @@ def _own_hold(look: Evaluation, state: JobState, hold: Hold | None) -> Hold | No
         )
         return Hold(Reason.CONTAINERS_STARTING, message)
     return None
+
+
+def _ends(hold: Hold, attempt: PodAttempt, look: Evaluation) -> bool:
+    """Whether what holds a job back also ends the attempt that it has."""
+    if hold.reason is Reason.SUSPENDED:
+        return attempt.requeued is not None or any(one is attempt for one, _ in look.to_move)
+    return hold.reason is Reason.STOPPING
 
 
 def _unplaced_hold(look: Evaluation, attempt: PodAttempt) -> Hold:

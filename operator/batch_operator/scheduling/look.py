@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 from batch_operator.lifecycle.array_parameters import read_of, source_of
 from batch_operator.lifecycle.clocks import plausible
 from batch_operator.lifecycle.dependencies import Gate, circular_hold, cycle_from, gate, names_of
-from batch_operator.lifecycle.evaluate import (
-    Evaluation,
-    dependencies_met,
-    evaluate,
-    evaluate_final,
-    passed_in,
-    upstream_of,
-)
+from batch_operator.lifecycle.evaluate import Evaluation, evaluate, evaluate_final, upstream_of
 from batch_operator.lifecycle.holds import Reason
 from batch_operator.lifecycle.members import awaited_array, members_of
 from batch_operator.lifecycle.plan import Invalid, Plan, is_current, make_plan
@@ -24,6 +17,7 @@ from batch_operator.lifecycle.rerun import rerun_gate
 from batch_operator.lifecycle.start_troubles import READ_EVERY, explained, read_at
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
+from batch_operator.lifecycle.stored_counts import dependencies_met, passed_in
 from batch_operator.lifecycle.surroundings import Surroundings
 from batch_operator.scheduling import ledger, run_times
 from batch_operator.scheduling.awaited import gets_nodes

@@ -115,7 +115,7 @@ class StopPod:
     pod: PodAttempt
     requeue: str | None = None
     """It is ended for reasons of the operator's own: the mark to put on it, in the same write. One
-    on no node is only marked by this; the look that sees the mark deletes it."""
+    Pod on no node is only marked by this; the look that sees the mark deletes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.index_set import IndexSet
-from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.members import told_size
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
+from batch_operator.lifecycle.stored_counts import counted_in
 from batch_operator.provisioning.followers import pod_annotations, provisioning_class
 from batch_operator.provisioning.packing import demand_of
 from batch_operator.provisioning.serverless import serverless_of

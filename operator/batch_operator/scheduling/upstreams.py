@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api.job import DependencyType
 from batch_operator.lifecycle.dependencies import names_of
-from batch_operator.lifecycle.evaluate import dependencies_met, upstream_of
+from batch_operator.lifecycle.evaluate import upstream_of
 from batch_operator.lifecycle.members import awaited_array
 from batch_operator.lifecycle.states import FINAL
+from batch_operator.lifecycle.stored_counts import dependencies_met
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

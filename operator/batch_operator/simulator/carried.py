@@ -31,12 +31,12 @@ from batch_operator.cluster.client import (
     STRATEGIC_MERGE_PATCH,
 )
 from batch_operator.lifecycle.array_parameters import Read, lines_of, source_of
-from batch_operator.lifecycle.evaluate import counted_in
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.members import told_size
 from batch_operator.lifecycle.plan import Definition, Plan, make_plan
 from batch_operator.lifecycle.retry import memory_factor, needs_on_demand
 from batch_operator.lifecycle.states import FINAL
+from batch_operator.lifecycle.stored_counts import counted_in
 from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
 from batch_operator.scheduling.environments import capacity_milli, held_milli, node_selector

@@ -166,9 +166,11 @@ class _Simulation:
         self._server = server = ApiServer(loop.time, seed, calendar)
         self._line = Line(server, loop)
         cuts = [one.cut_off_operator for one in scenario.spec.events if one.cut_off_operator]
+        restarts = [one.restart_operator for one in scenario.spec.events if one.restart_operator]
         is_disturbed = bool(faults or cuts)
         notice_s = NOTICE_WITH_FAULTS_S if is_disturbed else NOTICE_S
-        self._panel = Panel(notice_s + sum(one.for_ for one in cuts), calendar)
+        deaf_s = sum(one.for_ for one in cuts) + sum(one.down_for for one in restarts)
+        self._panel = Panel(notice_s + deaf_s, calendar)
         self._transitions: list[Transition] = []
         self._account = Account(calendar)
         self._trace = Trace(self._tell)

@@ -274,6 +274,21 @@ async def test_a_job_is_stopped_by_suspending_it() -> None:
     assert request.body == {"metadata": {"uid": made.pod_uid}, "spec": {"suspend": True}}
 
 
+async def test_a_job_that_is_requeued_is_told_so_in_the_same_write() -> None:
+    hand = Hand()
+    await hand.submit(gang())
+    made = hand.attempts[JOBS[0]]
+    await hand.submit(StopPod(made, "Suspended: so"))
+
+    assert hand.api.requests[-1].body == {
+        "metadata": {
+            "uid": made.pod_uid,
+            "annotations": {"batch-operator.io/requeued": "Suspended: so"},
+        },
+        "spec": {"suspend": True},
+    }
+
+
 async def test_the_attempts_of_an_array_are_created_side_by_side() -> None:
     hand = Hand()
     hand.api.always["create"] = Late(10, accept)

@@ -920,6 +920,14 @@ def test_a_job_makes_no_nodes_any_more_that_is(fields: dict[str, Any]) -> None:
     assert found.reason == "its Job was suspended or deleted"
 
 
+def test_a_job_of_a_gang_can_carry_the_mark_of_what_is_requeued() -> None:
+    mark = "Suspended: spec.suspend was set before a node had it"
+    found = made_by(**SUSPENDED, annotations={meta.ANNOTATION_REQUEUED: mark})
+
+    assert (found.phase, found.requeued) == (Phase.FAILED, mark)
+    assert made_by(**SUSPENDED).requeued is None
+
+
 def test_a_job_that_is_still_to_make_its_nodes_has_no_outcome() -> None:
     found = made_by()
 

@@ -16,11 +16,8 @@ from batch_operator.lifecycle.dependencies import Doom, Gate
 from batch_operator.lifecycle.evaluate import (
     Evaluation,
     Refusal,
-    counted_in,
-    dependencies_met,
     evaluate,
     evaluate_final,
-    passed_in,
     upstream_of,
 )
 from batch_operator.lifecycle.holds import Hold, Reason
@@ -29,6 +26,7 @@ from batch_operator.lifecycle.multi_node import NodeGroup
 from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.status import status_of
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.lifecycle.stored_counts import counted_in, dependencies_met, passed_in
 from batch_operator.lifecycle.surroundings import Surroundings
 from support.builders import START, attempt, job, plan
 

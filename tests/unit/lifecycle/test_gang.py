@@ -295,6 +295,27 @@ def test_a_gang_that_was_counted_or_judged_or_is_to_be_stopped_is_over() -> None
     assert not is_over(found, 0, {"another": RUNS}, [PODS[1]])
 
 
+SUSPENDED = "Suspended: spec.suspend was set before a node had it"
+
+
+def test_a_main_node_that_is_made_while_its_job_is_being_requeued_is_requeued_with_it() -> None:
+    marked = made_by(0, 1, FAILED, requeued=SUSPENDED)
+    main = gang(marked, JOBS[1], node(0), node(1, 0)).main
+
+    assert main is not None
+    assert (main.pod_name, main.requeued) == ("p-0-0", SUSPENDED)
+
+
+def test_a_gang_that_is_being_requeued_is_not_one_that_lost_a_pod() -> None:
+    lost = node(1, 0, FAILED)
+
+    assert failure_to_start(whole(node(0), lost, PODS[2]), GROUPS, None, (), NOW) is not None
+    assert (
+        failure_to_start(whole(node(0, requeued=SUSPENDED), lost, PODS[2]), GROUPS, None, (), NOW)
+        is None
+    )
+
+
 LINGERS: dict[str, tuple[Gang, bool]] = {
     "all have ended": (whole(node(0, phase=FAILED), node(1, 0, FAILED), node(1, 1, FAILED)), False),
     "one runs": (whole(node(0, phase=FAILED), node(1, 0, RUNNING), node(1, 1, FAILED)), True),

@@ -19,12 +19,7 @@ from batch_operator.api.job_queue import JobStateTimeLimitAction
 from batch_operator.lifecycle.array_parameters import PerIndex, RecordedLines
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
 from batch_operator.lifecycle.dependencies import Doom, Gate
-from batch_operator.lifecycle.evaluate import (
-    Evaluation,
-    counted_in,
-    evaluate,
-    passed_in,
-)
+from batch_operator.lifecycle.evaluate import Evaluation, evaluate
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.members import members_of
 from batch_operator.lifecycle.multi_node import NodeGroup
@@ -32,6 +27,7 @@ from batch_operator.lifecycle.plan import Invalid, Plan
 from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.status import status_after_fault, status_of
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.lifecycle.stored_counts import counted_in, passed_in
 from batch_operator.lifecycle.surroundings import NOWHERE, Surroundings
 from support.builders import START, attempt, job, plan
 from support.structural import problems

@@ -364,6 +364,51 @@ def test_a_gang_that_waits_for_its_nodes_is_preempted_by_its_main_node() -> None
     is_requeued(world)
 
 
+def suspended(world: World, *, until: bool = True) -> None:
+    stored = world.jobs["uid-j"]
+    spec = stored.spec.model_copy(update={"suspend": until})
+    world.submit(replace(stored, spec=spec, generation=stored.generation + 1))
+
+
+@pytest.mark.parametrize("made", ["no Pods", "some Pods", "all Pods", "Pods let go"])
+def test_a_gang_that_is_suspended_before_it_has_a_node_gives_its_room_back(made: str) -> None:
+    world = world_of()
+    world.submit(job("j", jobDefinition="gang"))
+    world.settle()
+    if made != "no Pods":
+        world.make_nodes()
+    if made == "some Pods":
+        late = [one for one in world.pods.values() if one.node_group == 1][-1]
+        world.cache.pods.forget(world.pods.pop(late.pod_name).pod_uid)
+    if made == "Pods let go":
+        world.settle()
+    suspended(world)
+    world.settle()
+    status = world.jobs["uid-j"].status
+
+    assert (world.live(), world.memo.used_milli["local"]) == ([], 0)
+    assert status.pending is not None
+    assert status.pending.reason == "Suspended"
+
+    suspended(world, until=False)
+    run_to_the_end(world)
+
+    assert world.state("j") == "SUCCEEDED"
+    assert world.starts == [("j", 0, 1), ("j", 0, 2)]
+
+
+def test_a_gang_whose_main_node_runs_goes_on_when_it_is_suspended() -> None:
+    world = world_of()
+    world.submit(job("j", jobDefinition="gang"))
+    for _ in range(2):
+        world.settle()
+        play(world)
+    suspended(world)
+    run_to_the_end(world)
+
+    assert (world.state("j"), world.starts) == ("SUCCEEDED", [("j", 0, 1)])
+
+
 def limited() -> World:
     """A gang in the first of two environments that is tried in the other after a minute."""
     world = world_of()

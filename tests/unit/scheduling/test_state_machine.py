@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.lifecycle.attempt import Phase, PodAttempt, StartError
+from batch_operator.lifecycle.children import REQUEUES_MAX
 from batch_operator.lifecycle.outcomes import FAILED_TO_START
 from batch_operator.lifecycle.stops import Policy
 from batch_operator.scheduling.cycle import run_cycle
@@ -116,7 +118,14 @@ class Story(RuleBasedStateMachine):
         if outcome is not None and pod.start_error:
             self.model.forget(self.name_of(pod), pod.index)  # it counted when it could not start
         elif outcome is not None:
-            self.model.end(self.name_of(pod), pod.index, outcome)
+            self.model.end(self.name_of(pod), pod.index, self.as_marked(pod, outcome))
+
+    def as_marked(self, pod: PodAttempt, outcome: Outcome) -> Outcome:
+        """What was ended counts by its mark, if it has one and nothing else was up by then."""
+        is_ended = (pod.deleting or outcome.is_stopped) and outcome.exit_code != 0
+        if pod.requeued is None or not is_ended or self.is_overdue(pod):
+            return outcome
+        return replace(outcome, is_stopped=False, is_requeued=True)
 
     @rule(exit_codes=st.lists(st.sampled_from([0, 0, 1, 42]), min_size=1, max_size=4))
     def all_pods_go_on(self, exit_codes: list[int]) -> None:
@@ -132,7 +141,8 @@ class Story(RuleBasedStateMachine):
     def a_pod_is_deleted(self, which: int) -> None:
         pod = self.healthy()[which % len(self.healthy())]
         if outcome := self.world.delete(pod):
-            self.model.end(self.name_of(pod), pod.index, outcome)
+            requeued = replace(outcome, is_requeued=pod.requeued is not None)
+            self.model.end(self.name_of(pod), pod.index, requeued)
 
     @precondition(lambda self: self.on_nodes())
     @rule(which=WHICH)
@@ -192,8 +202,12 @@ class Story(RuleBasedStateMachine):
         counts = self.world.end(mutation, arrives=arrives)
         if isinstance(mutation, StartAttempt) and not counts:
             self.model.forget(mutation.job.name, mutation.index)
-        if isinstance(mutation, StopPod) and counts and mutation.pod.node_name is None:
-            outcome = Outcome(None, FAILED_TO_START, is_stopped=True)
+        is_stop = isinstance(mutation, StopPod) and not mutation.requeue
+        if is_stop and counts and mutation.pod.node_name is None:
+            is_requeued = mutation.pod.requeued is not None
+            outcome = Outcome(
+                None, FAILED_TO_START, is_stopped=not is_requeued, is_requeued=is_requeued
+            )
             self.model.end(self.name_of(mutation.pod), mutation.pod.index, outcome)
         self.promises_hold()
 
@@ -286,10 +300,14 @@ class Story(RuleBasedStateMachine):
         match mutation:
             case StartAttempt(job=started, index=index, number=number):
                 self.model.start(started.name, index, number)
+            case StopPod(pod=pod, requeue=str()):
+                assert self.model.jobs[self.name_of(pod)].spec.suspend
+                assert pod.node_name is None
             case StopPod(pod=pod):
                 known = self.model.jobs[self.name_of(pod)]
                 is_spared = known.spec.cancel and not known.spec.terminate and pod.node_name
-                assert (known.is_stopped and not is_spared) or self.is_overdue(pod)
+                is_due = self.is_overdue(pod) or pod.requeued is not None
+                assert (known.is_stopped and not is_spared) or is_due
             case ReleasePod(pod=pod):
                 name = self.name_of(pod)
                 known, status = self.model.jobs[name], self.world.jobs[f"uid-{name}"].status
@@ -340,7 +358,10 @@ class Story(RuleBasedStateMachine):
             wide = self.model.jobs[name].spec.job_definition == "wide"
             assert free < (2000 if wide else 1000), f"{name} could run"
         for pod in live:
-            spec = self.model.jobs[self.name_of(pod)].spec
+            known = self.model.jobs[self.name_of(pod)]
+            spec = known.spec
+            may_wait = not spec.suspend or known.requeues[pod.index] >= REQUEUES_MAX
+            assert may_wait or pod.node_name is not None
             assert pod.stopping or pod.deleting or not (spec.terminate or self.is_overdue(pod))
 
 

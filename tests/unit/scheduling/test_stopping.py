@@ -12,7 +12,7 @@ from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.memo import Memo
 from batch_operator.scheduling.mutations import StopPod
 from support.builders import definition, definition_spec, job
-from support.world import World
+from support.world import CrashError, World
 
 PREEMPTED = "Preempted: for job urgent"
 
@@ -119,6 +119,91 @@ def test_a_suspended_job_starts_nothing_until_it_is_released() -> None:
     run(world)
 
     assert world.state("a") == "SUCCEEDED"
+
+
+def test_what_waits_for_a_node_is_taken_back_when_its_job_is_suspended() -> None:
+    """Child 0 has a node and goes on; child 1 would start as soon as it had one."""
+    world = World()
+    world.submit(job("a", arrayProperties={"size": 2}))
+    world.settle()
+    first, second = world.live()
+    world.move(first, Phase.RUNNING, node_name="node", bound_at=world.now)
+    change(world, "a", suspend=True)
+    world.settle()
+
+    assert world.live() == [world.pods[first.pod_name]]
+    assert array(world) == {"runnable": "1", "running": "0"}
+    assert world.pods[second.pod_name].deleting
+
+    change(world, "a", suspend=False)
+    run(world)
+
+    assert world.state("a") == "SUCCEEDED"
+    assert world.starts == [("a", 0, 1), ("a", 1, 1), ("a", 1, 2)]
+
+
+def test_a_job_that_is_suspended_while_it_waits_for_a_node_says_so_and_loses_no_try() -> None:
+    world = World()
+    world.submit(job("a"))
+    world.settle()
+    change(world, "a", suspend=True)
+    world.cycle()
+    world.cycle()
+    at_once = world.jobs["uid-a"].status.pending
+    world.settle()
+    later = world.jobs["uid-a"].status
+
+    assert at_once is not None
+    assert at_once.reason == "Suspended"
+    assert (later.state, later.pending) == ("RUNNABLE", at_once)
+    assert [one.status_reason for one in later.attempts] == [
+        "Suspended: spec.suspend was set before a node had it"
+    ]
+
+    change(world, "a", suspend=False)
+    run(world)
+
+    assert world.state("a") == "SUCCEEDED"
+
+
+def test_a_job_can_be_suspended_ten_times_while_it_waits_for_a_node() -> None:
+    """Then its Pod stays, and starts: the next time would cost it a try."""
+    world = World()
+    world.submit(job("a"))
+    for _ in range(11):
+        change(world, "a", suspend=False)
+        world.settle()
+        change(world, "a", suspend=True)
+        world.settle()
+    pending = world.jobs["uid-a"].status.pending
+
+    assert [one.number for one in world.live()] == [11]
+    assert pending is not None
+    assert pending.reason == "WaitingForNode"
+
+
+def test_whatever_the_operator_forgets_a_suspension_is_counted_once() -> None:
+    calm = 0
+    for k in range(30):
+        world = World()
+        world.submit(job("a", arrayProperties={"size": 2}))
+        world.settle()
+        change(world, "a", suspend=True)
+        world.crash_before = world.writes + k
+        try:
+            world.settle()
+        except CrashError:
+            world.crash_before = None
+            world.restart()
+            world.settle()
+        else:
+            world.crash_before, calm = None, calm + 1
+        change(world, "a", suspend=False)
+        run(world)
+
+        assert world.state("a") == "SUCCEEDED", k
+        assert len(world.starts) == 4, k
+    assert 0 < calm < 30
 
 
 def test_an_attempt_that_runs_too_long_is_stopped_and_not_retried() -> None:

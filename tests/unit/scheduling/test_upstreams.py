@@ -11,8 +11,9 @@ from batch_operator.api.array_rows import ArrayIndexes
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import ArrayStatus, BatchJobStatus, JobState
 from batch_operator.lifecycle.dependencies import gate
-from batch_operator.lifecycle.evaluate import passed_in, upstream_of
+from batch_operator.lifecycle.evaluate import upstream_of
 from batch_operator.lifecycle.stops import Policy
+from batch_operator.lifecycle.stored_counts import passed_in
 from batch_operator.scheduling import upstreams
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.upstreams import Upstreams

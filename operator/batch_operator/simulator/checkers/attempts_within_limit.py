@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from batch_operator.api import meta
 from batch_operator.api.index_set import IndexSet
 from batch_operator.cluster.client import BATCH_JOBS, PODS
-from batch_operator.lifecycle.children import REQUEUES_MAX
-from batch_operator.lifecycle.outcomes import MOVED, PREEMPTED, REJECTED
 from batch_operator.simulator.checkers.checker import (
     AttemptPod,
     End,
@@ -17,7 +14,7 @@ from batch_operator.simulator.checkers.checker import (
     attempt_pod,
     title,
 )
-from batch_operator.simulator.kubelet import REJECTIONS
+from batch_operator.simulator.checkers.requeues import Requeues
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,11 +31,12 @@ class AttemptsWithinLimit:
         self._jobs: dict[str, Mapping[str, Any]] = {}
         self._revisions = Revisions()
         self._numbers: dict[tuple[str, int], set[int]] = defaultdict(set)
-        self._requeued: dict[tuple[str, int], set[str]] = defaultdict(set)
+        self._requeues = Requeues()
 
     def see(self, write: Write) -> Iterable[str]:
         value = write.object
         self._revisions.see(write)
+        self._requeues.see(write)
         if write.resource is BATCH_JOBS:
             uid = value["metadata"]["uid"]
             self._jobs[uid] = value
@@ -46,16 +44,11 @@ class AttemptsWithinLimit:
                 status = value.get("status", {})
                 for index, used in _used(status):
                     self._numbers[uid, index].update(range(1, used + 1))
-                for index, times in _requeues(status):
-                    self._requeued[uid, index].update(f"before {n}" for n in range(times))
             yield from _rows(value)
         elif write.resource is PODS:
             pod = attempt_pod(value)
             if pod is None or pod.job_uid not in self._jobs:
                 return
-            is_requeued = meta.ANNOTATION_REQUEUED in value["metadata"].get("annotations", {})
-            if is_requeued or value.get("status", {}).get("reason") in REJECTIONS:
-                self._requeued[pod.child].add(pod.name)
             if write.is_creation:
                 yield from self._started(pod, value)
 
@@ -65,7 +58,7 @@ class AttemptsWithinLimit:
         if pod.number > max(numbers, default=0) + 1:
             yield f"Pod {pod.name} is attempt {pod.number}, but the last one was {len(numbers)}"
         numbers.add(pod.number)
-        limit = self._limit(job, value) + min(len(self._requeued[pod.child]), REQUEUES_MAX)
+        limit = self._limit(job, value) + self._requeues.of(pod.child)
         if pod.number > limit:
             yield f"{title(job)} index {pod.index}: attempt {pod.number} of {limit}"
 
@@ -87,22 +80,6 @@ def _used(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
     for row in (status.get("array") or {}).get("attempts", ()):
         for index in IndexSet.parse(row["indexes"]):
             yield index, row["attempts"]
-
-
-def _requeues(status: Mapping[str, Any]) -> Iterable[tuple[int, int]]:
-    """Index and number of attempts that cost no try, likewise."""
-    rows = status.get("attempts", ())
-    if requeued := sum(
-        row.get("statusReason", "").startswith((PREEMPTED, MOVED))
-        or row.get("reason", "").startswith(REJECTED)
-        for row in rows
-    ):
-        yield 0, requeued
-    times: Counter[int] = Counter()
-    array = status.get("array") or {}
-    for row in (*array.get("preempted", ()), *array.get("moved", ())):
-        times.update(dict.fromkeys(IndexSet.parse(row["indexes"]), row["times"]))
-    yield from times.items()
 
 
 def _rows(job: Mapping[str, Any]) -> Iterable[str]:
