@@ -114,6 +114,23 @@ def test_cancelling_an_array_ends_the_children_that_have_not_started() -> None:
     assert played.at("FAILED", "a") >= played.at("SUCCEEDED", "a", 3)
 
 
+@rule("cancel.child")
+def test_children_are_ended_by_their_indexes_and_their_siblings_go_on() -> None:
+    """Cancelling and terminating jobs: CancelJob and TerminateJob, children of array jobs."""
+    some = {"cancel": {**NO, "indexes": "1,4"}, "terminate": {"reason": "stuck", "indexes": "0"}}
+    played = play(
+        {"a": {"arrayProperties": {"size": 6}, "retryStrategy": {"attempts": 3}}},
+        max_vcpus=2,
+        behaviors=[{"index": 0, "runtime": "9h"}, {"runtime": "60s"}],
+        events=[later("30s", **some)],
+    )
+    failures = {one["statusReason"]: one["indexes"] for one in played.final("a")["failures"]}
+
+    assert played.counts("a") == {"SUCCEEDED": 4, "FAILED": 2}
+    assert failures == {"stuck": "0", "not needed": "4"}  # 1 had started
+    assert played.reason("a") == "Array Child Job failed"
+
+
 @rule("cancel.reason")
 def test_a_request_needs_a_reason_of_at_most_1024_characters() -> None:
     """Cancelling and terminating jobs: reason."""

@@ -55,6 +55,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job("bad", "d", arrayProperties={"size": 10_001}),
         "less than or equal to 10000",
     ),
+    "children of a job that is no array are cancelled": (
+        job("bad", "d", cancel={"reason": "no", "indexes": "1"}),
+        "cancel.indexes names children of an array, and this job is none: leave it out",
+    ),
     "array with indexes and rerunFailedOf": (
         job("bad", "d", arrayProperties={"indexes": "0-2", "rerunFailedOf": "a"}),
         "indexes or both, or nothing but rerunFailedOf",

@@ -31,6 +31,7 @@ from batch_operator.api.common import (
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.cost import JobCost, Money
 from batch_operator.api.index_set import MAX_INDEX
+from batch_operator.api.requests import StopRequest, fixed, of_array, one_way
 
 
 class JobState(StrEnum):
@@ -178,41 +179,15 @@ class NodeOverrides(Model):
     )
 
 
-class StopRequest(Model):
-    """A request to end the job."""
-
-    reason: str = Field(
-        min_length=1, max_length=1024, description="Why; it becomes the job's statusReason."
-    )
-
-
-def _fixed(field: str, *, required: bool = False) -> tuple[str, str]:
-    """A rule that a field of spec can be neither changed, nor added, nor removed."""
-    same = f"self.{field} == oldSelf.{field}"
-    rule = (
-        same
-        if required
-        else f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same})"
-    )
-    return rule, f"{field} cannot be changed once the job is submitted: submit a new job"
-
-
-def _one_way(field: str) -> tuple[str, str]:
-    return (
-        f"!has(oldSelf.{field}) || has(self.{field})",
-        f"a {field} request cannot be taken back: submit a new job",
-    )
-
-
 class BatchJobSpec(Model):
     """What to run and how. Only schedulingPriority, suspend, cancel and terminate can change."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            _fixed("jobQueue", required=True),
-            _fixed("jobDefinition", required=True),
+            fixed("jobQueue", required=True),
+            fixed("jobDefinition", required=True),
             *(
-                _fixed(field)
+                fixed(field)
                 for field in (
                     "jobName",
                     "parameters",
@@ -227,8 +202,10 @@ class BatchJobSpec(Model):
                     "ttlSecondsAfterFinished",
                 )
             ),
-            _one_way("cancel"),
-            _one_way("terminate"),
+            one_way("cancel"),
+            one_way("terminate"),
+            of_array("cancel"),
+            of_array("terminate"),
         )
     )
 
@@ -294,10 +271,11 @@ class BatchJobSpec(Model):
         "waits for one is deleted, at the cost of no try, ten times for each child.",
     )
     cancel: StopRequest | None = Field(
-        default=None, description="End the job unless it has started."
+        default=None, description="End the job, or children of it, unless they have started."
     )
     terminate: StopRequest | None = Field(
-        default=None, description="End the job whatever its state, stopping its containers."
+        default=None,
+        description="End the job, or children of it, whatever their state, stopping containers.",
     )
 
 

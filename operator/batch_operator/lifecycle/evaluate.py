@@ -43,7 +43,14 @@ from batch_operator.lifecycle.limits import (
 )
 from batch_operator.lifecycle.members import awaited_array, told_size
 from batch_operator.lifecycle.plan import INVALID_STATUS_REASON, Invalid, Plan
-from batch_operator.lifecycle.stops import Policy, Stop, review, stop_by_limit, stop_of
+from batch_operator.lifecycle.stops import (
+    Policy,
+    Stop,
+    review,
+    stop_by_limit,
+    stop_of,
+    stops_of_children,
+)
 from batch_operator.lifecycle.stored_counts import counted_in
 from batch_operator.lifecycle.surroundings import NOWHERE
 from batch_operator.lifecycle.suspension import with_suspended
@@ -200,11 +207,10 @@ def evaluate(
     gangs = gangs_of(attempts)
     groups = plan.groups if isinstance(plan, Plan) else ()
     deciders = deciding(attempts, gangs)
-    reviewed = review(deciders, stop, timeout, policy, now, limits)
+    reviewed = review(deciders, stop, timeout, policy, now, limits, stops_of_children(job.spec))
     reviewed = with_interrupted(reviewed, attempts, around.going)
     reviewed = _with_unstarted(reviewed, [] if stop else gangs, groups, refusal, around.gone, now)
-    if job.spec.suspend:
-        reviewed = with_suspended(reviewed, deciders, stored.pinned)
+    reviewed = with_suspended(reviewed, deciders if job.spec.suspend else (), stored.pinned)
     children = children_of(stored, deciders, retry, reviewed.verdicts)
     knows_members = gate.members is not None or awaited_array(job) is None
     waits = _waits(limits, job, children, gate, knows_members=knows_members)
@@ -213,12 +219,10 @@ def evaluate(
     children, doom, stop = _doomed(job.spec, children, plan, gate, stop, refusal)
     gated = children.waiting - gate.open
     held = refusal if refusal and now < refusal.retry_at else None
-    gate_hold = gate.hold if (gated or not knows_members) and gated == children.waiting else None
-    values_hold = plan.hold if isinstance(plan, Plan) and children.waiting - gated else None
+    own_hold = _children_hold(plan, gate, children, knows_members=knows_members)
     counted = stored.used(0)
     over = [one for one in gangs if is_over(one, counted, reviewed.verdicts, reviewed.to_stop)]
-    hold = _hold(job, plan, gate_hold or values_hold, queue_hold, held, stop)
-    hold = hold or _gang_hold(over)
+    hold = _hold(job, plan, own_hold, queue_hold, held, stop) or _gang_hold(over)
     limit = 0 if hold or job.deleting else _start_limit(job.spec, children, gated, refusal)
     may_begin = stop is None and not job.spec.suspend and not job.deleting
     last = gangs[-1] if gangs and gangs[-1] not in over else None
@@ -347,6 +351,8 @@ def _doomed(
 
     So many may fail by this that the job is stopped, and with it the rest.
     """
+    for indexes, one in stops_of_children(spec):
+        children = doomed(children, indexes, (None, None, one.status_reason))
     causes: list[tuple[Doom, IndexSet]] = []
     if stop:
         causes.append((Doom(stop.status_reason, stop.token, stop.message), children.waiting))
@@ -361,6 +367,16 @@ def _doomed(
         stop = found
         children = doomed(children, children.waiting, (None, None, stop.status_reason))
     return children, causes[0][0] if causes else None, stop
+
+
+def _children_hold(
+    plan: Plan | Hold | Invalid, gate: Gate, children: Children, *, knows_members: bool
+) -> Hold | None:
+    """Why none of the children that wait may start: their dependencies, or values to come."""
+    gated = children.waiting - gate.open
+    if gate.hold and (gated or not knows_members) and gated == children.waiting:
+        return gate.hold
+    return plan.hold if isinstance(plan, Plan) and children.waiting - gated else None
 
 
 def _hold(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.api.index_set import MAX_INDEX, IndexSet
 from batch_operator.api.job import JobState
 from batch_operator.api.job_queue import TimeLimitAction
 from batch_operator.lifecycle.attempt import Phase
@@ -30,15 +31,18 @@ from batch_operator.lifecycle.limits import (
 from batch_operator.lifecycle.outcomes import FAILED_TO_START, MOVED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from batch_operator.api.common import Timeout
     from batch_operator.api.job import BatchJobSpec
+    from batch_operator.api.requests import StopRequest
     from batch_operator.lifecycle.attempt import PodAttempt, StartError
     from batch_operator.lifecycle.children import Counted
     from batch_operator.lifecycle.limits import Due
 
 SLOW_FACTOR = 10
+DIGITS_MAX = 9
+"""So many of an index are read; whoever writes more means all that there are."""
 TIMED_OUT = "Job attempt duration exceeded timeout"
 
 
@@ -78,12 +82,9 @@ class Review:
 
 def stop_of(spec: BatchJobSpec, counted: Counted) -> Stop | None:
     """Whether and why the job is being ended, by what is stored."""
-    if spec.terminate is not None:
-        reason = spec.terminate.reason
-        return Stop(reason, "Terminated", f"terminated: {reason}")
-    if spec.cancel is not None:
-        reason = spec.cancel.reason
-        return Stop(reason, "Cancelled", f"cancelled: {reason}", spares_started=True)
+    for request, stop in _requests(spec):
+        if request.indexes is None:
+            return stop
     # Before the limit on failures: what it ends has failed, and may be more than that allows.
     if exceeded := next(filter(None, map(limit_behind, counted.failures)), None):
         return _limit_stop(exceeded)
@@ -92,6 +93,33 @@ def stop_of(spec: BatchJobSpec, counted: Counted) -> Stop | None:
         reason = f"Array stopped: more than maxFailedIndexes {limit} children failed"
         return Stop(reason, "MaxFailedIndexesExceeded", reason)
     return None
+
+
+def stops_of_children(spec: BatchJobSpec) -> list[tuple[IndexSet, Stop]]:
+    """The children of an array that are being ended by themselves, and why."""
+    return [
+        (_named(request.indexes), stop)
+        for request, stop in _requests(spec)
+        if request.indexes is not None
+    ]
+
+
+def _requests(spec: BatchJobSpec) -> Iterator[tuple[StopRequest, Stop]]:
+    if spec.terminate is not None:
+        reason = spec.terminate.reason
+        yield spec.terminate, Stop(reason, "Terminated", f"terminated: {reason}")
+    if spec.cancel is not None:
+        reason = spec.cancel.reason
+        yield spec.cancel, Stop(reason, "Cancelled", f"cancelled: {reason}", spares_started=True)
+
+
+def _named(intervals: str) -> IndexSet:
+    """The indexes; an interval may be written the wrong way round, and go on beyond all indexes."""
+    found = IndexSet()
+    for one in intervals.split(","):
+        ends = sorted(min(int(end[:DIGITS_MAX]), MAX_INDEX) for end in one.split("-"))
+        found |= IndexSet.range(ends[-1] + 1) - IndexSet.range(ends[0])
+    return found
 
 
 def stop_by_limit(found: Iterable[Due], now: datetime) -> Stop | None:
@@ -111,14 +139,17 @@ def review(
     policy: Policy,
     now: datetime,
     limits: TimeLimits = NO_LIMITS,
+    of_children: Sequence[tuple[IndexSet, Stop]] = (),
 ) -> Review:
-    """Judge every attempt of a job."""
+    """Judge every attempt of a job; `of_children`, see `stops_of_children`."""
+    of_job = stop
     verdicts: dict[str, PodAttempt] = {}
     to_stop: list[PodAttempt] = []
     to_move: list[tuple[PodAttempt, str]] = []
     deadlines: list[datetime | None] = []
-    is_bounded = bool(stop or timeout or limits is not NO_LIMITS)
+    is_bounded = bool(of_job or of_children or timeout or limits is not NO_LIMITS)
     for attempt in attempts:
+        stop = of_job or next((one for those, one in of_children if attempt.index in those), None)
         if attempt.phase.ended:
             judged = _judged(attempt, stop, timeout, limits)
             if judged is not attempt:

@@ -125,6 +125,7 @@ class Dispatch:
         """
         walk = Walk(backlog, standing)
         blocked: Blocked | None = None
+        served: Lot | None = None
         aside: dict[Ask, Blocked] = {}
         while self.budget > 0 and (lot := walk.next()) is not None:
             wanted = min(
@@ -156,31 +157,31 @@ class Dispatch:
                         turns=walk.turns(TURNS_MAX),
                         kept_for=kept_for,
                     )
-                    if make_room(blocked):
-                        self._ask_behind(lot, backlog, environments, usable, make_room)
-                    elif backfill:
+                    served = lot if make_room(blocked) else None
+                    if backfill and served is None:
                         self.room.reserve(lot.uid, ask, order, usable, self.releases(), self.now)
                 if not backfill:
                     break
                 walk.pass_over(lot, lambda one: self.room.could_fit(one, environments, usable))
+        self._ask_behind(served, backlog, environments, usable, make_room)
         return [*([blocked] if blocked is not None else []), *aside.values()]
 
     def _ask_behind(
         self,
-        head: Lot,
+        head: Lot | None,
         backlog: Backlog,
         environments: Sequence[Environment],
         usable: float,
         make_room: Callable[[Blocked], bool],
     ) -> None:
-        """Have room made for those behind the head as well, in order, as long as it can be.
+        """Have room made for those behind a head for which it is, in order, as long as it can be.
 
         Or single jobs would wait one after the other for what others are ended for. Which share
         has its turn then is not known yet where there are several.
         """
-        line = backlog.lines[head.share]
-        if len(backlog.lines) > 1:
+        if head is None or len(backlog.lines) > 1:
             return
+        line = backlog.lines[head.share]
         first = bisect_right(line.places, head.place)
         for place in line.places[first : first + ROOM_ASKS_MAX]:
             lot = backlog.lots[place]

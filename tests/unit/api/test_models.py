@@ -149,8 +149,8 @@ SPECS: dict[str, tuple[type[Model], list[dict[str, Any]]]] = {
                 "timeout": {"attemptDurationSeconds": 60},
                 "ttlSecondsAfterFinished": 0,
                 "suspend": True,
-                "cancel": {"reason": "not needed"},
-                "terminate": {"reason": "wrong input"},
+                "cancel": {"reason": "not needed", "indexes": "0-2,5"},
+                "terminate": {"reason": "wrong input", "indexes": "7"},
             },
             {
                 "jobQueue": "main",

@@ -23,6 +23,7 @@ from batch_operator.lifecycle.stops import (
     review,
     stop_by_limit,
     stop_of,
+    stops_of_children,
 )
 from support.builders import START, attempt, job
 
@@ -384,3 +385,28 @@ def test_a_pod_is_moved_when_it_has_waited_for_as_long_as_it_may_and_not_before(
         "Moved to the next compute environment: in local no node took it for 30 s"
     ]
     assert late.look_again_at is None
+
+
+@pytest.mark.parametrize(
+    ("indexes", "named"),
+    [("1,4-5", "1,4-5"), ("5-3", "3-5"), ("99998-4000000000000", "99998-99999"), ("7-7", "7")],
+)
+def test_children_are_named_by_intervals_whichever_way_round(indexes: str, named: str) -> None:
+    spec = job(arrayProperties={"size": 9}, cancel={"reason": "no more", "indexes": indexes}).spec
+    [(found, stop)] = stops_of_children(spec)
+
+    assert str(found) == named
+    assert stop == CANCEL
+    assert stop_of(spec, Counted(IndexSet.range(9))) is None
+
+
+def test_a_child_that_is_to_be_terminated_and_cancelled_is_terminated() -> None:
+    both = {
+        "terminate": {"reason": "no more", "indexes": "1"},
+        "cancel": {"reason": "no", "indexes": "0-1"},
+    }
+    of_children = stops_of_children(job(arrayProperties={"size": 3}, **both).spec)
+    live = [attempt(Phase.RUNNING, index=index) for index in range(3)]
+    found = review(live, None, None, Policy(), START, of_children=of_children)
+
+    assert [one.index for one in found.to_stop] == [1]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from batch_operator.simulator.api_server import Write
 
 
+_NOT_ASKED = {"indexes": ""}
+
+
 class NoStartAfterCancel:
     """`notice_s` is how long the operator may take to learn of the request."""
 
@@ -65,4 +68,8 @@ def _request(job: Mapping[str, Any]) -> str | None:
     if "deletionTimestamp" in job["metadata"]:
         return "delete"
     spec = job["spec"]
-    return next((one for one in ("cancel", "terminate", "suspend") if spec.get(one)), None)
+    if spec.get("suspend"):
+        return "suspend"
+    # Of children that are ended by themselves no Pod tells here.
+    whole = (one for one in ("cancel", "terminate") if "indexes" not in spec.get(one, _NOT_ASKED))
+    return next(whole, None)
