@@ -285,8 +285,12 @@ def test_only_the_lines_of_its_indexes_matter_to_an_array() -> None:
     ]
 
 
-def test_nothing_starts_before_it_is_recorded_which_lines_the_children_get() -> None:
-    found = values_of(array_of({"configMap": CONFIG_MAP}, 2), read("a", "b"))
+@pytest.mark.parametrize("status", [BatchJobStatus(), BatchJobStatus(array=ArrayStatus(size=2))])
+def test_nothing_starts_before_it_is_recorded_which_lines_the_children_get(
+    status: BatchJobStatus,
+) -> None:
+    one = replace(array_of({"configMap": CONFIG_MAP}, 2), status=status)
+    found = values_of(one, read("a", "b"))
 
     assert isinstance(found, Values)
     assert found.hold == Hold(

@@ -84,6 +84,12 @@ def test_a_clock_that_is_further_ahead_is_not_believed() -> None:
     assert plausible(told, NOW).stopped_at == told.started_at
 
 
+def test_of_an_attempt_that_was_only_asked_for_nothing_is_told_yet() -> None:
+    asked_for = attempt(Phase.ASSUMED, node_name=None, started_at=None)
+
+    assert plausible(asked_for, NOW) is asked_for
+
+
 @pytest.mark.parametrize("odd", ODD)
 def test_a_job_with_a_timeout_is_not_stopped_by_a_wrong_clock(odd: datetime) -> None:
     world = World()
