@@ -108,6 +108,8 @@ class Reflector(Generic[T]):
         self._label_selector = label_selector
         self._backoff = backoff or Backoff()
         self._resource_version = ""
+        self._has_expired = False
+        """A version was too old, and no watch has told of anything since."""
         self._alive_at = clock.monotonic()
 
     @property
@@ -127,8 +129,8 @@ class Reflector(Generic[T]):
                 # is the last thing that an API server in trouble (429) needs.
                 if 400 <= error.status < 500 and not error.is_retryable:
                     self._resource_version = ""
-                if error.is_gone and not self._backoff.failures:
-                    self._backoff.next_delay_s()  # at once, but only the first time
+                if error.is_gone and not self._has_expired:
+                    self._has_expired = True  # list at once, but only the first time
                 else:
                     await self._pause(error)
 
@@ -195,6 +197,7 @@ class Reflector(Generic[T]):
                 case kind:
                     self._take(kind, event.object)
             self._backoff.reset()
+            self._has_expired = False
         if self._clock.monotonic() - begun < WATCH_LIFE_MIN_S:
             raise ApiError(0, "WatchEnded", "the watch ended as soon as it began")
 

@@ -222,6 +222,16 @@ async def test_the_first_expiry_is_answered_at_once(mirror: Mirror) -> None:
     assert mirror.api.times("list") == [0, 3]
 
 
+async def test_after_a_long_outage_the_expiry_is_answered_at_once_too(mirror: Mirror) -> None:
+    """The server is back, and what is known is as old as its outage was long."""
+    mirror.api.will("list", page(version=7), page(version=8))
+    mirror.api.will("watch", *[Watch(NO_REPLY)] * 100, Watch(GONE))
+    await mirror.watched_from(600)
+    _, listed_again = mirror.api.times("list")
+
+    assert listed_again == mirror.api.times("watch")[100]
+
+
 async def test_versions_that_expire_again_and_again_do_not_become_a_busy_loop(
     mirror: Mirror,
 ) -> None:
