@@ -289,6 +289,44 @@ def test_an_array_under_way_takes_the_time_that_it_takes(at_s: float) -> None:
     assert rest == pytest.approx(whole - at_s, abs=runs_s / 3)
 
 
+def test_children_are_in_the_environments_in_front_of_the_latests_too() -> None:
+    """Of two that run the latest is known to run in the second of two environments."""
+    snapshot = busy()
+    first = json.loads(json.dumps(job_of(snapshot, "local")))
+    first["metadata"].update(name="first", uid="0e0c0f6e-9999")
+    first["spec"]["maxvCpus"] = 1
+    snapshot["items"].append(first)
+    job_of(snapshot, "main")["spec"]["computeEnvironmentOrder"].append(
+        {"order": 0, "computeEnvironment": "first"}
+    )
+    array = job_of(snapshot, "frame-4")
+    array["spec"]["arrayProperties"] = {"size": 2}
+    array["status"] = {
+        **array["status"],
+        "state": "PENDING",
+        "attempts": [],
+        "array": {
+            "size": 2,
+            "statusSummary": {"RUNNING": 2},
+            "indexes": {"running": "0-1"},
+        },
+    }
+    played = went_on(snapshot, {"job": "frame-4", "runtime": "2m"}, {"runtime": "1s"})
+
+    where = {job: one for job, one in started_in(played).items() if job != "frame-4"}
+    assert set(where.values()) == {"local"}  # the only one with room, as long as both run
+    assert len(where) == 5
+
+
+def started_in(played: Played) -> dict[str, str | None]:
+    """Where jobs started."""
+    return {
+        one.job: one.environment
+        for one in played.outcome.transitions
+        if one.after is JobState.STARTING
+    }
+
+
 def test_a_first_round_that_runs_goes_on_to_the_second() -> None:
     """Children of which none has ended started with the first: nothing is run twice."""
     path = ROOT / "examples" / "scenarios" / "priorities.yaml"

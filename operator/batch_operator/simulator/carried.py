@@ -11,6 +11,7 @@ in the middle of a large array, and late or early by up to a run time in one tha
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -45,7 +46,7 @@ from batch_operator.scheduling.suitability import needs_of
 from batch_operator.simulator.job_controller import node_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec
@@ -86,17 +87,19 @@ def carry_on(
     for job in world.jobs:
         _stand_in(server, job)
     resumption = _Resumption(server, scheduler, kubelet, jobs)
-    for job in world.jobs:
+    # Where a child runs is a guess: what is known to run somewhere has its room there first.
+    for job in sorted(world.jobs, key=lambda one: one.status.array is not None):
         counted = counted_in(job)
         lives = list(_lives(job, counted, server.calendar))
         plan = world.plan(job) if lives else None
         if plan is None:
             continue
         for live in lives:
-            environment = world.place(job, live, plan)
+            start_in = partial(_start, job, counted, plan, live)
+            has_room = partial(resumption.has_room, start_in)
+            environment = world.place(job, live, plan, has_room)
             if environment is not None:
-                start = _start(job, counted, plan, live, environment)
-                resumption(start, live)
+                resumption(start_in(environment), live)
 
 
 def _stand_in(server: ApiServer, job: Job) -> None:
@@ -155,6 +158,12 @@ class _Resumption:
         alone = self._server.create(PODS, namespace, pod(start), ACTOR, at_s=since_s).object
         if live.state is not JobState.RUNNABLE:
             self._resume(alone, live.state, since_s)
+
+    def has_room(
+        self, start_in: Callable[[Environment], StartAttempt], environment: Environment
+    ) -> bool:
+        """Whether a node of an environment could take such an attempt now."""
+        return self._scheduler.has_room(pod(start_in(environment))["spec"])
 
     def _run_gang(self, jobs: Iterable[Json], since_s: float) -> None:
         """The main node first, as ever: the others are told its address."""
@@ -231,14 +240,22 @@ class _World:
         lines = lines_of(found.get("data", {}).get(source[2], ""))
         return Read(lines or None, Hold(Reason.PARAMETERS_NOT_READY, "it has no such lines"))
 
-    def place(self, job: Job, live: _Live, plan: Plan) -> Environment | None:
-        """Where the attempt runs: where its status says, else where its queue has room."""
+    def place(
+        self, job: Job, live: _Live, plan: Plan, has_room: Callable[[Environment], bool]
+    ) -> Environment | None:
+        """Where the attempt runs: where its status says, else where its queue has room.
+
+        An array's says it of the latest child: others are where there is room in front of that.
+        """
         queue = self._queues.get(job.spec.job_queue)
         order = queue.spec.compute_environment_order if queue else []
         ordered = [one.compute_environment for one in sorted(order, key=lambda one: one.order)]
-        for name in dict.fromkeys((live.environment, *ordered)):
-            environment = self._environments.get(name or "")
-            if environment is None:
+        where = live.environment or ""
+        is_child = job.status.array is not None and where in ordered
+        before = ordered[: ordered.index(where)] if is_child else []
+        for name in dict.fromkeys((*before, where, *ordered)):
+            environment = self._environments.get(name)
+            if environment is None or (name in before and not has_room(environment)):
                 continue
             held = held_milli(plan.milli_cpu, needs_of(plan), environment)
             if self._used[environment.name] + held <= capacity_milli(environment):
