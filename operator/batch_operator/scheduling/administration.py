@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ from batch_operator.scheduling.shares import Usage
 from batch_operator.scheduling.terms import offer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from collections.abc import Set as AbstractSet
     from datetime import datetime
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from batch_operator.lifecycle.plan import Definition
     from batch_operator.scheduling.faults import Fault
     from batch_operator.scheduling.memo import Memo
+    from batch_operator.scheduling.shares import ShareBook
     from batch_operator.scheduling.snapshot import (
         Consumable,
         Key,
@@ -288,7 +290,7 @@ def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
     factors = book.weights(policy or FairsharePolicy(), book.active(now))
     before = {row.share_identifier: row for row in queue.status.shares}
     rows: list[ShareStatus] = []
-    for share in sorted({*factors, *book.deleted})[:SHARES_MAX]:
+    for share in sorted(_largest({*factors, *book.deleted}, book, now)):
         deleted = book.deleted.get(share)
         row = ShareStatus(
             share_identifier=share,
@@ -305,6 +307,20 @@ def _shares(queue: Queue, snapshot: Snapshot, memo: Memo) -> list[ShareStatus]:
             row = known
         rows.append(row)
     return rows
+
+
+def _largest(shares: Collection[str], book: ShareBook, now: datetime) -> Collection[str]:
+    """Of more shares than a status holds those whose deleted jobs have used most.
+
+    Nothing else knows of that use after a restart. Then come those that hold most.
+    """
+    if len(shares) <= SHARES_MAX:
+        return shares
+
+    def order(share: str) -> tuple[float, int, str]:
+        return -book.usage_of_deleted(share, now), -book.held[share], share
+
+    return heapq.nsmallest(SHARES_MAX, shares, key=order)
 
 
 def _queue_problem(queue: Queue, snapshot: Snapshot, memo: Memo) -> str | None:

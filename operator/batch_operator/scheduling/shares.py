@@ -214,7 +214,7 @@ class ShareBook:
     def prune(self, now: datetime) -> None:
         """Forget what deleted jobs have used where nobody would notice."""
         for share, one in list(self.deleted.items()):
-            left = decayed(one.amount, (now - one.at).total_seconds(), self.half_life)
+            left = self.usage_of_deleted(share, now)
             if left < _FORGOTTEN and now - one.at >= self._window:
                 del self.deleted[share]
 
@@ -257,9 +257,13 @@ class ShareBook:
         mean_life = self.half_life / math.log(2)
         over = self._scale.usage(self._over[share], now)
         begun = self._scale.usage(self._begun[share], now)
-        deleted = self.deleted.get(share, Usage())
-        gone = decayed(deleted.amount, (now - deleted.at).total_seconds(), self.half_life)
+        gone = self.usage_of_deleted(share, now)
         return over + gone + max(0.0, mean_life * (self._running[share] - begun))
+
+    def usage_of_deleted(self, share: str, now: datetime) -> float:
+        """The part of it that jobs have used which exist no more."""
+        deleted = self.deleted.get(share, Usage())
+        return decayed(deleted.amount, (now - deleted.at).total_seconds(), self.half_life)
 
     def active(self, now: datetime) -> list[str]:
         """Shares with a job that is not over, or with use that a window has not wiped out.

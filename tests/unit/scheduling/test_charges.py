@@ -367,6 +367,27 @@ def test_more_shares_than_a_status_holds() -> None:
     assert status.shares[0].share_identifier == "share-000"
 
 
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [(1, {"zeta"}), (2, {"alpha", "zeta"}), (3, {"alpha", "gamma", "zeta"})],
+)
+def test_of_more_shares_than_a_status_holds_nobody_loses_much_by_his_name(
+    most: int, kept: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What deleted jobs have used comes first, and most of it before less; `gamma` holds a vCPU."""
+    monkeypatch.setattr("batch_operator.scheduling.administration.SHARES_MAX", most)
+    world = fair_world()
+    for share, seconds in (("alpha", 10), ("zeta", 100)):
+        submit(world, share, share)
+        run(world, seconds=seconds)
+        _delete(world, share)
+    submit(world, "holds", "gamma")
+    submit(world, "waits", "beta", dependsOn=[{"jobName": "holds"}])
+
+    assert rows(world).keys() == kept
+    assert agreed(world, "zeta") == pytest.approx(worth(100), abs=0.01)
+
+
 def waiting(world: World) -> list[PodAttempt]:
     return [one for one in world.live() if one.phase is Phase.UNBOUND]
 
