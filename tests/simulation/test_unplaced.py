@@ -70,6 +70,20 @@ def test_it_says_what_the_scheduler_said_and_when_it_is_tried_again() -> None:
     )
 
 
+def test_another_of_its_kind_is_runnable_too_and_says_the_same() -> None:
+    """It was SUBMITTED, though nothing but that was in its way; time limits passed it over."""
+    found = played(
+        {"wrong": {"jobDefinition": "typo"}, "right": {}},
+        events=[comes("20m", "another", jobDefinition="typo")],
+        behaviors=[{"runtime": "10m"}],
+        until="22m",
+    )
+
+    assert found.path("another") == ["SUBMITTED", "RUNNABLE"]
+    assert found.waits_for("another") == "Unschedulable"
+    assert (found.reason("another") or "").startswith("MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT")
+
+
 def test_what_nobody_else_can_use_it_keeps() -> None:
     found = played({"wrong": {"jobDefinition": "typo"}}, until="1h")
 

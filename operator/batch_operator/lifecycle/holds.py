@@ -74,6 +74,27 @@ class Reason(StrEnum):
     WAITING_FOR_NODE = "WaitingForNode"
 
 
+QUEUE_REASONS = frozenset(
+    {
+        Reason.BUDGET_SPENT,
+        Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
+        Reason.CONSUMABLE_RESOURCE_NOT_FOUND,
+        Reason.CONSUMABLE_RESOURCE_TOO_SMALL,
+        Reason.JOB_QUEUE_DISABLED,
+        Reason.JOB_QUEUE_NOT_READY,
+        Reason.JOB_RESOURCE_REQUIREMENT,
+        Reason.NAMESPACE_NOT_ALLOWED,
+        Reason.NO_COMPUTE_ENVIRONMENT,
+        Reason.POD_REFUSED,
+        Reason.SHARE_IDENTIFIER_MISSING,
+        Reason.SHARE_IDENTIFIER_NOT_USED,
+        Reason.SUSPENDED,
+        Reason.UNSCHEDULABLE,
+    }
+)
+"""Of jobs whose dependencies are met, which are RUNNABLE therefore."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """Why a job does not run now.

@@ -23,7 +23,7 @@ from batch_operator.api.job import (
 from batch_operator.lifecycle.array_parameters import source_of
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.gang import missing_pods
-from batch_operator.lifecycle.holds import Hold, Reason, capacity_reason
+from batch_operator.lifecycle.holds import QUEUE_REASONS, Hold, Reason, capacity_reason
 from batch_operator.lifecycle.limits import EXCEEDED, limit_behind
 from batch_operator.lifecycle.node_rows import node_rows
 from batch_operator.lifecycle.states import FINAL, may_follow
@@ -134,7 +134,7 @@ def _parent_state(idle: JobState) -> JobState:
 
 def _idle_state(look: Evaluation) -> JobState:
     """The state of a job, or of those children of an array, that no dependency and no Pod has."""
-    if look.hold is None or look.hold.reason in _QUEUE_HOLDS:
+    if look.hold is None or look.hold.reason in QUEUE_REASONS:
         return JobState.RUNNABLE
     # What the job should run is not known (any more): states are not walked backwards.
     stored = look.job.status
@@ -147,25 +147,6 @@ def _idle_state(look: Evaluation) -> JobState:
     if stored.state in {JobState.SUBMITTED, JobState.PENDING}:
         return stored.state
     return JobState.RUNNABLE
-
-
-_QUEUE_HOLDS = frozenset(
-    {
-        Reason.BUDGET_SPENT,
-        Reason.COMPUTE_ENVIRONMENT_MAX_RESOURCE,
-        Reason.CONSUMABLE_RESOURCE_NOT_FOUND,
-        Reason.CONSUMABLE_RESOURCE_TOO_SMALL,
-        Reason.JOB_QUEUE_DISABLED,
-        Reason.JOB_QUEUE_NOT_READY,
-        Reason.JOB_RESOURCE_REQUIREMENT,
-        Reason.NAMESPACE_NOT_ALLOWED,
-        Reason.NO_COMPUTE_ENVIRONMENT,
-        Reason.POD_REFUSED,
-        Reason.SHARE_IDENTIFIER_MISSING,
-        Reason.SHARE_IDENTIFIER_NOT_USED,
-        Reason.SUSPENDED,
-    }
-)
 
 
 def _waiting_reason(look: Evaluation, state: JobState, hold: Hold | None) -> str | None:
