@@ -7,8 +7,9 @@ from typing import Any
 from batch_operator.lifecycle.attempt import observed_attempt
 from conformance.rules import rule
 from support.builders import pod, pod_template
-from support.play import later, play
+from support.play import later, play, written
 
+KWOK = {"type": "kwok", "kwok": {"startUpSeconds": 60}}
 EXITED = "Essential container in task exited"
 
 
@@ -215,3 +216,21 @@ def test_a_job_that_a_time_limit_terminated_says_so() -> None:
     assert played.reason("a") == (
         "Terminated by JobStateTimeLimit action due to reason: ContainersStarting"
     )
+
+
+@rule("reasons.resource-requirement")
+def test_a_job_larger_than_every_instance_type_says_so() -> None:
+    """Status reasons: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT."""
+    types = [{"name": "c4", "vcpus": 4, "memory": "64Gi"}]
+    cloud = {"type": "MANAGED", "maxvCpus": 64, "instanceTypes": types, "provisioner": KWOK}
+    played = play(
+        {"large": {"jobDefinition": "large"}, "small": {}},
+        definitions={"large": {"podTemplate": pod_template(cpu="8")}},
+        queue={"computeEnvironmentOrder": [{"order": 1, "computeEnvironment": "cloud"}]},
+        others=[written("ComputeEnvironment", "cloud", cloud)],
+        until="1h",
+    )
+    code = (played.reason("large") or "").partition(" - ")[0]
+
+    assert (played.state("large"), played.state("small")) == ("RUNNABLE", "SUCCEEDED")
+    assert code == "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from support.play import Played
 
 CAPACITY = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+UNSUPPORTED = "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED"
 RUNS_LONG = {"job": "first", "runtime": "1h"}
 
 
@@ -47,6 +48,13 @@ def test_a_rule_may_be_for_a_token_or_for_any_reason() -> None:
     for reason in ("InsufficientCapacity", "*"):
         assert blocked(limit(reason=reason)).state("a") == "FAILED"
     assert blocked(limit(reason="BehindOthers")).state("a") == "SUCCEEDED"
+    for state, reason in (("RUNNABLE", UNSUPPORTED), ("PENDING", "BehindOthers")):
+        [said] = [
+            one["message"]
+            for one in blocked(limit(state, reason=reason)).queue()["conditions"]
+            if one["type"] == "Stalled"
+        ]
+        assert f"job ever has the reason {reason}" in said
 
 
 @rule("limits.state")

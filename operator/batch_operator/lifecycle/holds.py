@@ -17,11 +17,11 @@ AWS_CODES = frozenset(
         CAPACITY,
         "ACTION_REQUIRED",
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
-        "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
         "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT",
     }
 )
-"""The codes for which AWS Batch's time limits can ask, and one more that is used here."""
+"""The codes that a statusReason of a RUNNABLE job can begin with. AWS's time limits can ask for one
+more, MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED, which no job has here."""
 REQUIREMENT_REASON = (
     "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job resource requirement (vCPU/memory/GPU) is "
     "higher than that can be met by the CE(s) attached to the job queue."
@@ -93,6 +93,18 @@ QUEUE_REASONS = frozenset(
     }
 )
 """Of jobs whose dependencies are met, which are RUNNABLE therefore."""
+TURN_REASONS = frozenset(
+    {
+        Reason.BEHIND_OTHERS,
+        Reason.COMPUTE_RESERVATION,
+        Reason.CONSUMABLE_RESOURCE_BUSY,
+        Reason.INSUFFICIENT_CAPACITY,
+        Reason.INSUFFICIENT_CONSUMABLE_RESOURCE,
+        Reason.KEPT_FOR_OTHERS,
+        Reason.WAITING_FOR_NODE,
+    }
+)
+"""Of RUNNABLE jobs, too: of those in the line of their queue, and those with a Pod."""
 
 
 @dataclass(frozen=True, slots=True)

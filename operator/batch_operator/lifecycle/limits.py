@@ -18,7 +18,13 @@ from batch_operator.api.job import JobState
 from batch_operator.api.job_queue import ANY_REASON, TimeLimitAction
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.clocks import later
-from batch_operator.lifecycle.holds import AWS_CODES, CAPACITY, Reason
+from batch_operator.lifecycle.holds import (
+    AWS_CODES,
+    CAPACITY,
+    QUEUE_REASONS,
+    TURN_REASONS,
+    Reason,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -37,7 +43,15 @@ _ENDINGS = {TimeLimitAction.CANCEL: CANCELED, TimeLimitAction.TERMINATE: TERMINA
 _RUNNING = "Running"
 
 
-_REASONS = frozenset({ANY_REASON, *AWS_CODES, *Reason})
+_ONLY_IN: Mapping[str, JobState] = {
+    **dict.fromkeys((*AWS_CODES, *QUEUE_REASONS, *TURN_REASONS), JobState.RUNNABLE),
+    Reason.WAITING_FOR_DEPENDENCIES: JobState.PENDING,
+    Reason.CONTAINERS_STARTING: JobState.STARTING,
+}
+"""Reasons that jobs have in one state only; the others they have before they are STARTING."""
+_NEVER = frozenset({Reason.ARRAY_IN_PROGRESS})
+"""It is told of an array, of whose children each has a reason of its own."""
+_REASONS = frozenset({*AWS_CODES, *Reason}) - _NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +166,31 @@ def _waits_for_node(attempt: PodAttempt) -> bool:
 
 def unknown_reason(rules: Iterable[JobStateTimeLimitAction]) -> str | None:
     """A sentence about a rule that can never apply: nothing waits for its reason."""
-    unknown = next((one.reason for one in rules if one.reason not in _REASONS), None)
-    if unknown is None:
+    asked = [one for one in rules if one.reason != ANY_REASON]
+    never = next((one.reason for one in asked if one.reason not in _REASONS), None)
+    if never is not None:
+        return (
+            f"spec.jobStateTimeLimitActions: no job ever has the reason {never}: write * for any, "
+            f"a token such as WaitingForDependencies, as status.pending.reason shows it, or a code "
+            f"of AWS Batch such as {CAPACITY}"
+        )
+    elsewhere = next((one for one in asked if not _is_of(one.reason, one.state)), None)
+    if elsewhere is None:
         return None
+    only_in = _ONLY_IN.get(elsewhere.reason)
+    where = f"only {only_in} ones" if only_in else "only those that have not started"
     return (
-        f"spec.jobStateTimeLimitActions: no job ever has the reason {unknown}: write * for any, a "
-        f"token such as WaitingForDependencies, as status.pending.reason shows it, or a code of "
-        f"AWS Batch such as {CAPACITY}"
+        f"spec.jobStateTimeLimitActions: no {elsewhere.state} job ever has the reason "
+        f"{elsewhere.reason}, {where} have: limit that state, or write * for any reason"
     )
+
+
+def _is_of(reason: str, state: JobState) -> bool:
+    """Whether a job can have a reason in a state."""
+    only_in = _ONLY_IN.get(reason)
+    if only_in is not None:
+        return state is only_in
+    return state in {JobState.SUBMITTED, JobState.PENDING, JobState.RUNNABLE}
 
 
 def due(limits: TimeLimits, stays: Iterable[Stay]) -> list[Due]:

@@ -341,11 +341,44 @@ def test_only_children_without_an_attempt_tell_of_a_limit_that_ended_their_job()
     assert not is_of_limit(None)
 
 
-def test_a_reason_that_nothing_ever_has_is_pointed_out() -> None:
-    known = ["*", CAPACITY, "WaitingForDependencies", "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"]
-    fine = [limit("RUNNABLE", reason=one) for one in known]
+KNOWN = [
+    ("RUNNABLE", "*"),
+    ("STARTING", "*"),
+    ("RUNNABLE", CAPACITY),
+    ("RUNNABLE", "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT"),
+    ("RUNNABLE", "Unschedulable"),
+    ("RUNNABLE", "KeptForOthers"),
+    ("PENDING", "WaitingForDependencies"),
+    ("STARTING", "ContainersStarting"),
+    ("SUBMITTED", "JobDefinitionNotFound"),
+    ("PENDING", "JobDefinitionNotFound"),
+]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "words"),
+    [
+        ("RUNNABLE", "Capacity", "no job ever has the reason Capacity: write * for any"),
+        (
+            "RUNNABLE",
+            "MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
+            "no job ever has the reason MISCONFIGURATION:EC2_INSTANCE_CONFIGURATION_UNSUPPORTED",
+        ),
+        ("RUNNABLE", "ArrayInProgress", "no job ever has the reason ArrayInProgress"),
+        (
+            "PENDING",
+            "BehindOthers",
+            "no PENDING job ever has the reason BehindOthers, only RUNNABLE ones have: limit that "
+            "state, or write * for any reason",
+        ),
+        ("STARTING", CAPACITY, "only RUNNABLE ones have"),
+        ("SUBMITTED", "JobQueueDisabled", "only RUNNABLE ones have"),
+        ("RUNNABLE", "WaitingForDependencies", "only PENDING ones have"),
+        ("STARTING", "Stopping", "only those that have not started have"),
+    ],
+)
+def test_a_reason_that_nothing_ever_has_is_pointed_out(state: str, reason: str, words: str) -> None:
+    fine = [limit(one, reason=known) for one, known in KNOWN]
 
     assert unknown_reason(fine) is None
-    assert "no job ever has the reason Capacity: write * for any" in (
-        unknown_reason([*fine, limit("RUNNABLE", reason="Capacity")]) or ""
-    )
+    assert words in (unknown_reason([*fine, limit(state, reason=reason)]) or "")
