@@ -141,7 +141,10 @@ class OnOutOfMemory(Model):
     """Beyond AWS Batch: give the next attempt more memory after a container ran out of it."""
 
     factor: float = Field(gt=1, le=10, description="The memory is multiplied by this, e.g. 2.")
-    max_memory: Quantity = Field(description="Never more than this quantity, e.g. 64Gi.")
+    max_memory: Quantity = Field(
+        description="Never more than this quantity, e.g. 64Gi, nor than "
+        "the queue's nodes give where their instance types are declared."
+    )
 
 
 class OnHostLost(Model):

@@ -25,7 +25,7 @@ from batch_operator.lifecycle.parameters import placeholders, substituted, subst
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from batch_operator.api.common import Timeout
+    from batch_operator.api.common import OnOutOfMemory, Timeout
     from batch_operator.api.job import BatchJobSpec, BatchJobStatus, ContainerOverride
     from batch_operator.api.job_definition import (
         JobDefinitionSpec,
@@ -81,6 +81,16 @@ class Plan:
     """Why no child can start: its values are not known yet."""
     pods: tuple[tuple[Amounts, int], ...] = ()
     """What each Pod of an attempt asks for, and how many ask so."""
+    memory_bound: str | None = None
+    """The most that a container's memory may grow to, where the queue's nodes bound it."""
+
+    @property
+    def growth(self) -> OnOutOfMemory | None:
+        """How memory grows after it ran out, if it does."""
+        rule = self.retry.on_out_of_memory
+        if rule is None or self.memory_bound is None:
+            return rule
+        return rule.model_copy(update={"max_memory": self.memory_bound})
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def _container(
 ) -> dict[str, Any]:
     # Ours come first: a user's variable may refer to one of them as $(AWS_BATCH_JOB_ID).
     made = {**container, "env": [*env, *(container.get("env") or ())]}
-    rule = start.plan.retry.on_out_of_memory
+    rule = start.plan.growth
     if rule is not None and start.memory_factor > 1 and "resources" in container:
         made["resources"] = grown(container["resources"], start.memory_factor, rule)
     return made

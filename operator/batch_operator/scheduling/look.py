@@ -31,6 +31,7 @@ from batch_operator.scheduling.environments import (
     takes_work,
     time_limits,
 )
+from batch_operator.scheduling.growth import within_nodes
 from batch_operator.scheduling.mutations import (
     DeleteJob,
     DeletePod,
@@ -180,6 +181,8 @@ def _evaluation(snapshot: Snapshot, memo: Memo, job: Job, attempts: list[PodAtte
     terms = terms_of(snapshot, memo, job)
     held = terms.hold
     plan = _plan(snapshot, memo, job, attempts)
+    if isinstance(plan, Plan):
+        plan = within_nodes(plan, terms.environments, memo.nodes.suits)
     milli_cpu = plan.milli_cpu if isinstance(plan, Plan) else 0
     needs = needs_of_next(job, plan) if isinstance(plan, Plan) else ()
     large = large_enough(terms.environments, milli_cpu)

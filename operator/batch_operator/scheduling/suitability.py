@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE, CapacityType
-from batch_operator.api.quantity import memory_text
+from batch_operator.api.quantity import memory_bytes, memory_text
 from batch_operator.api.sentences import listed
 from batch_operator.lifecycle.plan import Invalid, requested
 from batch_operator.lifecycle.retry import with_grown_memory
@@ -48,17 +48,17 @@ Needs = tuple[Demand, ...]
 def needs_of(plan: Plan, *, on_demand: bool = False, memory_factor: float = 1.0) -> Needs:
     """What a start of a job needs, after losses of hosts and of memory that change it."""
     templates = [one.template for one in plan.groups] or [plan.template]
-    found = [
-        _need(template, _grown(plan, template, amounts, memory_factor), count, on_demand=on_demand)
-        for template, (amounts, count) in zip(templates, plan.pods, strict=True)
-    ]
+    found = []
+    for template, (amounts, count) in zip(templates, plan.pods, strict=True):
+        grown = _grown(plan, template, amounts, memory_factor)
+        found.append(need_of(template, grown, count, on_demand=on_demand))
     if plan.groups:
         found = [replace(one, gang=plan.definition) for one in found]
     return tuple(dict.fromkeys(found))
 
 
 def _grown(plan: Plan, template: Mapping[str, Any], amounts: Amounts, factor: float) -> Amounts:
-    rule = plan.retry.on_out_of_memory
+    rule = plan.growth
     if rule is None or factor <= 1:
         return amounts
     found = requested(with_grown_memory(template, factor, rule))
@@ -66,7 +66,10 @@ def _grown(plan: Plan, template: Mapping[str, Any], amounts: Amounts, factor: fl
     return found
 
 
-def _need(template: Mapping[str, Any], amounts: Amounts, count: int, *, on_demand: bool) -> Demand:
+def need_of(
+    template: Mapping[str, Any], amounts: Amounts, count: int, *, on_demand: bool
+) -> Demand:
+    """What Pods of a template need that ask for these amounts."""
     selector = template["spec"].get("nodeSelector") or {}
     selected = CapacityType.ON_DEMAND if on_demand else selector.get(meta.LABEL_CAPACITY_TYPE)
     return Demand(
@@ -116,6 +119,21 @@ class Suitability:
     def rooms(self, environment: Environment, pool: Pool) -> AbstractSet[Amounts]:
         """What nodes of a pool give to Pods of jobs, as far as is known; one may give more."""
         return self._state(environment).rooms_of(pool)
+
+    def most_memory(self, environment: Environment, need: Demand) -> int | None:
+        """The most that a node which is large enough for a Pod gives to it; None: it is not known.
+
+        Where none is large enough it is what the Pod asks for.
+        """
+        spec = environment.spec
+        if (section := serverless_of(spec)) is not None:
+            return LARGEST.memory - memory_bytes(section.memory_overhead)
+        if not is_managed(spec) or not spec.instance_types:
+            return None
+        known = self._state(environment)
+        rooms = (room for pool in known.holding(need) for room in known.rooms_of(pool))
+        large = (room.memory for room in rooms if need.amounts.fits_into(room))
+        return max(large, default=need.amounts.memory)
 
     def learn(self, environment: Environment, rooms: Rooms) -> bool:
         """Note what nodes of each pool give to Pods of jobs; whether an answer is another now."""
