@@ -54,6 +54,13 @@ ENDS = {
     },
     "preemption": {"report": ("SUCCEEDED", 8), "hotfix": ("SUCCEEDED", 2)},
     "priorities": {"nightly": ("SUCCEEDED", 6), "hotfix": ("SUCCEEDED", 1)},
+    "requests": {
+        "sweep": ("FAILED", 9),
+        "later": ("SUCCEEDED", 1),
+        "report": ("FAILED", 0),
+        "before": ("SUCCEEDED", 1),
+        "now": ("SUCCEEDED", 1),
+    },
     "retry": {"third-time-lucky": ("SUCCEEDED", 3), "bad-input": ("FAILED", 1)},
     "spot-loss": {"train": ("SUCCEEDED", 10)},
     "start-failures": {
@@ -62,6 +69,16 @@ ENDS = {
         "no-volume": ("SUCCEEDED", 2),
         "slow-registry": ("SUCCEEDED", 1),
         "out-of-memory": ("FAILED", 1),
+    },
+    "steps": {
+        "align": ("FAILED", 9),
+        "sort": ("FAILED", 7),
+        "merge": ("FAILED", 0),
+        "clean": ("SUCCEEDED", 1),
+        "alarm": ("SUCCEEDED", 1),
+        "align-again": ("SUCCEEDED", 1),
+        "sort-again": ("SUCCEEDED", 1),
+        "upload": ("SUCCEEDED", 3),
     },
     "time-limits": {
         "train": ("SUCCEEDED", 2),
