@@ -476,4 +476,5 @@ def test_a_plan_is_made_again_only_of_other_lines() -> None:
     assert isinstance(plan, Plan)
     assert is_current(plan, one, None, Read(before.lines, replace(BEING_READ, stalled=True)))
     assert not is_current(plan, one, None, read("a", "c"))
+    assert not is_current(replace(plan, hold=BEING_READ), one, None, before)
     assert not is_current(plan, one, None, Read(None, BEING_READ))
