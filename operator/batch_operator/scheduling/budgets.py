@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import ConditionStatus
@@ -48,7 +49,12 @@ class Window:
 
     @classmethod
     def at(cls, kind: BudgetWindow, now: datetime) -> Window:
-        today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return cls.of(kind, now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+
+    @classmethod
+    @lru_cache(maxsize=len(BudgetWindow))
+    def of(cls, kind: BudgetWindow, today: datetime) -> Window:
+        """The same for all budgets, most of whose cost it was."""
         match kind:
             case BudgetWindow.DAY:
                 begins, ends = today, today + timedelta(days=1)

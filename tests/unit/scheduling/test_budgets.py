@@ -50,6 +50,12 @@ def test_windows_are_of_the_calendar(
     assert window.ends_at == at(ends)
 
 
+def test_a_window_is_reckoned_once_a_day_however_many_budgets_have_it() -> None:
+    morning, night = at("2026-03-18 00:00"), at("2026-03-18 23:59")
+
+    assert Window.at(BudgetWindow.MONTH, morning) is Window.at(BudgetWindow.MONTH, night)
+
+
 def budget(action: str = "HOLD", amount: float = 1.0, **fields: Any) -> dict[str, Any]:
     return {"name": "b", "amount": amount, "window": "DAY", "action": action, **fields}
 
