@@ -153,6 +153,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "typo in the pod template": (template(comand=["true"]), "unknown field"),
     "no image": (template(image=""), "image"),
     "restart policy": (pod(restartPolicy="Always"), 'supported values: "Never"'),
+    "restart policy of a container": (template(restartPolicy="OnFailure"), "unknown field"),
     "grace of years": (
         pod(terminationGracePeriodSeconds=10**9), "should be less than or equal to 3600",
     ),

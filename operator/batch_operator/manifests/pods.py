@@ -71,7 +71,9 @@ def pod_template(
     spec = {
         **template_spec,
         "restartPolicy": "Never",
-        "containers": [_container(one, env, start) for one in template_spec["containers"]],
+        "containers": [
+            _container(_without_restarts(one), env, start) for one in template_spec["containers"]
+        ],
         "nodeSelector": {**(template_spec.get("nodeSelector") or {}), **start.node_selector},
         "tolerations": [*(template_spec.get("tolerations") or ()), *_tolerations(start)],
     }
@@ -146,6 +148,15 @@ def environment_variables(start: StartAttempt, array_index: int | None) -> list[
         variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(array_index)
         variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(start.array_size)
     return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _without_restarts(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Attempts are retried, and their timeout counts from the start of their containers.
+
+    Kubernetes 1.35 takes a policy of a container's own, which the CRD does not; a definition may
+    have been stored before.
+    """
+    return {key: value for key, value in container.items() if key != "restartPolicy"}
 
 
 def _container(

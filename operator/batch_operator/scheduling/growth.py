@@ -47,7 +47,9 @@ def within_nodes(plan: Plan, environments: Sequence[Environment], suits: Suitabi
 def _memories(template: Mapping[str, Any]) -> list[int]:
     """Bytes that containers ask for which run together, of those that ask for memory."""
     spec = template["spec"]
-    sidecars = [one for one in spec.get("initContainers", ()) if "restartPolicy" in one]
+    sidecars = [
+        one for one in spec.get("initContainers", ()) if one.get("restartPolicy") == "Always"
+    ]
     return [asked for one in (*spec["containers"], *sidecars) if (asked := _asked(one))]
 
 

@@ -242,6 +242,16 @@ def test_a_container_is_never_restarted_in_place() -> None:
     assert made(TEMPLATE)["spec"]["restartPolicy"] == "Never"
 
 
+def test_a_policy_of_a_containers_own_is_left_out_and_a_sidecars_is_kept() -> None:
+    template = pod_template(restartPolicy="OnFailure")
+    sidecar = {"name": "side", "image": "i", "restartPolicy": "Always"}
+    template["spec"]["initContainers"] = [sidecar]
+    spec = made(template=template)["spec"]
+
+    assert "restartPolicy" not in spec["containers"][0]
+    assert spec["initContainers"][0]["restartPolicy"] == "Always"
+
+
 def test_what_the_operator_does_not_know_is_passed_on() -> None:
     assert made(TEMPLATE)["spec"]["serviceAccountName"] == "worker"
 
