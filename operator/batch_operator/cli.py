@@ -205,7 +205,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how long a container may fail to start (image pull) before the attempt is given up; "
+        help="how long a container may fail to start (image pull) before the attempt is given up, "
+        "counted from when its init containers are over; "
         "ten times that if its volumes or its network cannot be set up",
     )
     _add_simulate(verbs)

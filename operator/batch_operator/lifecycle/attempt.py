@@ -91,12 +91,14 @@ class StartError:
     """Why a container on a node cannot start. `hopeless` when waiting longer cannot help.
 
     `is_slow`: it may pass by itself after minutes, as when a volume moves from another node.
+    `since`: when it was its turn, if containers came before it; an init container may take hours.
     """
 
     reason: str
     message: str
     hopeless: bool
     is_slow: bool = False
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,8 +474,21 @@ def _start_error(pod: Pod) -> StartError | None:
                 reason=f"{_START_ERRORS[waiting.reason]}: {detail}"[:REASON_LENGTH_MAX],
                 message=f"container {container.name}: {waiting.reason}: {detail}",
                 hopeless=waiting.reason in _HOPELESS,
+                since=_last_initialized_at(pod),
             )
     return None
+
+
+def _last_initialized_at(pod: Pod) -> datetime | None:
+    """When the last of the init containers that are over was: they run one after the other."""
+    times = [
+        one.last_transition_time
+        for one in pod.status.conditions
+        if one.type == "Initialized" and one.status == "True"
+    ]
+    ended = (one.state.terminated for one in pod.status.init_container_statuses)
+    times += [one.finished_at for one in ended if one is not None]
+    return max((one for one in times if one is not None), default=None)
 
 
 def _told_by_scheduler(pod: Pod) -> str:

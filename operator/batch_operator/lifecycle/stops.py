@@ -51,8 +51,9 @@ class Policy:
     """The operator's settings that rules depend on."""
 
     start_failure_grace_s: float = 60.0
-    """How long a container on a node may fail to start (an image that cannot be pulled) before
-    the attempt is given up; ten times that for a volume, or a network."""
+    """How long a container on a node may fail to start (an image that cannot be pulled), once its
+    init containers are over, before the attempt is given up; ten times that for a volume, or a
+    network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,10 @@ def _give_up_at(attempt: PodAttempt, error: StartError, policy: Policy, now: dat
     """When an attempt whose containers cannot start has had its grace."""
     patience = 0 if error.hopeless else SLOW_FACTOR if error.is_slow else 1
     grace_s = patience * policy.start_failure_grace_s
-    return (attempt.bound_at or now) + timedelta(seconds=grace_s)
+    since = attempt.bound_at or now
+    if error.since is not None and since < error.since <= now:
+        since = error.since
+    return since + timedelta(seconds=grace_s)
 
 
 def _given_up(

@@ -439,6 +439,41 @@ def test_an_init_container_that_cannot_start_is_found_behind_the_others() -> Non
     assert error.message.startswith("container fetch: ")
 
 
+def initialized(status: str, at: str) -> dict[str, str]:
+    return {"type": "Initialized", "status": status, "lastTransitionTime": at}
+
+
+def staged(finished_at: str) -> dict[str, Any]:
+    over = {"exitCode": 0, "reason": "Completed", "finishedAt": finished_at}
+    return {"name": "stage", "state": {"terminated": over}}
+
+
+TURNS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "when all init containers were over": (
+        {"conditions": [initialized("True", "2026-01-01T00:20:00Z")]},
+        "2026-01-01T00:20:00+00:00",
+    ),
+    "when the one before it was": (
+        {
+            "conditions": [initialized("False", "2026-01-01T00:40:00Z")],
+            "initContainerStatuses": [staged("2026-01-01T00:30:00Z"), waiting("ErrImagePull")],
+            "containerStatuses": [waiting("PodInitializing")],
+        },
+        "2026-01-01T00:30:00+00:00",
+    ),
+    "at once": ({}, None),
+}
+
+
+@pytest.mark.parametrize("when", TURNS)
+def test_a_container_that_cannot_start_had_its_turn(when: str) -> None:
+    status, expected = TURNS[when]
+    seen = observed_attempt(pod(status={"containerStatuses": [waiting("ErrImagePull")], **status}))
+
+    assert seen.start_error is not None
+    assert (seen.start_error.since and seen.start_error.since.isoformat()) == expected
+
+
 def test_an_attempt_that_has_ended_has_no_start_error() -> None:
     fields = failed(waiting("ImagePullBackOff"), reason="Evicted")
 

@@ -119,6 +119,23 @@ def test_the_grace_begins_now_where_nobody_knows_when_the_node_got_the_attempt()
     assert found.look_again_at == START + timedelta(seconds=30)
 
 
+@pytest.mark.parametrize(
+    ("turn_s", "given_up_at_s"),
+    [(1200, 1230), (-5, 30), (1202, 30)],
+    ids=["after init containers", "before it had its node", "not yet, by a clock that is ahead"],
+)
+def test_the_grace_begins_when_it_is_a_containers_turn(turn_s: int, given_up_at_s: int) -> None:
+    """An init container that copies data for 20 minutes uses up nothing of it."""
+    since, now = START + timedelta(seconds=turn_s), START + timedelta(seconds=1201)
+    error = StartError("CannotPullContainerError: x", "x", hopeless=False, since=since)
+    seen = attempt(Phase.STARTING, started_at=None, bound_at=START, start_error=error)
+    found = review([seen], None, None, Policy(30), now)
+
+    assert bool(found.verdicts) == (given_up_at_s <= 1201)
+    expected = START + timedelta(seconds=given_up_at_s)
+    assert found.look_again_at == (expected if expected > now else None)
+
+
 def test_a_timeout_counts_from_when_the_containers_run() -> None:
     """AWS Batch, job timeouts: time in STARTING does not count."""
     running = attempt(Phase.RUNNING)
