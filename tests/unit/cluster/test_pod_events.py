@@ -78,6 +78,13 @@ TOLD: dict[str, tuple[list[dict[str, Any]], dict[str, str]]] = {
         ],
         {"pod": "FailedMount: no such volume"},
     ),
+    **{
+        f"kubelet and the controllers say {reason}": (
+            [event(reason=reason)],
+            {"pod": f"{reason}: no such volume"},
+        )
+        for reason in ("FailedAttachVolume", "FailedCreatePodSandBox", "FailedMapVolume")
+    },
     "of other reasons nothing is made": ([event(reason="FailedPostStartHook")], {}),
     "a Pod that is not there is no matter": ([event("gone")], {}),
     "lines become one, and not too long": (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batch_operator.lifecycle.attempt import Phase, StartError
-from batch_operator.lifecycle.start_troubles import READ_EVERY, Troubles, explained, read_at
+from batch_operator.lifecycle.start_troubles import Troubles, explained, read_at
 from batch_operator.lifecycle.stops import Policy, review
 from support.builders import START, attempt
 
@@ -72,7 +72,7 @@ def test_events_are_read_when_a_pod_has_had_its_node_for_a_while() -> None:
 def test_a_namespace_is_read_once_a_minute() -> None:
     known = Troubles(after(100))
 
-    assert read_at([starting()], known, POLICY) == after(100) + READ_EVERY
+    assert read_at([starting()], known, POLICY) == after(160)
     assert read_at([starting(bound_at=after(500))], known, POLICY) == after(560)
 
 
