@@ -32,9 +32,9 @@ def near(seconds: float) -> Any:
     return pytest.approx(seconds, abs=PROMPT_S)
 
 
-def went_on(snapshot: dict[str, Any], *behaviors: dict[str, Any]) -> Played:
+def went_on(snapshot: dict[str, Any], *behaviors: dict[str, Any], **world: Any) -> Played:
     """What becomes of a cluster as it was, all invariants having held."""
-    spec = ScenarioSpec.model_validate({"behaviors": behaviors})
+    spec = ScenarioSpec.model_validate({"behaviors": behaviors, **world})
     outcome = simulate(Scenario((), spec, recorded=read_recorded([snapshot], "snapshot")))
 
     assert outcome.violations == ()
@@ -325,6 +325,25 @@ def started_in(played: Played) -> dict[str, str | None]:
         for one in played.outcome.transitions
         if one.after is JobState.STARTING
     }
+
+
+def test_kubelets_of_nodes_that_are_there_keep_what_others_keep() -> None:
+    """Of eight vCPUs two are left: the five that wait do not start at once."""
+    snapshot = busy()
+    job_of(snapshot, "local")["spec"] = {
+        "type": "MANAGED",
+        "maxvCpus": 8,
+        "instanceTypes": [{"name": "a", "vcpus": 8, "memory": "64Gi"}],
+        "provisioner": {"type": "kwok", "kwok": {}},
+    }
+    pool = {"instanceType": "a", "capacityType": "on-demand", "desired": 1, "ready": 1}
+    job_of(snapshot, "local")["status"] = {"observedGeneration": 1, "pools": [pool]}
+    kept = {"systemReserved": {"cpu": "6", "memory": "1Gi"}}
+    played = went_on(snapshot, {"runtime": "1m"}, pools=[kept])
+
+    assert played.at("STARTING", "frame-5") == near(0)
+    assert played.at("STARTING", "frame-6") == near(40)
+    assert played.at("STARTING", "frame-7") == near(61)
 
 
 def test_a_first_round_that_runs_goes_on_to_the_second() -> None:

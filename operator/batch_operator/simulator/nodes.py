@@ -95,10 +95,11 @@ def _announced(node: Json) -> Json:
     return {**node, "spec": {**node["spec"], "taints": taints}}
 
 
-def _there_already(node: Json) -> Json:
+def _there_already(node: Json, kept: NodeOverhead) -> Json:
     """A new node as one that became ready long ago."""
     del node["metadata"]["annotations"][ANNOTATION_START_UP]
     node["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    node["status"]["allocatable"] = _without(node["status"]["allocatable"], kept)
     return _without_not_ready(node)
 
 
@@ -121,11 +122,13 @@ class Nodes:
         server: ApiServer,
         loop: asyncio.AbstractEventLoop,
         groups: tuple[NodeGroup, ...],
+        reserved: Callable[[str, PoolKey], NodeOverhead],
     ) -> None:
         self.waiting = 0
         self._server = server
         self._loop = loop
         self._groups = groups
+        self._reserved = reserved
         self._described = {one.compute_environment for one in groups}
         self._numbers: dict[str, int] = {}
         self._default_vcpus: dict[str, int] = {}
@@ -168,10 +171,11 @@ class Nodes:
         known = {one.name for one in environment.spec.instance_types}
         for row in rows:
             pool = PoolKey(row["instanceType"], CapacityType(row["capacityType"]))
+            kept = self._reserved(environment.name, pool)
             for number in range(row["ready"] if pool.instance_type in known else 0):
                 name = f"{environment.name}-{pool.instance_type}-{pool.capacity_type}-{number}"
                 body = fake_node(name.lower(), environment, pool, 0.0)
-                self._server.create(NODES, None, _there_already(body), "cloud")
+                self._server.create(NODES, None, _there_already(body, kept), "cloud")
 
     def _add(
         self,

@@ -176,8 +176,8 @@ class _Simulation:
         self._trace = Trace(self._tell)
         for listener in (self._panel.see, self._account.see, self._trace.see, self._watch):
             server.subscribe(listener)
-        self._nodes = Nodes(server, loop, scenario.spec.nodes)
         self._cloud = Cloud(scenario.spec.pools, loop.time)
+        self._nodes = Nodes(server, loop, scenario.spec.nodes, self._cloud.reserved)
         self._scheduler = PodScheduler(server, loop, scenario.spec.scoring_strategy)
         self._kubelet = Kubelet(server, loop, self._fate)
         self._jobs = JobController(server, loop)
