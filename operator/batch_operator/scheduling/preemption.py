@@ -39,7 +39,7 @@ OVERDUE = timedelta(minutes=1)
 
 
 class Company(NamedTuple):
-    """Attempts of one queue and one share: whether they have to make room is the same for all."""
+    """Attempts of which all have to make room or none: of one queue, or of one of its shares."""
 
     queue: str
     share: str | None
@@ -82,9 +82,18 @@ class Victims:
     """The attempts of a cycle that could make room, gone through once for all who ask."""
 
     def __init__(
-        self, looks: Iterable[Evaluation], unplaced: Mapping[str, Collection[str]], now: datetime
+        self,
+        looks: Iterable[Evaluation],
+        unplaced: Mapping[str, Collection[str]],
+        now: datetime,
+        as_one: Collection[str] = (),
     ) -> None:
-        """`unplaced` are, by job, the Pods that no node takes."""
+        """`unplaced` are, by job, the Pods that no node takes.
+
+        `as_one` are queues whose shares make no room for one another, so that whoever asks need not
+        ask share by share.
+        """
+        self._as_one = as_one
         self.freed: Counter[str] = Counter()
         """Milli-CPU by environment of attempts that are being stopped."""
         self.going: Counter[Company] = Counter()
@@ -105,7 +114,9 @@ class Victims:
         held = _held(one, look)
         is_unplaced = one.pod_uid in self._unplaced.get(one.job_uid, ())
         spec = look.job.spec
-        company = Company(spec.job_queue, spec.share_identifier, is_unplaced)
+        is_alike = is_unplaced or spec.job_queue in self._as_one
+        share = None if is_alike else spec.share_identifier
+        company = Company(spec.job_queue, share, is_unplaced)
         if one.requeued or one.stopping or one.deleting:
             if one.gone_by is None or now <= one.gone_by + OVERDUE:
                 self.freed[one.environment] += held

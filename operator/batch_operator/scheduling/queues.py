@@ -189,7 +189,7 @@ def _serve(
     stops: list[StopPod],
 ) -> Impasse | None:
     offer, book = offer_of(snapshot, memo, queue), book_of(snapshot, memo, queue)
-    takes_back = queue.spec.preemption is not None and queue.spec.preemption.enabled
+    takes_back = _takes_back(queue)
     makes_room = takes_back or bool(memo.unplaced.by_job)
     known = memo.impasses.get(queue.name)
     if (
@@ -243,6 +243,10 @@ def _serve(
     return Impasse(blocked, backlog.moves, offer, lasts, stock)
 
 
+def _takes_back(queue: Queue) -> bool:
+    return queue.spec.preemption is not None and queue.spec.preemption.enabled
+
+
 def _lasts(one: Blocked) -> bool:
     """Whether the same is found as long as there is neither more room nor more of any resource.
 
@@ -260,7 +264,8 @@ def _victims(snapshot: Snapshot, memo: Memo) -> Callable[[bool], Victims]:
     @cache
     def victims(takes_back: bool) -> Victims:  # noqa: FBT001  # the only thing that it is asked
         looks = memo.live() if takes_back else memo.stranded()
-        return Victims(looks, memo.unplaced.by_job, snapshot.now)
+        as_one = {name for name, one in snapshot.queues.items() if not _takes_back(one)}
+        return Victims(looks, memo.unplaced.by_job, snapshot.now, as_one)
 
     return victims
 

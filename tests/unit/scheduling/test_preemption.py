@@ -17,7 +17,7 @@ from batch_operator.lifecycle.children import REQUEUES_MAX, Children, Counted
 from batch_operator.lifecycle.evaluate import Evaluation
 from batch_operator.scheduling.backlog import Ask
 from batch_operator.scheduling.dispatch import Blocked
-from batch_operator.scheduling.preemption import Preemption, Source, Victims, preempt
+from batch_operator.scheduling.preemption import Company, Preemption, Source, Victims, preempt
 from support.builders import START, attempt, environment, job
 
 if TYPE_CHECKING:
@@ -113,6 +113,26 @@ def test_what_is_going_already_counts_against_what_its_share_may_lose() -> None:
     assert len(stopped(found)) == 1
     assert found is not None
     assert found.milli_cpu == 2000
+
+
+def test_a_queue_whose_shares_make_no_room_for_one_another_is_asked_once() -> None:
+    looks = [
+        look(runs(n, 1000, for_s=50 - n, pod_uid=f"pod-{n}"), name=f"j{n}", shareIdentifier=f"s{n}")
+        for n in range(20)
+    ]
+    asked: list[Company] = []
+
+    def source_of(company: Company, *_: object) -> Source:
+        asked.append(company)
+        return ANYBODY
+
+    by_share = preempt(blocked(3000), "urgent", Victims(looks, {}, NOW), source_of, 0)
+    assert len(set(asked)) == 20
+
+    asked.clear()
+    as_one = preempt(blocked(3000), "urgent", Victims(looks, {}, NOW, {"main"}), source_of, 0)
+    assert set(asked) == {Company("main", None)}
+    assert stopped(as_one) == stopped(by_share) == [17, 18, 19]
 
 
 def test_one_large_one_goes_in_place_of_small_ones_that_alone_are_not_enough() -> None:
