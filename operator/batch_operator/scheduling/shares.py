@@ -291,16 +291,20 @@ def weights(policy: FairsharePolicy, active: Iterable[str]) -> dict[str, float]:
     times their number; who is in no entry weighs 1.
     """
     exact = {one.share_identifier: one.weight_factor for one in policy.share_distribution}
-    prefixes = [one for one in policy.share_distribution if _is_prefix(one)]
+    prefixes = {
+        one.share_identifier[:-1]: one for one in policy.share_distribution if _is_prefix(one)
+    }
+    lengths = sorted({len(prefix) for prefix in prefixes})
     found: dict[str, float] = {}
     members: dict[str, list[str]] = defaultdict(list)
     for share in active:
         found[share] = exact.get(share, 1.0)
-        for one in prefixes if share not in exact else ():
-            if share.startswith(one.share_identifier[:-1]):
-                members[one.share_identifier].append(share)
-    for one in prefixes:
-        alike = members[one.share_identifier]
+        for length in lengths if share not in exact else ():
+            stem = share[:length]
+            if stem in prefixes and len(stem) == length:
+                members[stem].append(share)
+    for prefix, one in prefixes.items():
+        alike = members[prefix]
         found.update(dict.fromkeys(alike, one.weight_factor * len(alike)))
     return found
 

@@ -307,6 +307,7 @@ def test_a_share_stays_active_for_a_window_though_its_jobs_are_deleted() -> None
         ({"u*": 0.2}, [f"u{n}" for n in range(5)], {f"u{n}": 1.0 for n in range(5)}),
         ({"u*": 3, "a": 0.0001}, ["a", "u"], {"a": 0.0001, "u": 3}),
         ({"u*": 3, "v*": 999.9999}, ["v1"], {"v1": 999.9999}),
+        ({"u*": 3, "team-*": 5}, ["u", "team"], {"u": 3, "team": 1}),
     ],
 )
 def test_weights(
