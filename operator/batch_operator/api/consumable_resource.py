@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, Field
 
-from batch_operator.api.array_rows import Intervals
 from batch_operator.api.common import Conditions, Model, ObservedGeneration, rules
 
 
@@ -41,7 +40,11 @@ class Grant(Model):
 
     job_uid: str = Field(max_length=64, description="The BatchJob.")
     quantity: int = Field(ge=1, le=1_000_000_000_000, description="Units for each child.")
-    indexes: Intervals = Field(description="The children, as index intervals; 0 for a plain job.")
+    indexes: str = Field(
+        max_length=300_000,
+        description="The children, as index intervals; 0 for a plain job. Every other one of "
+        "100,000 is 294,445 characters.",
+    )
 
 
 class ConsumableResourceStatus(Model):

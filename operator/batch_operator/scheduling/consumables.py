@@ -21,7 +21,7 @@ from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.states import FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from batch_operator.scheduling.snapshot import Consumable, Job
 
@@ -30,6 +30,13 @@ Wishes = dict[str, dict[str, tuple[int, IndexSet]]]
 """By resource and job uid: units per child, and the children that ask for theirs."""
 GRANTS_MAX = 1000
 """Jobs that may hold grants of one resource at a time: a bound on the size of its status."""
+GRANTS_BYTES_MAX = 400_000
+"""Beyond that no other job is granted anything. Arrays whose children are granted theirs in many
+pieces take up to 300 KB, and etcd takes no object above 1.5 MiB."""
+HOLDERS_BYTES_MAX = 800_000
+"""Beyond that nor is a job that has grants, but for the first: so one can always be done."""
+_GRANT_BYTES = 200
+"""Of a grant beside its indexes, with what metadata.managedFields has of it."""
 
 
 def is_used_up(resource: Consumable) -> bool:
@@ -93,22 +100,45 @@ def wish(
             own[uid] = (quantity, before | those)
 
 
+def grants_bytes(resource: Consumable) -> int:
+    """About how many bytes the grants in the status of a resource take in etcd."""
+    return sum(_GRANT_BYTES + len(one.indexes) for one in resource.status.grants)
+
+
+def is_nearly_full(resource: Consumable) -> bool:
+    """Whether it can keep but a few grants more."""
+    is_many = len(resource.status.grants) >= 0.9 * GRANTS_MAX
+    return is_many or grants_bytes(resource) >= 0.9 * GRANTS_BYTES_MAX
+
+
 def full_of_grants(
-    units: Units, uid: str, resources: Mapping[str, Consumable], wishes: Wishes
+    units: Units,
+    uid: str,
+    resources: Mapping[str, Consumable],
+    wishes: Wishes,
+    bytes_of: Callable[[Consumable], int] = grants_bytes,
 ) -> str | None:
     """The resource that a job would use up and that can keep no more grants, if there is one.
 
-    What others that come before it wish for counts as granted.
+    What others that come before it wish for counts as granted. What a cycle wishes for is bounded
+    in children, so of these the rows count and not the indexes.
     """
     for name, _ in units:
         resource = resources.get(name)
         if resource is None or not is_used_up(resource):
             continue
         grants, wished = resource.status.grants, wishes.get(name, {})
-        if len(grants) + len(wished) < GRANTS_MAX:
+        size = bytes_of(resource) + len(wished) * _GRANT_BYTES
+        if len(grants) + len(wished) < GRANTS_MAX and size < GRANTS_BYTES_MAX:
+            continue
+        if grants and grants[0].job_uid == uid:
             continue
         holders = {one.job_uid for one in grants} | wished.keys()
-        if len(holders) >= GRANTS_MAX and uid not in holders:
+        if uid in holders:
+            is_full = size >= HOLDERS_BYTES_MAX
+        else:
+            is_full = len(holders) >= GRANTS_MAX or size >= GRANTS_BYTES_MAX
+        if is_full:
             return name
     return None
 

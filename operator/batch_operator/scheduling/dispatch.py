@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.sentences import NAMED_MAX
 from batch_operator.scheduling.consumables import (
-    GRANTS_MAX,
     full_of_grants,
     granted,
+    grants_bytes,
+    is_nearly_full,
     is_used_up,
     wish,
 )
@@ -106,6 +107,7 @@ class Dispatch:
     """Children by job that start once it is stored that they have used up their units."""
     _holders: dict[str, AbstractSet[str]] = field(default_factory=dict)
     """By consumable resource that was asked for: the jobs that it has been granted to."""
+    _grants_bytes: dict[str, int] = field(default_factory=dict)
 
     def serve(
         self,
@@ -140,7 +142,7 @@ class Dispatch:
             if lot.ask in aside and self._is_left_out(walk, lot):
                 continue
             order = self._order(lot, environments)
-            full = self._full(lot)
+            full = self._full(lot, walk.taken(lot))
             count, ask = 0, lot.ask
             if full is None:
                 count, wanted, ask = self._take(walk, lot, wanted, order, usable)
@@ -187,7 +189,7 @@ class Dispatch:
             lot = backlog.lots[place]
             wanted = self.limit_of(lot.uid) - self.taken[lot.uid] - self.asked[lot.uid]
             wanted = min(wanted, len(lot.indexes))
-            if wanted <= 0 or self._full(lot) is not None:
+            if wanted <= 0 or self._full(lot, self.taken[lot.uid]) is not None:
                 continue
             order = self._order(lot, environments)
             if not make_room(replace(self._blocked(lot, order, usable), wanted=wanted)):
@@ -202,7 +204,7 @@ class Dispatch:
         """
         if one.full is not None:
             resource = self.resources.get(one.full)
-            return resource is not None and len(resource.status.grants) >= 0.9 * GRANTS_MAX
+            return resource is not None and is_nearly_full(resource)
         allowed = _allowed(one.ask, environments)
         return not self.room.holds(one.ask, allowed, usable) or self._is_spent(one.ask)
 
@@ -249,10 +251,24 @@ class Dispatch:
         walk.leave_out(lot, but_for=holders)
         return True
 
-    def _full(self, lot: Lot) -> str | None:
-        if not self.asks_first:
+    def _full(self, lot: Lot, taken: int) -> str | None:
+        """The resource that can keep no more grants, for the next of a lot to be granted theirs.
+
+        So many of it are `taken`, those first that were granted theirs before.
+        """
+        units = lot.ask.units
+        if not (units and self.asks_first):
             return None
-        return full_of_grants(lot.ask.units, lot.uid, self.resources, self.wishes)
+        full = full_of_grants(units, lot.uid, self.resources, self.wishes, self._bytes_of)
+        if full is None:
+            return None
+        paid = granted(units, lot.uid, self.resources) or IndexSet()
+        return full if len(lot.indexes & paid) <= taken else None
+
+    def _bytes_of(self, resource: Consumable) -> int:
+        if resource.name not in self._grants_bytes:
+            self._grants_bytes[resource.name] = grants_bytes(resource)
+        return self._grants_bytes[resource.name]
 
     def _place(
         self,

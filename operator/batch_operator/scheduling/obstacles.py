@@ -254,8 +254,8 @@ def _usable(environment: Environment, blocked: Blocked) -> str:
 def _grants_hold(name: str) -> Hold:
     return Hold(
         Reason.CONSUMABLE_RESOURCE_BUSY,
-        f"ConsumableResource {name} has been granted to {GRANTS_MAX} jobs that are not over, and "
-        f"can keep no more: this one's turn comes when one of them is over",
+        f"ConsumableResource {name} has been granted to as many jobs that are not over as it can "
+        f"keep ({GRANTS_MAX}, or fewer arrays): this one's turn comes when one of them is over",
         blocked_by=(name,),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -16,17 +17,20 @@ from batch_operator.api.job import BatchJobStatus, JobState
 from batch_operator.lifecycle.attempt import Phase
 from batch_operator.lifecycle.holds import Reason
 from batch_operator.scheduling.consumables import (
+    GRANTS_BYTES_MAX,
     GRANTS_MAX,
     consumable_hold,
     free_units,
     full_of_grants,
     granted,
     grants_after,
+    grants_bytes,
     wish,
 )
 from batch_operator.scheduling.mutations import WriteStatus
 from support.builders import consumable, job, queue
 from support.play import refusal
+from support.sizes import ETCD_BYTES_MAX, stored_bytes
 from support.world import World
 
 if TYPE_CHECKING:
@@ -163,6 +167,53 @@ def test_a_job_is_granted_nothing_where(case: str) -> None:
 
     assert full_of_grants((("licence", 1), ("token", 1)), uid, resources, wishes) == expected
     assert full_of_grants((("licence", 1), ("absent", 1)), uid, resources, wishes) is None
+
+
+IN_PIECES = ",".join(str(number) for number in range(1, 100_000, 2))
+
+
+def test_a_job_is_granted_nothing_where_grants_are_too_large() -> None:
+    """Those that were granted something go on for longer, and the first in any case."""
+    two = [grant("first", IN_PIECES), grant("second", IN_PIECES)]
+    more = [*two, grant("third", IN_PIECES)]
+
+    def is_full(uid: str, *grants: dict[str, Any]) -> bool:
+        resources = known(tokens(1_000_000, *grants))
+        return full_of_grants((("token", 1),), uid, resources, {}) == "token"
+
+    assert not is_full("new", two[0])
+    assert [is_full(uid, *two) for uid in ("first", "second", "new")] == [False, False, True]
+    assert [is_full(uid, *more) for uid in ("first", "second", "new")] == [False, True, True]
+
+
+def test_what_is_granted_fits_into_etcd_and_the_first_is_granted_all() -> None:
+    """Arrays of 100,000, whose children ask for their units in as many pieces as there can be."""
+    world = jobs(*"abcdef")
+    resource = tokens(1_000_000)
+    left = {uid: iter(range(1, 100_000, 2)) for uid in world}
+    largest = 0
+    for _ in range(12):
+        wishes: Wishes = {}
+        for uid, indexes in left.items():
+            if full_of_grants((("token", 1),), uid, known(resource), wishes) is None:
+                wish(wishes, (("token", 1),), uid, [*islice(indexes, 5_000)], known(resource))
+        _, grants = grants_after(resource, wishes.get("token", {}), world)
+        status = resource.status.model_copy(update={"grants": grants})
+        largest = max(largest, stored_bytes(status))
+        resource = replace(
+            resource, status=ConsumableResourceStatus.model_validate(status.to_wire())
+        )
+
+    assert largest < 0.8 * ETCD_BYTES_MAX
+    assert len(granted((("token", 1),), "uid-a", known(resource)) or ()) == 50_000
+
+
+def test_as_many_grants_as_are_kept_fit_into_etcd() -> None:
+    grants = [grant(f"{number:036}", "0") for number in range(GRANTS_MAX)]
+    status = ConsumableResourceStatus.model_validate({"grants": grants})
+
+    assert stored_bytes(status) == pytest.approx(grants_bytes(tokens(1, *grants)), rel=0.1)
+    assert stored_bytes(status) < GRANTS_BYTES_MAX
 
 
 def test_a_status_can_keep_as_many_grants_as_are_given() -> None:

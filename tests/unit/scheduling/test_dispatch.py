@@ -275,6 +275,20 @@ def test_one_job_more_than_a_resource_can_keep_grants_of_stands_aside() -> None:
     assert dispatch.room.used == {"local": 4000}
 
 
+def test_what_was_granted_starts_though_no_more_grants_can_be_kept() -> None:
+    """Or arrays would wait for one another for ever. Only what is still to be granted waits."""
+    local = environment(maxvCpus=9)
+    pieces = ",".join(str(number) for number in range(1, 100_000, 2))
+    kept = [{"jobUid": f"j{one}", "quantity": 1, "indexes": pieces} for one in range(4)]
+    dispatch = dispatch_of(resources=[tokens(500_000, {"grants": kept})])
+    array = lot("j3", Ask(1000, LICENCE), 4)
+    [aside] = dispatch.serve(backlog_of(array), [local], Equal(), 1.0, backfill=False)
+
+    assert started(dispatch) == [("j3", 1, "local"), ("j3", 3, "local")]
+    assert (aside.uid, aside.full) == ("j3", "licence")
+    assert dispatch.wishes == {}
+
+
 def test_of_those_who_lack_the_same_only_who_was_granted_it_is_looked_at() -> None:
     """The first of them is tried, the second shows that there are more, and these are passed."""
     local = environment(maxvCpus=9)

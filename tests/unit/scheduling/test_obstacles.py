@@ -307,8 +307,8 @@ def test_a_job_behind_as_many_grants_as_can_be_kept_says_whose_turn_it_is() -> N
     assert (hold.reason, hold.stalled, hold.position) == ("ConsumableResourceBusy", False, None)
     assert hold.blocked_by == ("licence",)
     assert hold.message == (
-        "ConsumableResource licence has been granted to 1000 jobs that are not over, and can keep "
-        "no more: this one's turn comes when one of them is over"
+        "ConsumableResource licence has been granted to as many jobs that are not over as it can "
+        "keep (1000, or fewer arrays): this one's turn comes when one of them is over"
     )
 
 
