@@ -36,6 +36,7 @@ from batch_operator.scheduling.mutations import (
 )
 from batch_operator.scheduling.run_times import to_store
 from batch_operator.scheduling.shares import Usage
+from batch_operator.scheduling.sizes import SHARES_BYTES_MAX, fitting, share_bytes
 from batch_operator.scheduling.terms import offer_of
 
 if TYPE_CHECKING:
@@ -314,13 +315,13 @@ def _largest(shares: Collection[str], book: ShareBook, now: datetime) -> Collect
 
     Nothing else knows of that use after a restart. Then come those that hold most.
     """
-    if len(shares) <= SHARES_MAX:
+    if len(shares) <= SHARES_MAX and sum(map(share_bytes, shares)) <= SHARES_BYTES_MAX:
         return shares
 
     def order(share: str) -> tuple[float, int, str]:
         return -book.usage_of_deleted(share, now), -book.held[share], share
 
-    return heapq.nsmallest(SHARES_MAX, shares, key=order)
+    return fitting(heapq.nsmallest(SHARES_MAX, shares, key=order), share_bytes, SHARES_BYTES_MAX)
 
 
 def _queue_problem(queue: Queue, snapshot: Snapshot, memo: Memo) -> str | None:

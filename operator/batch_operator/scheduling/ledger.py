@@ -12,7 +12,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from batch_operator.api.cost import SHARES_MAX, Costs, DeletedCosts, QueueCost, ShareCosts
+from batch_operator.api.cost import (
+    DAYS_MAX,
+    SHARES_MAX,
+    Costs,
+    DeletedCosts,
+    QueueCost,
+    ShareCosts,
+)
 from batch_operator.provisioning.prices import NANOS
 from batch_operator.scheduling.costs import (
     NOTHING,
@@ -26,6 +33,12 @@ from batch_operator.scheduling.costs import (
     days_to,
     tally_of,
     texts,
+)
+from batch_operator.scheduling.sizes import (
+    COSTS_BYTES_MAX,
+    DELETED_BYTES_MAX,
+    cost_bytes,
+    fitting,
 )
 
 if TYPE_CHECKING:
@@ -159,11 +172,12 @@ class Ledger:
         if not settled:
             return None
         largest = sorted(settled, key=lambda name: (-settled[name].total, name))[:SHARES_MAX]
+        shown = fitting(largest, cost_bytes, COSTS_BYTES_MAX)
         return QueueCost(
             **texts(self.queues[queue].settled),
             shares=[
                 ShareCosts(share_identifier=name, **texts(settled[name]))
-                for name in sorted(largest)
+                for name in sorted(shown)
                 if name
             ],
             deleted_jobs=_deleted_rows(deleted),
@@ -177,7 +191,12 @@ def _sums(costs: JobCosts | None) -> tuple[object, ...]:
 def _deleted_rows(deleted: Mapping[str, Account]) -> list[DeletedCosts]:
     """A row for each share; beyond the bound those that cost least are summed up as no share's."""
     largest = sorted(deleted, key=lambda name: (name != "", -deleted[name].deleted.total, name))
-    kept, beyond = largest[: SHARES_MAX - 1], largest[SHARES_MAX - 1 :]
+    kept = fitting(
+        largest[: SHARES_MAX - 1],
+        lambda name: cost_bytes(name, min(DAYS_MAX, len(deleted[name].deleted_days))),
+        DELETED_BYTES_MAX,
+    )
+    beyond = largest[len(kept) :]
     tallies = {name: deleted[name].deleted for name in kept}
     days = {name: Counter(deleted[name].deleted_days) for name in kept}
     for name in beyond:

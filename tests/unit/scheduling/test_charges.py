@@ -367,6 +367,17 @@ def test_more_shares_than_a_status_holds() -> None:
     assert status.shares[0].share_identifier == "share-000"
 
 
+def test_of_shares_with_long_names_fewer_have_a_row() -> None:
+    """Or the status would not fit into etcd, and nothing of it would be stored any more."""
+    world = fair_world(max_vcpus=400)
+    for number in range(400):
+        world.submit(job(f"j{number}", shareIdentifier=f"share-{number:03}".ljust(255, "x")))
+    world.settle()
+
+    assert len(world.starts) == 400
+    assert 300 < len(world.queues[0].status.shares) < 400
+
+
 @pytest.mark.parametrize(
     ("most", "kept"),
     [(1, {"zeta"}), (2, {"alpha", "zeta"}), (3, {"alpha", "gamma", "zeta"})],
