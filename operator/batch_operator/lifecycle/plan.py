@@ -184,7 +184,7 @@ def _groups(
         template = _merged(part.template, part.overrides, field)
         if isinstance(template, Invalid):
             return template
-        fields = _fields_with(template, longest)
+        fields = _fields_with(template, longest, {**parameters, **longest})
         problem = _variable_problem(template, name) or _length_problem(
             template, {**parameters, **longest}, name
         )
@@ -375,11 +375,13 @@ def _containers(template: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*template["spec"]["containers"], *template["spec"]["initContainers"]]
 
 
-def _fields_with(template: Mapping[str, Any], names: Collection[str]) -> Fields:
-    """By container: those of its fields that refer to one of these parameters."""
+def _fields_with(
+    template: Mapping[str, Any], names: Collection[str], known: Collection[str]
+) -> Fields:
+    """By container: those of its fields that refer to one of these parameters, of all `known`."""
     found = {
         container["name"]: tuple(
-            one for one in _FILLED_IN if {*placeholders(container.get(one) or ())} & {*names}
+            one for one in _FILLED_IN if {*placeholders(container.get(one) or (), known)} & {*names}
         )
         for container in (_containers(template) if names else ())
     }
@@ -393,7 +395,7 @@ def _length_problem(
     for container in _containers(template):
         for field in _FILLED_IN:
             words = container.get(field) or []
-            for name in placeholders(words):
+            for name in placeholders(words, parameters):
                 if name not in parameters:
                     return Invalid(
                         f"container {container['name']}'s {field} refers to Ref::{name}, but "

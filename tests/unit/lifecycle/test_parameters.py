@@ -24,6 +24,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "no name": ("Ref:: in", "Ref:: in"),
     "an unknown name": ("Ref::other", "Ref::other"),
     "a name that begins like another": ("Ref::inside", "Ref::inside"),
+    "a name with an ending behind it": ("--out=Ref::n.sorted.bam", "--out=3.sorted.bam"),
+    "the longest name that is known": ("Ref::in.part.gz", "p.gz"),
+    "a dash between two": ("Ref::n-Ref::in", "3-s3://a b"),
+    "an unknown name with an ending": ("Ref::other.bam", "Ref::other.bam"),
     "nothing": ("", ""),
 }
 
