@@ -12,7 +12,7 @@ from batch_operator.api.job import ArrayStatus, BatchJobStatus, JobState
 from batch_operator.lifecycle.dependencies import Gate, Upstream, gate
 from batch_operator.lifecycle.evaluate import Evaluation, evaluate, upstream_of
 from batch_operator.lifecycle.holds import Reason
-from batch_operator.lifecycle.members import awaited_array, members_of
+from batch_operator.lifecycle.members import awaited_array, members_of, told_size
 from batch_operator.lifecycle.plan import Invalid
 from batch_operator.lifecycle.rerun import rerun_gate
 from batch_operator.lifecycle.status import status_of
@@ -108,6 +108,27 @@ def test_as_long_as_no_children_are_recorded_the_array_is_awaited() -> None:
     """Whatever else the status says of its children."""
     assert awaited_array(rerun()) == "a"
     assert awaited_array(rerun(BatchJobStatus(array=ArrayStatus(size=0)))) == "a"
+
+
+TOLD_SIZES: dict[str, tuple[Any, int]] = {
+    "a job that is no array": (job(), 1),
+    "all indexes below a size": (job(arrayProperties={"size": 5}), 5),
+    "a few indexes": (job(arrayProperties={"indexes": "0,7"}), 8),
+    "a few indexes below a size": (job(arrayProperties={"size": 10, "indexes": "0,7"}), 10),
+    "a rerun, of the size that is recorded": (
+        rerun(BatchJobStatus(array=ArrayStatus(size=2, members="7-8", told_size=20))),
+        20,
+    ),
+    "a rerun of before sizes were recorded": (rerun(recorded("7-8")), 9),
+}
+
+
+@pytest.mark.parametrize("of", TOLD_SIZES)
+def test_the_children_are_told_a_size_that_is_above_each_of_their_indexes(of: str) -> None:
+    """AWS Batch, AWS_BATCH_JOB_ARRAY_SIZE."""
+    stored, expected = TOLD_SIZES[of]
+
+    assert told_size(stored) == expected
 
 
 def test_a_rerun_of_an_array_of_which_nothing_failed_succeeds_at_once() -> None:

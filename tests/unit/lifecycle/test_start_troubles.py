@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batch_operator.lifecycle.attempt import Phase, StartError
-from batch_operator.lifecycle.start_troubles import Troubles, explained, read_at
+from batch_operator.lifecycle.start_troubles import REASONS, Troubles, explained, read_at
 from batch_operator.lifecycle.stops import Policy, review
 from support.builders import START, attempt
 
@@ -27,6 +27,16 @@ def told(text: str = TOLD, uid: str = "pod-0-1") -> Troubles:
 
 def after(seconds: float) -> Any:
     return START + timedelta(seconds=seconds)
+
+
+def test_volumes_and_the_network_have_events_of_these_reasons() -> None:
+    """By the letter, as the attach controller and kubelet write them."""
+    assert {
+        "FailedAttachVolume",
+        "FailedCreatePodSandBox",
+        "FailedMapVolume",
+        "FailedMount",
+    } == REASONS
 
 
 def test_what_events_say_is_an_error_of_its_start() -> None:
