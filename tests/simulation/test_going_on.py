@@ -234,8 +234,8 @@ GUESSED = {
 }
 """Where something decides that no status tells; of those without a word, when each child of an
 array started of which others have ended. What becomes of the jobs is certain there, too."""
-GUESSED_LATER = {"fair-share", "preemptions", "priorities"}
-"""The same, once first children have ended."""
+GUESSED_LATER = {"fair-share", "preemptions", "priorities", "requests", "steps"}
+"""The same, once a first round of children has ended."""
 WHOLE_S = 2.0
 """Times in statuses have whole seconds, and the operator that goes on has to read them first."""
 

@@ -3,9 +3,9 @@
 A snapshot has no Pods, but statuses say which attempts had one, and how far it had come since when.
 They get their Pods back at virtual time 0 as these had been, so that they keep their place, count
 as what they have used, and end when they would have ended. Of a child of an array it is in no
-status when it started: as long as none has ended it is taken to have started with the first, and
-later those that run are taken to have come one after the other, evenly over a run time. That is so
-in the middle of a large array, and late or early by up to a run time in one that goes in steps.
+status when it started: one is taken to have come for each attempt that has ended, one after the
+other, evenly over a run time, and all before these with the first. That is so in the middle of a
+large array, and late or early by up to a run time in one that goes in steps.
 """
 
 from __future__ import annotations
@@ -269,12 +269,12 @@ def _lives(job: Job, counted: Counted, calendar: Calendar) -> Iterator[_Live]:
     status = job.status
     where = status.compute_environment
     if status.array is not None:
-        some_have_ended = counted.succeeded or counted.failed or counted.attempts
         first_s = _virtual(status.started_at, calendar)
         indexes = status.array.indexes
         running = IndexSet.parse(indexes.running or "")
-        for place, index in enumerate(running):
-            passed = 1 - (place + 0.5) / len(running) if some_have_ended else None
+        later = min(len(running), _ended(counted))
+        for place, index in enumerate(running, later - len(running)):
+            passed = None if place < 0 else 1 - (place + 0.5) / later
             number = counted.used(index) + 1
             yield _Live(index, number, where, JobState.RUNNING, first_s, passed)
         for index in IndexSet.parse(indexes.starting or ""):
@@ -288,6 +288,12 @@ def _lives(job: Job, counted: Counted, calendar: Calendar) -> Iterator[_Live]:
     else:
         return
     yield _Live(0, counted.used(0) + 1, where, status.state, _virtual(since, calendar))
+
+
+def _ended(counted: Counted) -> int:
+    """How many attempts of an array have ended."""
+    used = sum(times * len(those) for times, those in counted.attempts.items())
+    return used + len(counted.succeeded | counted.failed)
 
 
 def _virtual(since: datetime | None, calendar: Calendar) -> float:
