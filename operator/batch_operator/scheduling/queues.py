@@ -71,6 +71,8 @@ class Impasse:
     stock: Stock = field(default_factory=dict)
     head: Blocked | None = field(init=False)
     told: Told | None = None
+    """What the head has been told; `is_told`: nothing else is to be said of it."""
+    is_told: bool = False
     aside: Mapping[Ask, Blocked] = field(init=False)
     _by_job: Mapping[str, Blocked] = field(init=False)
 
@@ -140,10 +142,12 @@ def _tell(
     now: datetime,
 ) -> None:
     """Note about whose waiting there is something else to say than after the last cycle."""
+    if before is after and (after is None or after.is_told):
+        return
     head, known = after.head if after is not None else None, before.told if before else None
     news = news_of(head, known, now)
     if after is not None:
-        after.told = news.told
+        after.told, after.is_told = news.told, news.again_at is None
     served.moved += news.uids
     served.again_at = min(filter(None, (served.again_at, news.again_at)), default=None)
     if before is not after:

@@ -74,8 +74,15 @@ class Walk:
 
     def turns(self, count: int) -> tuple[str, ...]:
         """The shares whose turn it is, one after the other as things stand, so many at most."""
-        waiting = (one for one in self._order if self._cursors[one[1]].place() is not None)
-        return tuple(share for _, share in heapq.nsmallest(count, waiting))
+        found: list[str] = []
+        next_ones = [(self._order[0], 0)] if self._order else []  # the heap's first, and its places
+        while next_ones and len(found) < count:
+            (_, share), at = heapq.heappop(next_ones)
+            if self._cursors[share].place() is not None:
+                found.append(share)
+            for child in range(2 * at + 1, min(2 * at + 3, len(self._order))):
+                heapq.heappush(next_ones, (self._order[child], child))
+        return tuple(found)
 
     def chunk(self, lot: Lot) -> int:
         """How many of the current lot may start before another share has its turn."""

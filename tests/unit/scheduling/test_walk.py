@@ -200,3 +200,19 @@ def test_so_many_classes_are_passed_over_and_no_more() -> None:
         walk.pass_over(lot, lambda _: True)
 
     assert tried == lots[:PASSED_MAX]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(0, 5))
+def test_the_shares_whose_turn_it_is_are_those_of_the_lowest_ranks(
+    ranks: list[int], count: int
+) -> None:
+    """Those of them whose lots have all been tried are not among them."""
+    standing = {f"s{number:02}": float(rank) for number, rank in enumerate(ranks)}
+    walk = Walk(backlog_of([lot_of(share) for share in standing]), Ranks(standing))
+    in_order = sorted(standing, key=lambda share: (standing[share], share))
+    first = walk.next()
+    assert first is not None
+
+    assert walk.turns(count) == tuple(in_order[:count])
+    walk.done(first)
+    assert walk.turns(count) == tuple(in_order[1 : count + 1])
