@@ -156,11 +156,10 @@ def test_a_sequential_child_that_fails_fails_the_rest() -> None:
 
 
 @rule("dependencies.sequential-array")
-def test_sequential_without_an_array_waits_for_correction() -> None:
+def test_sequential_without_an_array_is_refused() -> None:
     """Job dependencies: SEQUENTIAL in a job that is no array."""
-    played = play({"a": SEQUENTIAL})
-
-    assert played.waits_for("a") == "DependencyInvalid"
+    assert "for the children of an array" in (refusal_of_job(**SEQUENTIAL) or "")
+    assert refusal_of_job(**ARRAY, **SEQUENTIAL) is None
 
 
 @rule("dependencies.n-to-n")
@@ -197,12 +196,12 @@ def test_n_to_n_between_unequal_jobs_waits_for_correction() -> None:
     played = play(
         {
             "a": ARRAY,
-            "single": after("a", type="N_TO_N"),
             "smaller": {**two, **after("a", type="N_TO_N")},
         }
     )
 
-    assert played.waits_for("single") == played.waits_for("smaller") == "DependencyInvalid"
+    assert played.waits_for("smaller") == "DependencyInvalid"
+    assert "for the children of an array" in (refusal_of_job(**after("b", type="N_TO_N")) or "")
 
 
 @rule("dependencies.combined")

@@ -32,10 +32,6 @@ WAITING: dict[str, tuple[dict[str, Any], str, str]] = {
         job("bad", "ok", dependsOn=[{"job": "held", "index": 3}]),
         "DependencyInvalid", "is no array: leave the dependency's index out",
     ),
-    "sequence of one": (
-        job("bad", "ok", dependsOn=[{"type": "SEQUENTIAL"}]),
-        "DependencyInvalid", "this job is no array",
-    ),
     "inactive revision": (job("bad", "half:1"), "JobDefinitionInactive", "revision 1 of"),
     "more than there can be": (
         job("bad", "ok", containerOverrides=[{"resources": {"requests": {"cpu": "99"}}}]),

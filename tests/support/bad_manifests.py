@@ -7,6 +7,7 @@ from typing import Any
 from support.kube import definition, job
 
 GROUP = "batch-operator.io/v1alpha1"
+ARRAY = {"size": 3}
 
 
 def cluster_kind(kind: str, **spec: Any) -> dict[str, Any]:
@@ -112,7 +113,29 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         job("bad", "d", dependsOn=[{"job": "bad"}]),
         "a job cannot depend on itself",
     ),
-    "dependency on nothing": (job("bad", "d", dependsOn=[{"type": "N_TO_N"}]), "name the job"),
+    "sequence after another job": (
+        job("bad", "d", arrayProperties=ARRAY, dependsOn=[{"job": "a", "type": "SEQUENTIAL"}]),
+        "leave job and index out",
+    ),
+    "sequence after one child": (
+        job("bad", "d", arrayProperties=ARRAY, dependsOn=[{"index": 2, "type": "SEQUENTIAL"}]),
+        "leave job and index out",
+    ),
+    "index by index, and one of them": (
+        job("bad", "d", arrayProperties=ARRAY,
+            dependsOn=[{"job": "a", "index": 2, "type": "N_TO_N"}]),
+        "with N_TO_N child i waits for child i",
+    ),
+    "sequence of one": (
+        job("bad", "d", dependsOn=[{"type": "SEQUENTIAL"}]), "for the children of an array",
+    ),
+    "index by index without children": (
+        job("bad", "d", dependsOn=[{"job": "a"}, {"job": "b", "type": "N_TO_N"}]),
+        "for the children of an array",
+    ),
+    "dependency on nothing": (
+        job("bad", "d", arrayProperties=ARRAY, dependsOn=[{"type": "N_TO_N"}]), "name the job",
+    ),
     "unknown dependency type": (
         job("bad", "d", dependsOn=[{"job": "a", "type": "AFTER"}]),
         'supported values: "N_TO_N"',

@@ -23,6 +23,7 @@ LINES = "samples"
 """The ConfigMap that arrays take parameters from."""
 LINES_MAX = 104
 """So many lines it has in the end: enough for every index."""
+_OF_ARRAYS = frozenset({"N_TO_N", "SEQUENTIAL"})
 _TYPES = (None, None, None, "AFTER_ANY", "AFTER_ANY", "AFTER_FAILED", "N_TO_N")
 _REASONS = ("OOMKilled", "OOMKilled", "ErrImagePull", "CreateContainerConfigError")
 _REJECTIONS = ("OutOfcpu", "UnexpectedAdmissionError")
@@ -96,7 +97,7 @@ def _spec(
     definition = chance.choice(definitions)
     is_gang = definition["spec"].get("type") == "multinode"
     queue = chance.choice(world.queues)
-    return {
+    spec: Json = {
         "jobQueue": queue["metadata"]["name"],
         "jobDefinition": definition["metadata"]["name"],
         **({} if is_gang else maybe(chance, 0.5, arrayProperties=_array(chance, world, earlier))),
@@ -111,6 +112,10 @@ def _spec(
         **(_other_nodes(chance, rare) if is_gang else _other_size(chance, rare)),
         **_impossible(chance, rare),
     }
+    if "arrayProperties" not in spec and "dependsOn" in spec:
+        of_jobs = (one for one in spec["dependsOn"] if one.get("type") not in _OF_ARRAYS)
+        spec["dependsOn"] = list(of_jobs)
+    return spec
 
 
 def _share(chance: Random, world: World, queue: Json) -> Json:

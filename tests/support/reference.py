@@ -13,12 +13,14 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from batch_operator.api.common import RetryAction
+from batch_operator.api.dependency import DependencyType
 from batch_operator.api.index_set import IndexSet
-from batch_operator.api.job import DependencyType, JobState
+from batch_operator.api.job import JobState
 
 if TYPE_CHECKING:
     from batch_operator.api.common import EvaluateOnExit
-    from batch_operator.api.job import BatchJobSpec, Dependency
+    from batch_operator.api.dependency import Dependency
+    from batch_operator.api.job import BatchJobSpec
 
 SUCCEEDED, FAILED = JobState.SUCCEEDED, JobState.FAILED
 

@@ -30,6 +30,7 @@ from batch_operator.api.common import (
 )
 from batch_operator.api.compute_environment import CapacityType
 from batch_operator.api.cost import JobCost, Money
+from batch_operator.api.dependency import Dependency
 from batch_operator.api.index_set import MAX_INDEX
 from batch_operator.api.requests import StopRequest, fixed, of_array, one_way
 
@@ -44,39 +45,6 @@ class JobState(StrEnum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
-
-
-class DependencyType(StrEnum):
-    N_TO_N = "N_TO_N"
-    SEQUENTIAL = "SEQUENTIAL"
-    AFTER_ANY = "AFTER_ANY"
-    AFTER_FAILED = "AFTER_FAILED"
-
-
-class Dependency(Model):
-    """A job that has to come first."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "has(self.job) || (has(self.type) && self.type == 'SEQUENTIAL')",
-                "name the job to wait for in job; only type SEQUENTIAL goes without one",
-            )
-        )
-    )
-
-    job: Name | None = Field(
-        default=None, description="A BatchJob in the same namespace. Omitted for SEQUENTIAL."
-    )
-    index: int | None = Field(
-        default=None, ge=0, le=99_999, description="One child of that array instead of all."
-    )
-    type: DependencyType | None = Field(
-        default=None,
-        description="Omitted: wait until the job has SUCCEEDED. N_TO_N: child i waits for child i. "
-        "SEQUENTIAL: child i waits for child i-1 of this job. AFTER_ANY and AFTER_FAILED (beyond "
-        "AWS Batch): run whatever the outcome, or only after a failure.",
-    )
 
 
 class EnvVar(Model):
@@ -204,6 +172,12 @@ class BatchJobSpec(Model):
             ),
             one_way("cancel"),
             one_way("terminate"),
+            (
+                "has(self.arrayProperties) || !has(self.dependsOn) || self.dependsOn.all(d, "
+                "!has(d.type) || (d.type != 'SEQUENTIAL' && d.type != 'N_TO_N'))",
+                "SEQUENTIAL and N_TO_N are for the children of an array: give arrayProperties, or "
+                "take another type",
+            ),
             of_array("cancel"),
             of_array("terminate"),
         )

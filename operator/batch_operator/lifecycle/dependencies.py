@@ -14,8 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from batch_operator.api.dependency import DependencyType
 from batch_operator.api.index_set import IndexSet
-from batch_operator.api.job import DependencyType, JobState
+from batch_operator.api.job import JobState
 from batch_operator.api.sentences import NAMED_MAX, listed
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.states import FINAL
@@ -23,7 +24,8 @@ from batch_operator.lifecycle.states import FINAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from batch_operator.api.job import BatchJobSpec, Dependency
+    from batch_operator.api.dependency import Dependency
+    from batch_operator.api.job import BatchJobSpec
     from batch_operator.lifecycle.array_parameters import RecordedLines
 
 DEPENDENT_JOB_FAILED = "Dependent Job failed"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from batch_operator.api.job import DependencyType
+from batch_operator.api.dependency import DependencyType
 from batch_operator.lifecycle.dependencies import names_of
 from batch_operator.lifecycle.evaluate import upstream_of
 from batch_operator.lifecycle.members import awaited_array
