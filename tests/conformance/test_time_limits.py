@@ -48,6 +48,8 @@ def test_a_rule_may_be_for_a_token_or_for_any_reason() -> None:
     for reason in ("InsufficientCapacity", "*"):
         assert blocked(limit(reason=reason)).state("a") == "FAILED"
     assert blocked(limit(reason="BehindOthers")).state("a") == "SUCCEEDED"
+    assert blocked(limit(), a={"suspend": True}).waits_for("a") == "Suspended"
+    assert blocked(limit(reason="Suspended"), a={"suspend": True}).state("a") == "FAILED"
     for state, reason in (("RUNNABLE", UNSUPPORTED), ("PENDING", "BehindOthers")):
         [said] = [
             one["message"]

@@ -80,7 +80,8 @@ class JobStateTimeLimitAction(Model):
         pattern=r"^(\*|[A-Z][A-Z0-9_]*(:[A-Z][A-Z0-9_]*)?|[A-Z][A-Za-z]*)$",
         description="What it must wait for: the code that its statusReason begins with, e.g. "
         "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY, the token in its status.pending.reason, e.g. "
-        "WaitingForDependencies, or * for whatever it is.",
+        "WaitingForDependencies, or * for whatever it is but Suspended and JobQueueDisabled, with "
+        "which somebody holds it back.",
     )
     state: JobState = Field(description="The state that it must be in.")
     max_time_seconds: int = Field(

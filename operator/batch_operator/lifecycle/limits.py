@@ -41,6 +41,8 @@ TERMINATED = "Terminated by JobStateTimeLimit action due to reason: "
 EXCEEDED = "TimeLimitExceeded"
 _ENDINGS = {TimeLimitAction.CANCEL: CANCELED, TimeLimitAction.TERMINATE: TERMINATED}
 _RUNNING = "Running"
+_HELD_BACK = frozenset({Reason.SUSPENDED, Reason.JOB_QUEUE_DISABLED})
+"""Whoever owns the job, or the queue, wants it to wait: a rule is for this that names it."""
 
 
 _ONLY_IN: Mapping[str, JobState] = {
@@ -199,9 +201,15 @@ def due(limits: TimeLimits, stays: Iterable[Stay]) -> list[Due]:
         Due(later(stay.since, timedelta(seconds=rule.max_time_seconds)), rule, stay)
         for rule in limits.rules
         for stay in stays
-        if rule.state is stay.state and rule.reason in {ANY_REASON, *stay.words}
+        if rule.state is stay.state and _is_meant(rule, stay)
     ]
     return sorted(found, key=lambda one: one.at)
+
+
+def _is_meant(rule: JobStateTimeLimitAction, stay: Stay) -> bool:
+    """Whether it is for the reason of the stay: `*` is not for what somebody holds back."""
+    is_any = rule.reason == ANY_REASON and _HELD_BACK.isdisjoint(stay.words)
+    return is_any or rule.reason in stay.words
 
 
 def ends(one: Due) -> bool:

@@ -77,6 +77,14 @@ def test_a_rule_applies_to_its_state_and_its_reason(
         assert one.ending == f"Canceled by JobStateTimeLimit action due to reason: {code}"
 
 
+@pytest.mark.parametrize("token", ["Suspended", "JobQueueDisabled"])
+def test_what_somebody_holds_back_is_meant_by_its_own_reason_only(token: str) -> None:
+    held = Stay(S.RUNNABLE, START, (token,))
+
+    assert not due(limits(limit("RUNNABLE")), [held])
+    assert [one.code for one in due(limits(limit("RUNNABLE", reason=token)), [held])] == [token]
+
+
 def test_what_is_due_first_comes_first() -> None:
     rules = limits(limit("RUNNABLE", after_s=900), limit("RUNNABLE", "NOTIFY", after_s=60))
 
