@@ -314,7 +314,7 @@ def _array_hold(look: Evaluation, array: ArrayProperties, hold: Hold | None) -> 
 def _array(
     look: Evaluation, array: ArrayProperties, hold: Hold | None, now: datetime
 ) -> ArrayStatus:
-    children, counted = look.children, look.children.counted
+    children, counted, stored = look.children, look.children.counted, look.job.status.array
     sets = {
         JobState.SUBMITTED: IndexSet(),
         JobState.PENDING: IndexSet(),
@@ -330,7 +330,7 @@ def _array(
     return ArrayStatus(
         size=len(counted.members),
         members=str(counted.members) if array.rerun_failed_of else None,
-        told_size=look.told_size or (look.job.status.array or ArrayStatus(size=0)).told_size,
+        told_size=look.told_size or (stored.told_size if stored else None),
         status_summary={state: len(those) for state, those in sets.items()},
         # It has no field for those that are SUBMITTED: they are the rest.
         indexes=ArrayIndexes(

@@ -136,6 +136,24 @@ SINGLE: dict[str, tuple[list[PodAttempt], dict[str, Any], str, str | None]] = {
         "RUNNABLE",
         "WaitingForNode",
     ),
+    "it is suspended, and its Pod is to be taken back": (
+        [attempt(UNBOUND, node_name=None)],
+        {"spec": {"suspend": True}},
+        "RUNNABLE",
+        "Suspended",
+    ),
+    "it is suspended, and its Pod has been told to go": (
+        [attempt(UNBOUND, node_name=None, requeued="Preempted: it is suspended", deleting=True)],
+        {"spec": {"suspend": True}},
+        "RUNNABLE",
+        "Suspended",
+    ),
+    "it is suspended, and its Pod has a node": (
+        [PULLING],
+        {"spec": {"suspend": True}},
+        "STARTING",
+        "ContainersStarting",
+    ),
     "its Pod is being stopped": (
         [attempt(UNBOUND)],
         {"spec": {"terminate": {"reason": "wrong"}}},
@@ -480,6 +498,14 @@ def test_an_array_whose_children_failed_while_they_waited_does_not_say_for_what(
     )
 
 
+def test_an_array_behind_others_does_not_name_them_for_they_change_with_every_start() -> None:
+    named = replace(behind(7), blocked_by=("first", "second"))
+    found = status(attempt(RUNNING), array={"size": 3}, hold=named)
+
+    assert found.pending is not None
+    assert found.pending.blocked_by == []
+
+
 def test_an_array_that_is_deleted_is_not_held_back_by_a_bound_that_it_does_not_have() -> None:
     deleted = replace(job(arrayProperties={"size": 3}), deleting=True)
     found = status_of(looked(deleted, [attempt(RUNNING)], START), None, START)
@@ -629,6 +655,16 @@ def test_a_rerun_takes_over_which_lines_its_children_failed_with(
     assert found.array is not None
     assert found.array.members == "7-8"
     assert (found.array.parameters_digest, found.array.parameters_digest_indexes) == expected
+
+
+def test_the_size_that_a_rerun_tells_its_children_stays_recorded() -> None:
+    members = IndexSet.of([7, 8])
+    again = {"rerunFailedOf": "a"}
+    first = status(array=again, gate=Gate(members, members=members, told_size=100))
+    then = status(array=again, before=first)
+    ordinary = status(array={"size": 3}, before=status(array={"size": 3}))
+
+    assert [one.array.told_size for one in (first, then, ordinary) if one.array] == [100, 100, None]
 
 
 # Attempts
