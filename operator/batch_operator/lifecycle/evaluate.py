@@ -374,7 +374,7 @@ def _children_hold(
 ) -> Hold | None:
     """Why none of the children that wait may start: their dependencies, or values to come."""
     gated = children.waiting - gate.open
-    if gate.hold and (gated or not knows_members) and gated == children.waiting:
+    if (gated or not knows_members) and gated == children.waiting:
         return gate.hold
     return plan.hold if isinstance(plan, Plan) and children.waiting - gated else None
 

@@ -223,7 +223,7 @@ def test_an_array_of_which_nothing_was_stored_is_past_nothing() -> None:
 def test_others_see_of_a_job_what_is_stored() -> None:
     seen = upstream_of(stored_array())
 
-    assert (seen.state, seen.is_array) == (JobState.PENDING, True)
+    assert (seen.state, seen.is_array, seen.is_rerun) == (JobState.PENDING, True, False)
     assert (str(seen.members), str(seen.succeeded), str(seen.failed)) == ("0-5", "2", "3-4")
 
 
@@ -877,6 +877,17 @@ MAY_NOT_BEGIN: dict[str, dict[str, Any]] = {
     "is suspended": {"suspend": True},
     "is being deleted": {"deleting": True},
 }
+
+
+def test_a_gang_that_lost_a_node_before_its_main_node_began_has_failed_to_start() -> None:
+    """Unless it is being ended anyway: then that is why, and what is left is stopped first."""
+    main, *others = (one for one in WAITING_GANG if not one.is_job)
+    left = [group_job(0), group_job(1), main, replace(others[0], phase=FAILED), others[1]]
+    lost = looked(*left, of=gang_plan())
+    terminated = looked(*left, of=gang_plan(), **TERMINATE)
+
+    assert ending(lost) == ("FAILED", "Task failed to start", "AttemptFailed")
+    assert (terminated.ending, terminated.to_stop) == (None, (main, others[1]))
 
 
 def test_no_node_is_let_go_beside_a_main_node_that_is_being_stopped() -> None:

@@ -98,6 +98,7 @@ def test_what_is_recorded_are_the_children() -> None:
     look, status = looked(stored, Gate(members_of(stored)))
 
     assert awaited_array(stored) is None
+    assert upstream_of(stored).is_rerun
     assert str(members_of(stored)) == "7-8"
     assert (str(look.startable), look.start_limit) == ("7-8", 2)
     assert status.array is not None

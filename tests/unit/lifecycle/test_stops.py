@@ -388,6 +388,15 @@ def test_a_job_that_has_still_to_make_its_pods_waits_for_no_node() -> None:
     assert reviewed(replace(main, members=1), move, after_s=60).to_move == ()
 
 
+def test_a_pod_that_leaves_an_environment_says_that_it_takes_no_more_work() -> None:
+    seen = attempt(Phase.UNBOUND, created_at=START, **UNBOUND)
+    limits = TimeLimits(closed={"local"})
+
+    assert review([seen], None, None, Policy(), START, limits).to_move == (
+        (seen, "Moved to the next compute environment: local takes no more work"),
+    )
+
+
 def test_a_pod_is_moved_when_it_has_waited_for_as_long_as_it_may_and_not_before() -> None:
     """`maxWaitSeconds`; in between the job is looked at when that is up."""
     seen = attempt(Phase.UNBOUND, created_at=START, **UNBOUND)
