@@ -264,6 +264,20 @@ def test_a_child_after_a_rerun_that_found_nothing_to_do(
     assert stage.broken == broken
 
 
+@pytest.mark.parametrize(("index", "broken"), [(0, {"dependencies_before_start"}), (1, set())])
+def test_a_child_after_a_rerun_that_does_not_run_it_again(
+    stage: Stage, index: int, broken: set[str]
+) -> None:
+    stage.job("rerun", arrayProperties={"rerunFailedOf": "first"})
+    dependency = {"job": "rerun", "type": "N_TO_N"}
+    uid = stage.job(arrayProperties={"size": 2}, dependsOn=[dependency])
+    stage.status("rerun", state="PENDING", array={"size": 1, "members": "0"})
+    stage.panel.violations.clear()
+    stage.pod(uid, index=index)
+
+    assert stage.broken == broken
+
+
 def test_a_child_starts_before_its_predecessor(stage: Stage) -> None:
     uid = stage.job(arrayProperties={"size": 3}, dependsOn=[{"type": "SEQUENTIAL"}])
     stage.pod(uid, index=1)

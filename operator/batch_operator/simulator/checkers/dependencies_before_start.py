@@ -81,8 +81,12 @@ class DependenciesBeforeStart:
                 return
             target = found
             child = index if kind == "N_TO_N" else dependency.get("index")
-            if "arrayProperties" in target["spec"] and not members_of(target):
-                child = None  # a rerun of nothing stands as a whole for children that it never had
+            if "rerunFailedOf" in target["spec"].get("arrayProperties", {}):
+                again = members_of(target)
+                if not again:
+                    child = None  # of nothing: as a whole it stands for children that it never had
+                elif kind == "N_TO_N" and index not in again:
+                    return  # it has succeeded before
         state = _state(target, child)
         if state not in wanted:
             of = "" if child is None else f" index {child} of"
