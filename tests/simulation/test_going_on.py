@@ -346,6 +346,24 @@ def test_kubelets_of_nodes_that_are_there_keep_what_others_keep() -> None:
     assert played.at("STARTING", "frame-7") == near(61)
 
 
+def test_what_runs_on_serverless_capacity_holds_its_size() -> None:
+    """A Pod of 1 vCPU with 9 GiB holds 2 vCPUs: with one running, five have room for one more."""
+    snapshot = busy()
+    section = {"nodeSelector": {"type": "virtual-kubelet"}}
+    job_of(snapshot, "local")["spec"] = {
+        "type": "MANAGED",
+        "maxvCpus": 5,
+        "provisioner": {"type": "serverless", "serverless": section},
+    }
+    template = job_of(snapshot, "render-1")["data"]["podTemplate"]["spec"]
+    template["containers"][0]["resources"]["requests"]["memory"] = "9Gi"
+    job_of(snapshot, "render")["spec"] = job_of(snapshot, "render-1")["data"]
+    played = went_on(snapshot, {"runtime": "1m"})
+
+    assert played.at("STARTING", "frame-5") == near(0)
+    assert played.at("STARTING", "frame-6") == near(40)
+
+
 def test_a_first_round_that_runs_goes_on_to_the_second() -> None:
     """Children of which none has ended started with the first: nothing is run twice."""
     path = ROOT / "examples" / "scenarios" / "priorities.yaml"

@@ -40,6 +40,7 @@ from batch_operator.lifecycle.states import FINAL
 from batch_operator.lifecycle.stored_counts import counted_in
 from batch_operator.manifests.gangs import gang_job
 from batch_operator.manifests.pods import pod
+from batch_operator.provisioning.serverless import serverless_of
 from batch_operator.scheduling.environments import capacity_milli, held_milli, node_selector
 from batch_operator.scheduling.mutations import StartAttempt
 from batch_operator.scheduling.suitability import needs_of
@@ -304,8 +305,9 @@ def _virtual(since: datetime | None, calendar: Calendar) -> float:
 def _start(
     job: Job, counted: Counted, plan: Plan, live: _Live, environment: Environment
 ) -> StartAttempt:
-    selector = dict(node_selector(environment))
-    if needs_on_demand(plan.retry, counted.times_host_lost(live.child)):
+    selector, serverless = dict(node_selector(environment)), serverless_of(environment.spec)
+    on_demand = needs_on_demand(plan.retry, counted.times_host_lost(live.child))
+    if on_demand and serverless is None:
         selector[meta.LABEL_CAPACITY_TYPE] = CapacityType.ON_DEMAND.value
     return StartAttempt(
         job=job,
@@ -316,4 +318,5 @@ def _start(
         environment=environment.name,
         node_selector=selector,
         memory_factor=memory_factor(plan.retry, counted.times_out_of_memory(live.child)),
+        serverless=serverless,
     )
