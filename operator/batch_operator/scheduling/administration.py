@@ -242,6 +242,8 @@ def _queue(queue: Queue, snapshot: Snapshot, memo: Memo) -> WriteStatus:
     _note_environments(queue, memo)
     totals: Mapping[JobState, int] = memo.queue_totals.get(queue.name, {})
     front, updated_at = front_of(queue, memo)
+    named = {one.share_identifier for one in queue.spec.budgets if one.share_identifier}
+    memo.ledger.sum_up(queue.name, named)
     cost = memo.ledger.queue_cost(queue.name)
     status = JobQueueStatus(
         observed_generation=queue.generation,

@@ -42,13 +42,17 @@ from batch_operator.scheduling.sizes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from batch_operator.lifecycle.evaluate import Evaluation
     from batch_operator.scheduling.budgets import Spent
     from batch_operator.scheduling.memo import Memo
     from batch_operator.scheduling.snapshot import Environment, Queue, Snapshot
+
+
+ACCOUNTS_MAX = 1_000
+"""Shares of which the deleted jobs' costs are told apart: twice as many as a status has rows."""
 
 
 @dataclass(slots=True)
@@ -163,6 +167,26 @@ class Ledger:
     def running_costs(self) -> dict[str, float]:
         """What attempts that run cost in an hour, by queue."""
         return {name: one.runs.rate / NANOS for name, one in self.queues.items()}
+
+    def sum_up(self, queue: str, named: Collection[str]) -> None:
+        """Keep no account of shares that are nobody's any more.
+
+        Of more than `ACCOUNTS_MAX` with deleted jobs, what those cost that cost least is no share's
+        from now on, but for the `named`, which have budgets.
+        """
+        accounts = self.shares[queue]
+        deleted = [name for name, one in accounts.items() if name and one.deleted.total]
+        if len(deleted) > ACCOUNTS_MAX:
+            deleted.sort(key=lambda name: (name not in named, -accounts[name].deleted.total, name))
+        for name in deleted[ACCOUNTS_MAX:]:
+            one, rest = accounts[name], accounts[""]
+            rest.deleted += one.deleted
+            rest.deleted_days.update(one.deleted_days)
+            one.deleted, one.deleted_days = NOTHING, Counter()
+        nothing = Account()
+        left = [name for name, one in accounts.items() if not one.deleted.total and one == nothing]
+        for name in left:
+            del accounts[name]
 
     def queue_cost(self, queue: str) -> QueueCost | None:
         """As a queue's status shows it: what is over, for what runs changes all the time."""

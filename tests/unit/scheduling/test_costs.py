@@ -246,6 +246,36 @@ def test_a_queue_sums_up_by_share_also_what_is_deleted_by_now() -> None:
     assert those.queue_cost == before
 
 
+def test_of_shares_that_are_never_used_again_only_the_dearest_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And that with a budget, whose days would be forgotten; of the others no cost is lost.
+
+    A share may be the name of one run of a pipeline. What costs nothing leaves nothing.
+    """
+    monkeypatch.setattr("batch_operator.scheduling.ledger.ACCOUNTS_MAX", 2)
+    those = world()
+    those.policies = [scheduling_policy()]
+    budget = {"name": "b", "amount": 1, "window": "DAY", "action": "NOTIFY", "shareIdentifier": "a"}
+    those.queues = [queue(schedulingPolicy="fair", budgets=[budget])]
+    those.restart()
+    for share, seconds in (("a", 40), ("b", 80), ("free", 0), ("c", 160), ("d", 120)):
+        submit(those, share, shareIdentifier=share)
+        those.bind("a")
+        those.tick(seconds)
+        those.end()
+        those.delete(share)
+    rows = those.queue_cost.deleted_jobs
+
+    assert texts(those.queue_cost) == ("0.10", "0.00", "0.00")
+    assert [(one.share_identifier, one.total, one.days) for one in rows] == [
+        ("", "0.05", {"2026-01-01": "0.05"}),
+        ("a", "0.01", {"2026-01-01": "0.01"}),
+        ("c", "0.04", {"2026-01-01": "0.04"}),
+    ]
+    assert those.memo.ledger.shares["main"].keys() == {"", "a", "c"}
+
+
 def test_a_job_that_is_deleted_while_it_runs_has_cost_what_it_held_in_vain() -> None:
     those = world()
     submit(those)
