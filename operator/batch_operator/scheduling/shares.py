@@ -212,11 +212,21 @@ class ShareBook:
         self._add(Charge(share, over=Usage(used, at), is_open=False), 1)
 
     def prune(self, now: datetime) -> None:
-        """Forget what deleted jobs have used where nobody would notice."""
+        """Forget what deleted jobs have used where nobody would notice.
+
+        And whoever has nothing left: a share may be the name of one run of a pipeline.
+        """
         for share, one in list(self.deleted.items()):
             left = self.usage_of_deleted(share, now)
             if left < _FORGOTTEN and now - one.at >= self._window:
                 del self.deleted[share]
+        sums = (self.open_jobs, self._over, self.held, self._running, self._begun)
+        for share in [share for share, count in self.open_jobs.items() if not count]:
+            last = self._last_used.get(share, _EPOCH)
+            if now - last >= self._window and not any(each[share] for each in sums):
+                self._last_used.pop(share, None)
+                for each in sums:
+                    each.pop(share, None)
 
     def _add(self, charge: Charge, sign: int) -> None:
         share, over = charge.share, charge.over

@@ -245,6 +245,20 @@ def test_what_is_long_past_leaves_the_status_when_something_happens() -> None:
     assert list(rows(world)) == ["blue"]
 
 
+def test_nothing_is_kept_of_a_share_whose_jobs_are_all_gone() -> None:
+    """A name may be used for one run of a pipeline, and never again."""
+    world = fair_world()
+    submit(world)
+    run(world, seconds=100)
+    _end_and_delete(world)
+    assert world.memo.books["main"].open_jobs.keys() == {"red"}
+
+    world.tick(7200)
+    submit(world, "other", "blue")
+    assert world.memo.books["main"].open_jobs.keys() == {"blue"}
+    assert world.memo.books["main"].deleted == {}
+
+
 def test_use_counts_while_the_policy_is_missing() -> None:
     world = fair_world()
     submit(world)
