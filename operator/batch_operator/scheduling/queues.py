@@ -296,7 +296,8 @@ def _preempt(
 ) -> Preemption | None:
     """Make room for the job that blocks a queue, unless the API server refuses its Pods.
 
-    Where no node took the like of it only what no node takes makes room.
+    Where no node took the like of it only what no node takes makes room; so it does in a queue that
+    takes nothing back.
     """
     look = memo.looks[blocked.uid]
     refusal = snapshot.refusals.get(blocked.uid)
@@ -307,7 +308,7 @@ def _preempt(
     def source_of(company: Company, environment: str, milli_cpu: int) -> Source | None:
         if company.is_unplaced:
             return Source("what no node takes", MANY)
-        if memo.unplaced.is_doubted(kind, environment):
+        if not _takes_back(queue) or memo.unplaced.is_doubted(kind, environment):
             return None
         other = snapshot.queues.get(company.queue)
         if other is not None and other.spec.priority < queue.spec.priority:

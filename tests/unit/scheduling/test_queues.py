@@ -18,7 +18,7 @@ from batch_operator.scheduling.backlog import Ask, Backlog
 from batch_operator.scheduling.cycle import run_cycle
 from batch_operator.scheduling.dispatch import Blocked, Dispatch
 from batch_operator.scheduling.memo import Memo
-from batch_operator.scheduling.mutations import StartAttempt, WriteStatus
+from batch_operator.scheduling.mutations import StartAttempt, StopPod, WriteStatus
 from batch_operator.scheduling.queues import Impasse
 from batch_operator.scheduling.room import Room
 from batch_operator.scheduling.terms import Offer
@@ -252,6 +252,26 @@ def test_who_stands_aside_behind_a_blocked_job_costs_by_his_number(
 
     assert len(world.memo.impasses["main"].aside) == 100
     assert len(looked_up) <= 10 * 100
+
+
+@pytest.mark.parametrize(("takes_back", "stopped"), [(False, set()), (True, {0, 1})])
+def test_what_runs_beside_a_pod_that_no_node_takes_makes_room_for_queues_that_preempt_only(
+    *, takes_back: bool, stopped: set[int]
+) -> None:
+    """Of two children one runs, and the other would not be enough."""
+    world = World(max_vcpus=2)
+    world.queues.append(queue("urgent", priority=9, preemption={"enabled": takes_back}))
+    world.restart()
+    world.submit(job("array", arrayProperties={"size": 2}))
+    world.settle()
+    runs, unplaced = world.live()
+    world.move(runs, Phase.RUNNING, node_name="node", bound_at=world.now)
+    world.settle()
+    world.memo.unplaced.by_job["uid-array"] = {unplaced.pod_uid}
+    world.submit(sized("large", 2, 1, "urgent"))
+    stops = [one for one in world.cycle() if isinstance(one, StopPod)]
+
+    assert {one.pod.index for one in stops} == stopped
 
 
 def test_nothing_is_kept_of_queues_that_only_jobs_of_the_past_have_named() -> None:
