@@ -479,16 +479,23 @@ def test_every_attempt_is_counted_once_whatever_is_seen_when_and_however_often_i
         assert sorted(n for one, n in play.pods if one == index) == list(range(1, tried + 1))
 
 
-def test_attempts_that_the_operator_ended_itself_cost_no_try() -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Preempted: made room for job urgent",
+        "Moved to the next compute environment: no node in 600 s",
+        "Suspended: spec.suspend is true",
+    ],
+)
+def test_attempts_that_the_operator_ended_itself_cost_no_try(reason: str) -> None:
     """Beyond AWS: of two tries, one is left after ten attempts that made room for others."""
-    preempted = "Preempted: made room for job urgent"
     before = Counted(
         members=IndexSet.range(1),
         attempts={REQUEUES_MAX - 1: IndexSet.range(1)},
         preempted={REQUEUES_MAX - 1: IndexSet.range(1)},
     )
     retry = RetryStrategy(attempts=2)
-    last = attempt(Phase.FAILED, number=REQUEUES_MAX, status_reason=preempted)
+    last = attempt(Phase.FAILED, number=REQUEUES_MAX, status_reason=reason)
     after = children_of(before, [last], retry, {}).counted
 
     assert after.used(0) == after.times_requeued(0) == REQUEUES_MAX

@@ -464,6 +464,17 @@ def test_a_circle_is_named_to_those_who_have_to_open_it(of: str) -> None:
     assert (hold.reason, hold.stalled) == ("CircularDependency", True)
 
 
+@pytest.mark.parametrize(("last", "rest"), [(42, ""), (44, "…"), (990, "…")])
+def test_of_a_set_of_indexes_sixty_characters_are_shown(last: int, rest: str) -> None:
+    own = replace(array(), members=IndexSet.of(range(0, last + 1, 2)))
+    found = asked(Case([N_TO_N], {"a": array(5)}, own=own))
+    shown = ",".join(str(index) for index in range(0, 43, 2))
+
+    assert len(shown) == 60
+    assert found.hold is not None
+    assert found.hold.message.partition("this job ")[2].partition(";")[0] == shown + rest
+
+
 def test_the_jobs_that_a_job_depends_on_are_named_once() -> None:
     spec = job(dependsOn=[A, N_TO_N, SEQUENTIAL, B]).spec
 
