@@ -10,7 +10,7 @@ import pytest
 from batch_operator.api.job import JobState
 from batch_operator.simulator.recorded import read_recorded
 from batch_operator.simulator.run import simulate
-from batch_operator.simulator.scenario import Scenario, ScenarioSpec
+from batch_operator.simulator.scenario import Scenario, ScenarioSpec, manifest
 from support.play import Played, written
 from support.simulated import EXAMPLES, ROOT, WORKLOADS, scenario
 from support.snapshots import busy, job_of, the_rest
@@ -362,6 +362,36 @@ def test_what_runs_on_serverless_capacity_holds_its_size() -> None:
 
     assert played.at("STARTING", "frame-5") == near(0)
     assert played.at("STARTING", "frame-6") == near(40)
+
+
+def test_values_that_are_on_their_way_are_waited_for() -> None:
+    """A ConfigMap that comes after the snapshot is no change of one that was made up."""
+    path = ROOT / "examples" / "scenarios" / "array-parameters.yaml"
+    whole = Played(simulate(scenario(path)))
+    rest = Played(simulate(the_rest(scenario(path), 20)))
+
+    assert rest.at("STARTING", "align", 0) == near(whole.at("STARTING", "align", 0) - 20)
+    assert rest.state("align-again") == whole.state("align-again")
+
+
+def test_values_may_be_given_with_a_snapshot() -> None:
+    snapshot = busy()
+    source = {"name": "samples", "key": "lines", "parameters": ["sample"]}
+    array = {"size": 2, "parameters": {"configMap": source}}
+    job_of(snapshot, "frame-9")["spec"]["arrayProperties"] = array
+    job_of(snapshot, "frame-9")["status"] = {"observedGeneration": -1, "state": "SUBMITTED"}
+    values = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "samples"},
+        "data": {"lines": "a\nb\n"},
+        "immutable": True,
+    }
+    recorded = read_recorded([snapshot], "snapshot")
+    played = Played(simulate(Scenario((manifest(values, "values"),), recorded=recorded)))
+
+    assert played.state("frame-9") == "SUCCEEDED"
+    assert played.outcome.violations == ()
 
 
 def test_a_first_round_that_runs_goes_on_to_the_second() -> None:

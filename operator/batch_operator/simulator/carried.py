@@ -47,7 +47,7 @@ from batch_operator.scheduling.suitability import needs_of
 from batch_operator.simulator.job_controller import node_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from batch_operator.api.job_definition import JobDefinitionSpec
@@ -78,15 +78,22 @@ class _Live(NamedTuple):
 
 
 def carry_on(
-    server: ApiServer, scheduler: PodScheduler, kubelet: Kubelet, jobs: JobController
+    server: ApiServer,
+    scheduler: PodScheduler,
+    kubelet: Kubelet,
+    jobs: JobController,
+    to_come: Collection[tuple[str | None, str]],
 ) -> None:
     """Make the Pods of what was under way.
 
-    What finds no room in its environment or another of its queue waits to start again.
+    What finds no room in its environment or another of its queue waits to start again. `to_come`
+    are ConfigMaps, by namespace and name, that somebody will bring: there is no other until then.
     """
     world = _World(server)
     for job in world.jobs:
-        _stand_in(server, job)
+        source = source_of(job)
+        if source is not None and source[:2] not in to_come:
+            _stand_in(server, job)
     resumption = _Resumption(server, scheduler, kubelet, jobs)
     # Where a child runs is a guess: what is known to run somewhere has its room there first.
     for job in sorted(world.jobs, key=lambda one: one.status.array is not None):

@@ -18,6 +18,7 @@ from batch_operator.api import meta
 from batch_operator.cluster.client import (
     BATCH_JOBS,
     COMPUTE_ENVIRONMENTS,
+    CONFIG_MAPS,
     CONSUMABLE_RESOURCES,
     JOB_QUEUES,
     MERGE_PATCH,
@@ -53,13 +54,14 @@ from batch_operator.simulator.trace import Trace
 from batch_operator.simulator.virtual_time import PLAIN, Calendar, VirtualClock, VirtualTimeLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from batch_operator.cluster.client import Resource
     from batch_operator.simulator.api_server import Write
     from batch_operator.simulator.calls import CallAnswerer
     from batch_operator.simulator.process import Crash
+    from batch_operator.simulator.recorded import Recorded
     from batch_operator.simulator.scenario import (
         Event,
         Manifest,
@@ -225,16 +227,12 @@ class _Simulation:
 
     async def run(self, until_s: float) -> Outcome:
         """Until everything is over, or until the time is."""
-        if (recorded := self._scenario.recorded) is not None:
-            for one in recorded.objects:
-                self._server.restore(one.resource, dict(one.body), USER)
-            carry_on(self._server, self._scheduler, self._kubelet, self._jobs)
-        for one in self._scenario.manifests:
-            try:
-                self._apply(one)
-            except ApiError as error:
-                refused = f"{one.where}: the API server refuses: {error.message}"
-                raise InvalidInputError(refused) from None
+        manifests = self._scenario.manifests
+        if self._scenario.recorded is not None:
+            values = tuple(one for one in manifests if one.resource is CONFIG_MAPS)
+            self._go_on(self._scenario.recorded, values)
+            manifests = tuple(one for one in manifests if one not in values)
+        self._apply_all(manifests)
         for number, event in enumerate(self._scenario.spec.events):
             if event.at < until_s:
                 self._events_left += 1
@@ -251,6 +249,26 @@ class _Simulation:
         for _ in range(STEPS_TO_DIE):
             await asyncio.sleep(0)
         return outcome
+
+    def _go_on(self, recorded: Recorded, values: Iterable[Manifest]) -> None:
+        """Take over a cluster; with the values that its children got, as far as they are given."""
+        for one in recorded.objects:
+            self._server.restore(one.resource, dict(one.body), USER)
+        self._apply_all(values)
+        to_come = {
+            (one.namespace, one.name)
+            for one in self._scenario.applied.values()
+            if one.resource is CONFIG_MAPS
+        }
+        carry_on(self._server, self._scheduler, self._kubelet, self._jobs, to_come)
+
+    def _apply_all(self, manifests: Iterable[Manifest]) -> None:
+        for one in manifests:
+            try:
+                self._apply(one)
+            except ApiError as error:
+                refused = f"{one.where}: the API server refuses: {error.message}"
+                raise InvalidInputError(refused) from None
 
     def _is_settled(self) -> bool:
         now_s = self._loop.time()
