@@ -120,6 +120,22 @@ def test_nodes_that_never_started_are_not_held_against_their_job(tmp_path: Path)
     assert found.states() == {"default/a": ("SUCCEEDED", 1)}
 
 
+def test_an_attempt_that_is_given_up_costs_what_it_held_until_then(tmp_path: Path) -> None:
+    """A minute at a quarter of a node. Its Pod goes when the operator that gave it up is back."""
+
+    def given_up(*events: Any) -> Outcome:
+        world = scenario("1s", *events, nodes=[{**NODE, "count": 1}])
+        world["spec"]["behaviors"] = [{"reason": "ErrImagePull"}]
+        return outcome(tmp_path, OWNED, job("a"), world)
+
+    counted_s = given_up().transitions[-1].at_s
+    died = {"at": f"{counted_s + 0.001:.3f}s", "restartOperator": {"downFor": "1m"}}
+    found = given_up(died)
+
+    assert found.states() == {"default/a": ("FAILED", 1)}
+    assert found.statuses["BatchJob", "default", "a"]["cost"]["total"] == "0.15"
+
+
 def test_a_price_that_went_before_the_operator_started_again_is_not_asked_for(
     tmp_path: Path,
 ) -> None:
