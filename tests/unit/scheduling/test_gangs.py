@@ -397,6 +397,36 @@ def test_a_gang_that_is_suspended_before_it_has_a_node_gives_its_room_back(made:
     assert world.starts == [("j", 0, 1), ("j", 0, 2)]
 
 
+@pytest.mark.parametrize("has_pods", [False, True])
+def test_a_crash_while_a_gang_is_suspended_costs_it_no_try(has_pods: bool) -> None:  # noqa: FBT001
+    for k in count():
+        world = world_of()
+        world.submit(job("j", jobDefinition="gang"))
+        world.settle()
+        if has_pods:
+            world.make_nodes()
+        suspended(world)
+        world.crash_before = world.writes + k
+        try:
+            world.settle()
+        except CrashError:
+            world.crash_before = None
+            world.restart()
+            world.settle()
+        is_whole = world.crash_before is not None
+        world.crash_before = None
+
+        assert world.live() == [], f"died before write {k}"
+
+        suspended(world, until=False)
+        run_to_the_end(world)
+
+        assert world.state("j") == "SUCCEEDED", f"died before write {k}"
+        if is_whole:
+            break
+    assert k > 3
+
+
 def test_a_gang_whose_main_node_runs_goes_on_when_it_is_suspended() -> None:
     world = world_of()
     world.submit(job("j", jobDefinition="gang"))
