@@ -129,13 +129,24 @@ class Walk:
 class _Cursor:
     """A place in one line."""
 
-    __slots__ = ("_at", "_classes", "_could_fit", "_line", "_passed", "indexes", "taken")
+    __slots__ = (
+        "_at",
+        "_classes",
+        "_could_fit",
+        "_line",
+        "_passed",
+        "_spared",
+        "indexes",
+        "taken",
+    )
 
     def __init__(self, line: Line) -> None:
         self._line = line
         self._at = 0
         self._classes: list[tuple[Place, int, Ask]] | None = None
         """A heap, once something is left out: each class's next place, and where that is."""
+        self._spared: dict[Ask, Sequence[AbstractSet[str]]] = {}
+        """Of classes that are left out: the jobs that are not."""
         self._passed: set[Ask] = set()
         self._could_fit: Callable[[Ask], bool] = bool
         self.indexes: Iterator[int] | None = None
@@ -157,22 +168,23 @@ class _Cursor:
         if self._classes is None:
             self._at += 1
             return
-        _, at, ask = self._classes[0]
-        members = self._line.classes[ask]
-        if at + 1 < len(members):
-            heapq.heapreplace(self._classes, (members[at + 1], at + 1, ask))
-        else:
-            heapq.heappop(self._classes)
+        self._go_on(self._classes)
 
     def leave_out(self, but_for: Sequence[AbstractSet[str]]) -> None:
         """Go on behind this place, with nothing of its class but that of some jobs."""
         self.indexes, self.taken = None, 0
         classes = self._by_class()
+        self._spared[classes[0][2]] = but_for
+        self._go_on(classes)
+
+    def _go_on(self, classes: list[tuple[Place, int, Ask]]) -> None:
+        """Put the first class's next place in its turn, or leave it if there is none."""
         _, at, ask = classes[0]
-        members = self._line.classes[ask]
-        for later in range(at + 1, len(members)) if but_for else ():
-            if any(members[later][3] in jobs for jobs in but_for):
-                heapq.heapreplace(classes, (members[later], later, ask))
+        members, spared = self._line.classes[ask], self._spared.get(ask)
+        later = range(at + 1, len(members) if spared is None or spared else 0)
+        for number in later:
+            if spared is None or any(members[number][3] in jobs for jobs in spared):
+                heapq.heapreplace(classes, (members[number], number, ask))
                 return
         heapq.heappop(classes)
 

@@ -106,6 +106,16 @@ STEPS = st.lists(
 )
 
 
+def test_of_a_class_that_is_left_out_none_comes_back_behind_one_that_is_not() -> None:
+    lots = [
+        Lot((FIRST_TRY, 0, START, f"uid-{number}", 0), ASKS[0], IndexSet(1)) for number in range(4)
+    ]
+    walk = Walk(backlog_of(lots), Equal())
+    walk.leave_out(lots[0], [{"uid-2"}])
+
+    assert drained(walk) == [lots[2]]
+
+
 @given(waiting(["a", "b", "c"]), STEPS, st.data())
 def test_every_lot_is_the_one_that_a_look_at_all_of_them_finds(
     lots: list[Lot], steps: list[str], data: st.DataObject
