@@ -158,9 +158,11 @@ def children_of(
         attempt = verdicts.get(seen.pod_uid, seen)
         is_counted = seen.index in final or seen.number <= used.get(seen.index, 0)
         is_judged = retry is not None or attempt.phase is not Phase.FAILED
-        if attempt.phase.ended and is_judged and not is_counted:
+        has_ended = seen.phase.ended
+        is_over = has_ended if attempt is seen else attempt.phase.ended
+        if is_over and is_judged and not is_counted:
             ended.append(attempt)
-        if not seen.phase.ended:
+        if not has_ended:
             # Whatever it counts as: until its Pod is gone no further attempt may start.
             live.append(seen)
             sets[seen.phase].append(seen.index)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from batch_operator.lifecycle.attempt import Phase
+
 if TYPE_CHECKING:
     from batch_operator.lifecycle.attempt import PodAttempt
 
@@ -34,7 +36,7 @@ def plausible(attempt: PodAttempt, now: datetime) -> PodAttempt:
     created_at = attempt.created_at
     if created_at is None:
         return attempt
-    if attempt.phase.ended and attempt.stopped_at is None:
+    if attempt.phase is not Phase.RUNNING and attempt.phase.ended and attempt.stopped_at is None:
         attempt = replace(attempt, stopped_at=max(now.replace(microsecond=0), created_at))
     latest = max(now, created_at) + SKEW
     bound_at, started_at, stopped_at = attempt.bound_at, attempt.started_at, attempt.stopped_at

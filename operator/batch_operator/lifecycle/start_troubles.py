@@ -38,9 +38,9 @@ class Troubles:
     by_pod: Mapping[str, str] = field(default_factory=dict)
 
 
-def explained(attempt: PodAttempt, troubles: Troubles | None) -> PodAttempt:
+def explained(attempt: PodAttempt, troubles: Troubles) -> PodAttempt:
     """The attempt with what Events say of its start, if it has come no further since."""
-    told = troubles.by_pod.get(attempt.pod_uid) if troubles is not None else None
+    told = troubles.by_pod.get(attempt.pod_uid)
     if told is None or not _is_unexplained(attempt):
         return attempt
     reason = f"{CANNOT_CREATE}: {told}"[:REASON_LENGTH_MAX]
@@ -55,7 +55,7 @@ def read_at(
     times = [
         later(one.bound_at, grace)
         for one in attempts
-        if one.bound_at is not None and _is_unexplained(one)
+        if one.phase is Phase.STARTING and one.bound_at is not None and _is_unexplained(one)
     ]
     if not times:
         return None

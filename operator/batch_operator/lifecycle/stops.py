@@ -105,6 +105,10 @@ def stops_of_children(spec: BatchJobSpec) -> list[tuple[IndexSet, Stop]]:
     ]
 
 
+def _stop_of_child(index: int, of_children: Sequence[tuple[IndexSet, Stop]]) -> Stop | None:
+    return next((stop for indexes, stop in of_children if index in indexes), None)
+
+
 def _requests(spec: BatchJobSpec) -> Iterator[tuple[StopRequest, Stop]]:
     if spec.terminate is not None:
         reason = spec.terminate.reason
@@ -150,7 +154,7 @@ def review(
     deadlines: list[datetime | None] = []
     is_bounded = bool(of_job or of_children or timeout or limits is not NO_LIMITS)
     for attempt in attempts:
-        stop = of_job or next((one for those, one in of_children if attempt.index in those), None)
+        stop = of_job or (_stop_of_child(attempt.index, of_children) if of_children else None)
         if attempt.phase.ended:
             judged = _judged(attempt, stop, timeout, limits)
             if judged is not attempt:

@@ -66,13 +66,11 @@ def look_at(snapshot: Snapshot, memo: Memo, uid: str) -> list[Mutation]:
     attempts = list(snapshot.attempts.get(uid, {}).values())
     if job is None:
         return _look_at_orphans(memo, uid, attempts, snapshot.now)
-    # A Pod elsewhere that claims this job for its owner is somebody's mischief.
     troubles = snapshot.troubles.get(job.namespace)
-    attempts = [
-        explained(plausible(one, snapshot.now), troubles)
-        for one in attempts
-        if one.namespace == job.namespace
-    ]
+    # A Pod elsewhere that claims this job for its owner is somebody's mischief.
+    attempts = [plausible(one, snapshot.now) for one in attempts if one.namespace == job.namespace]
+    if troubles is not None:
+        attempts = [explained(one, troubles) for one in attempts]
     mutations: list[Mutation] = []
     if job.status.state in FINAL:
         look = evaluate_final(job, attempts, snapshot.now)

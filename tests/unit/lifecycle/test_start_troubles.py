@@ -54,8 +54,8 @@ def test_a_long_story_is_cut_to_the_length_of_a_reason() -> None:
     assert len(error.reason) == 255
 
 
-STAYS: dict[str, tuple[Any, Troubles | None]] = {
-    "nothing was read": (starting(), None),
+STAYS: dict[str, tuple[Any, Troubles]] = {
+    "nothing was read of it": (starting(), Troubles(START)),
     "it is of another Pod": (starting(), told(uid="other")),
     "it was mounted since": (starting(is_set_up=True), told()),
     "it runs": (attempt(Phase.RUNNING), told()),
