@@ -8,7 +8,11 @@ from pydantic import ConfigDict, Field
 
 from batch_operator.api.common import Model, Name, rules
 
-INTERVALS = r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"
+NamedIndexes = Annotated[
+    str,
+    Field(min_length=1, max_length=16_384, pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"),
+]
+"""Indexes that a user names, as intervals."""
 ARRAY_SIZE_MAX = 10_000
 """AWS: an array has at most so many children."""
 PARAMETER_VALUE_MAX = 4096
@@ -161,11 +165,8 @@ class ArrayProperties(Model):
         description="Number of children, 1 to 10000; their indexes are 0 to size-1. (AWS Batch: "
         "2 at least.) With indexes: what AWS_BATCH_JOB_ARRAY_SIZE says to children.",
     )
-    indexes: str | None = Field(
+    indexes: NamedIndexes | None = Field(
         default=None,
-        min_length=1,
-        max_length=16_384,
-        pattern=INTERVALS,
         description="Beyond AWS Batch: only these indexes, as intervals such as 0-9,15. "
         "AWS_BATCH_JOB_ARRAY_SIZE is size if that is given, else the highest of them plus one.",
     )

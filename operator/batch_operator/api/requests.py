@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from batch_operator.api.array import INTERVALS
+from batch_operator.api.array import NamedIndexes
 from batch_operator.api.common import Model
 
 
@@ -14,11 +14,8 @@ class StopRequest(Model):
     reason: str = Field(
         min_length=1, max_length=1024, description="Why; it becomes the statusReason."
     )
-    indexes: str | None = Field(
+    indexes: NamedIndexes | None = Field(
         default=None,
-        min_length=1,
-        max_length=16_384,
-        pattern=INTERVALS,
         description="Only these children of an array, as intervals such as 0-9,15; the others go "
         "on. More may be added later. Omitted: the whole job.",
     )

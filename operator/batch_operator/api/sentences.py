@@ -16,3 +16,8 @@ def listed(names: Iterable[str], most: int = NAMED_MAX, between: str = ", ") -> 
     known = list(names)
     more = len(known) - most
     return between.join(known[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or so many characters of it and an ellipsis."""
+    return text if len(text) <= most else f"{text[:most]}…"

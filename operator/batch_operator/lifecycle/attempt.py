@@ -257,7 +257,7 @@ def observed_attempt(pod: Pod) -> PodAttempt:
         deleting=pod.metadata.deletion_timestamp is not None,
         gone_by=pod.metadata.deletion_timestamp,
         stopping=stopping,
-        deadline_exceeded=pod.status.reason == "DeadlineExceeded",
+        deadline_exceeded=deadline_exceeded,
         node_name=pod.spec.node_name or None,
         created_at=pod.metadata.creation_timestamp,
         bound_at=_bound_at(pod),

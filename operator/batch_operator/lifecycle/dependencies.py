@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from batch_operator.api.dependency import DependencyType
 from batch_operator.api.index_set import IndexSet
 from batch_operator.api.job import JobState
-from batch_operator.api.sentences import NAMED_MAX, listed
+from batch_operator.api.sentences import NAMED_MAX, listed, shortened
 from batch_operator.lifecycle.holds import Hold, Reason
 from batch_operator.lifecycle.states import FINAL
 
@@ -224,14 +224,10 @@ def _mismatch(dependency: Dependency, own: Upstream, upstream: Upstream) -> Hold
         if not upstream.is_rerun and own.members != upstream.members:
             return _invalid(
                 f"type N_TO_N needs the same indexes on both sides: {name} has "
-                f"{_shortened(upstream.members)}, this job {_shortened(own.members)}"
+                f"{shortened(str(upstream.members), INDEXES_LENGTH_MAX)}, this job "
+                f"{shortened(str(own.members), INDEXES_LENGTH_MAX)}"
             )
     return None
-
-
-def _shortened(indexes: IndexSet) -> str:
-    text = str(indexes)
-    return text if len(text) <= INDEXES_LENGTH_MAX else f"{text[:INDEXES_LENGTH_MAX]}…"
 
 
 def _invalid(problem: str) -> Hold:

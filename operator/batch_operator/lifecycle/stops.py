@@ -147,16 +147,15 @@ def review(
     of_children: Sequence[tuple[IndexSet, Stop]] = (),
 ) -> Review:
     """Judge every attempt of a job; `of_children`, see `stops_of_children`."""
-    of_job = stop
     verdicts: dict[str, PodAttempt] = {}
     to_stop: list[PodAttempt] = []
     to_move: list[tuple[PodAttempt, str]] = []
     deadlines: list[datetime | None] = []
-    is_bounded = bool(of_job or of_children or timeout or limits is not NO_LIMITS)
+    is_bounded = bool(stop or of_children or timeout or limits is not NO_LIMITS)
     for attempt in attempts:
-        stop = of_job or (_stop_of_child(attempt.index, of_children) if of_children else None)
+        own = stop or (_stop_of_child(attempt.index, of_children) if of_children else None)
         if attempt.phase.ended:
-            judged = _judged(attempt, stop, timeout, limits)
+            judged = _judged(attempt, own, timeout, limits)
             if judged is not attempt:
                 verdicts[attempt.pod_uid] = judged
             continue
@@ -168,7 +167,7 @@ def review(
         found = stays_due(limits, [attempt])
         late = [one for one in found if one.at <= now]
         deadlines += [moves_at, *(one.at for one in found)]
-        if _must_end(attempt, stop, timeout, now) or any(ends(one) for one in late):
+        if _must_end(attempt, own, timeout, now) or any(ends(one) for one in late):
             to_stop.append(attempt)
         elif why := _why_it_moves(attempt, late, moves_at, limits, now):
             to_move.append((attempt, f"{MOVED}: {why}"))
@@ -178,7 +177,7 @@ def review(
                 give_up_at = _give_up_at(attempt, error, policy, now)
                 deadlines.append(give_up_at)
                 if give_up_at <= now:
-                    verdicts[attempt.pod_uid] = _given_up(attempt, error, stop, now)
+                    verdicts[attempt.pod_uid] = _given_up(attempt, error, own, now)
     look_again_at = min((one for one in deadlines if one and one > now), default=None)
     return Review(verdicts, tuple(to_stop), tuple(to_move), look_again_at)
 

@@ -82,6 +82,12 @@ class Blocked:
     kept_for: tuple[str, ...] = ()
     """Uids of the jobs for which the room is kept that there is for it."""
 
+    @property
+    def asked_units(self) -> list[tuple[str, int, int]]:
+        """Of each consumable resource: its name, what a start takes of it, and what was free."""
+        pairs = zip(self.ask.units, self.units, strict=True)
+        return [(name, quantity, free) for (name, quantity), (_, free) in pairs]
+
 
 @dataclass(slots=True)
 class Dispatch:

@@ -187,7 +187,7 @@ def capacity_hold(
         return unsuited_hold(blocked.unsuited, ask.needs, suits)
     if blocked.full is not None:
         return _grants_hold(blocked.full)
-    for (name, quantity), (_, free) in zip(ask.units, blocked.units, strict=True):
+    for name, quantity, free in blocked.asked_units:
         if free < quantity:
             return _units_hold(name, quantity, free, resources.get(name))
     if blocked.kept_for:

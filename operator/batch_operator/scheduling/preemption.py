@@ -221,7 +221,8 @@ def preempt(
             many milli-CPU.
         min_run_s: attempts that have run for less are spared.
     """
-    wanted = min([blocked.wanted, *(free // quantity for free, quantity in _units(blocked))])
+    affordable = (free // quantity for _, quantity, free in blocked.asked_units)
+    wanted = min([blocked.wanted, *affordable])
     if wanted <= 0:
         return None  # no vCPU helps a job that waits for a licence
     best: tuple[int, float, Environment, list[Victim]] | None = None
@@ -291,14 +292,6 @@ def units_back(
             if not (one.requeued or one.deleting) and _can_be_stopped(one, look, is_unplaced=True):
                 stops.append(StopPod(one, _mark(name, is_unplaced=True)))
     return () if left else tuple(stops)
-
-
-def _units(blocked: Blocked) -> Iterable[tuple[int, int]]:
-    """What is free of each consumable resource, and what a start takes of it."""
-    return (
-        (free, quantity)
-        for (_, free), (_, quantity) in zip(blocked.units, blocked.ask.units, strict=True)
-    )
 
 
 def _can_be_stopped(one: PodAttempt, look: Evaluation, *, is_unplaced: bool) -> bool:

@@ -327,7 +327,7 @@ def _units_back(snapshot: Snapshot, memo: Memo, blocked: Blocked) -> tuple[StopP
     lacking = Counter(
         {
             name: quantity - max(0, free)
-            for (name, free), (_, quantity) in zip(blocked.units, blocked.ask.units, strict=True)
+            for name, quantity, free in blocked.asked_units
             if name in snapshot.consumables and not is_used_up(snapshot.consumables[name])
         }
     )

@@ -85,13 +85,13 @@ class Unplaced:
         uid, live = look.job.uid, look.children.live
         self.by_job.pop(uid, None)
         waiting = [one for one in live if one.unschedulable and one.phase is Phase.UNBOUND]
-        bars = self._bars.get(kind_of(look.job, look.plan)) if self._bars and look.plan else None
+        bars = self._bars.get(kind_of(look.job, look.plan), {}) if self._bars and look.plan else {}
         if not (waiting or bars):
             return None, False
         taken_in = {one.environment for one in live if one.phase > Phase.UNBOUND}
-        mended = taken_in & (bars or {}).keys()
+        mended = taken_in & bars.keys()
         for name in mended:
-            del bars[name]  # type: ignore[union-attr]  # or there would be nothing in both
+            del bars[name]
         times = {
             one.pod_uid: at
             for one in waiting
@@ -116,7 +116,7 @@ class Unplaced:
 
     def kept_out_of(self, kind: Kind, now: datetime) -> Mapping[str, Bar]:
         """The environments that a kind is kept out of now."""
-        bars = self._bars.get(kind)
+        bars = self._bars.get(kind) if self._bars else None
         return {name: one for name, one in bars.items() if one.until > now} if bars else {}
 
     def is_doubted(self, kind: Kind, environment: str) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from batch_operator.api import meta
 from batch_operator.api.compute_environment import LABEL_INSTANCE_TYPE
-from batch_operator.api.sentences import listed
+from batch_operator.api.sentences import listed, shortened
 from batch_operator.cluster.client import BATCH_JOBS, COMPUTE_ENVIRONMENTS, NODES, PODS
 from batch_operator.lifecycle.outcomes import EXITED
 from batch_operator.simulator.bill import Bill, amount
@@ -312,17 +312,16 @@ def _details(final: Mapping[str, Any]) -> str:
     """What the container said of its end; of an array, for each way in which children failed."""
     if "failures" not in final:
         return _end_in_words(final)
-    told = [f"{_cut(one['indexes'])}: {_of_child(one)}" for one in final["failures"]]
+    told = [
+        f"{shortened(one['indexes'], INDEXES_SHOWN_MAX)}: {_of_child(one)}"
+        for one in final["failures"]
+    ]
     return listed(told, between="; ")
 
 
 def _of_child(failure: Mapping[str, Any]) -> str:
     why = failure.get("statusReason", EXITED)
     return ", ".join(filter(None, [why if why != EXITED else "", _end_in_words(failure)]))
-
-
-def _cut(indexes: str) -> str:
-    return indexes if len(indexes) <= INDEXES_SHOWN_MAX else f"{indexes[:INDEXES_SHOWN_MAX]}…"
 
 
 def _end_in_words(end: Mapping[str, Any]) -> str:
